@@ -1,0 +1,46 @@
+# make image   build, boot, sign, publish and verify recipes/soe-debian-12.yaml
+# make test    every test, real build and real boots included
+# make check   lint, types, import rules, quick tests
+# Each installs what is missing first, and says so.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+RECIPE ?= recipes/soe-debian-12.yaml
+HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
+
+.PHONY: image test check lint unit soak bench docs lock install
+
+image: install
+	@[ -e "$(HOME_DIR)/keys" ] || { echo "Making development keys in $(HOME_DIR)/keys"; $(BIN)/imagefactory keys init --development; }
+	$(BIN)/imagefactory build $(RECIPE)
+
+test: check
+	$(BIN)/pytest tests/contract tests/integration tests/conformance
+
+check: lint unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/dib-lint -e elements 2>/dev/null || $(BIN)/python -m tests.dib_lint
+
+unit: install
+	$(BIN)/pytest -q tests/unit
+
+soak: install
+	$(BIN)/pytest tests --soak
+
+bench: install
+	$(BIN)/python -m bench
+
+docs: install
+	$(BIN)/python -m docs.make_reference
+
+lock:
+	uv pip compile pyproject.toml --extra build --extra dev --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --output-file requirements.lock --upgrade
+
+install:
+	@.ci/install

@@ -1,0 +1,83 @@
+"""imagefactory build: from a recipe to a verified release."""
+
+import os
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from imagefactory.cli.output import Json, answer, verb
+from imagefactory.cli.render import human
+from imagefactory.cli.session import RecipeFile, expectation, factory_session, read_recipe
+from imagefactory.errors import Busy
+from imagefactory.factory.gc import collect
+from imagefactory.factory.loop import Factory, Outcome
+from imagefactory.progress import Note
+from imagefactory.steps.verify import Proof, verify
+from imagefactory.store.records import release_version
+
+KEEP = 3
+
+
+def register(app: typer.Typer) -> None:
+    app.command("build", epilog="Example: imagefactory build recipes/soe-debian-12.yaml")(build)
+
+
+@verb
+def build(
+    recipe: RecipeFile,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Sign, but publish nowhere.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build everything again, whatever is kept.")] = False,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Releases of this name whose images stay here.")] = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Build, boot, sign, publish and verify an image. Does only what is not done yet."""
+    with factory_session() as factory:
+        if os.geteuid() == 0:
+            factory.progress(
+                Note("warning", "no-separation: started as root, so builder and signer share one account")
+            )
+        outcome = factory.build(read_recipe(recipe, factory.settings), fresh=fresh, publish=not no_publish)
+        if outcome.worked:
+            # Another build is no reason to fail: it cleans up when it ends.
+            with suppress(Busy):
+                collect(factory, keep=keep)
+        proofs = [_proof(factory, target) for target in outcome.published] if not no_publish else []
+    answer(_document(outcome, proofs), _text(outcome, proofs), as_json)
+
+
+def _proof(factory: Factory, target: str) -> Proof:
+    """The proof, read anew from where the release is published."""
+    return verify(target, expectation(factory.settings))
+
+
+def _document(outcome: Outcome, proofs: list[Proof]) -> dict[str, Any]:
+    release = outcome.release
+    return {
+        "release": f"{release.name}@{release_version(release)}",
+        "unchanged": not outcome.worked,
+        "reproduced": outcome.reproduced,
+        "images": release.images,
+        "published": {target: str(path) for target, path in outcome.published.items()},
+        "verified": [proof.to_json() for proof in proofs],
+        "logs": outcome.build.logs if outcome.build else None,
+    }
+
+
+def _text(outcome: Outcome, proofs: list[Proof]) -> str:
+    release = outcome.release
+    ref = f"{release.name}@{release_version(release)}"
+    how = "unchanged: no work was needed" if not outcome.worked else "built"
+    if outcome.reproduced:
+        how = "built again, and every byte is the same"
+    lines = [f"{ref} ({how})"]
+    for name, image in sorted(release.images.items()):
+        lines.append(f"  {name:6} {human(image['size']):>10}  sha256:{image['sha256']}")
+    for target, path in outcome.published.items():
+        lines.append(f"  published  {target}")
+        lines += [f"    {path / name}" for name in sorted(release.files)]
+    if outcome.build:
+        lines.append(f"  logs       {outcome.build.logs}")
+    lines += [f"  {fact}" for proof in proofs[:1] for fact in proof.facts]
+    lines.append(f"VERIFIED {ref}" if proofs else f"SIGNED {ref}, published nowhere")
+    return "\n".join(lines)

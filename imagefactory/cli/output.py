@@ -1,0 +1,67 @@
+"""What a command says: one JSON document or text on stdout, everything else on stderr."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from imagefactory.errors import FactoryError
+from signing.errors import SigningError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress and logs on stderr.")]
+
+
+def say(text: str = "") -> None:
+    """A line of the answer."""
+    sys.stdout.write(f"{text}\n")
+
+
+def answer(document: dict[str, Any], text: str, as_json: bool) -> None:
+    """The answer of a command, as JSON or as text."""
+    say(json.dumps(document, indent=2, sort_keys=True) if as_json else text.rstrip("\n"))
+
+
+def verb(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn the errors that have names into an exit code, a message on stderr, and with --json a document on stdout."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (FactoryError, SigningError) as error:
+            _explain(error)
+            if kwargs.get("as_json"):
+                answer({"error": describe(error)}, "", as_json=True)
+            raise typer.Exit(error.exit_code) from error
+
+    return wrapped
+
+
+def describe(error: FactoryError | SigningError) -> dict[str, Any]:
+    """An error as JSON."""
+    log = getattr(error, "log", None)
+    return {
+        "code": error.code,
+        "message": error.message,
+        "advice": error.advice,
+        "log": str(log) if log else None,
+        "lines": list(getattr(error, "lines", ())),
+    }
+
+
+def _explain(error: FactoryError | SigningError) -> None:
+    about = describe(error)
+    lines = [f"error: {about['message']} [{about['code']}]"]
+    lines += [f"  | {line}" for line in about["lines"]]
+    if about["log"]:
+        lines.append(f"  log: {about['log']}")
+    if about["advice"]:
+        lines.append(f"  to do: {about['advice']}")
+    sys.stderr.write("\n".join(lines) + "\n")

@@ -1,0 +1,96 @@
+"""imagefactory releases: what exists, with its evidence, and where it is published."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from imagefactory.cli.output import Json, answer, say, verb
+from imagefactory.cli.render import human
+from imagefactory.cli.session import factory_session
+from imagefactory.model.release import ReleaseRef
+from imagefactory.store.records import release_version
+from imagefactory.store.tables import Release
+
+app = typer.Typer(no_args_is_help=True, help="The releases of this factory.")
+
+
+@app.command("list", epilog="Example: imagefactory releases list")
+@verb
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Only of this image.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List releases, the newest of each name first."""
+    with factory_session() as factory:
+        found = factory.records.releases(name)
+    if as_json:
+        answer({"releases": [describe(release) for release in found]}, "", as_json)
+        return
+    if not found:
+        say("no releases yet")
+        return
+    table = Table(box=None, pad_edge=False, header_style="")
+    for column in ("RELEASE", "CREATED", "IMAGES", "EVIDENCE", "PUBLISHED"):
+        table.add_column(column, overflow="fold")
+    for release in found:
+        table.add_row(
+            f"{release.name}@{release_version(release)}",
+            f"{release.created:%Y-%m-%d %H:%M}",
+            ", ".join(f"{kind} {human(image['size'])}" for kind, image in sorted(release.images.items())),
+            ", ".join(sorted({f"{piece['kind']} {piece['outcome']}" for piece in _evidence(release)})),
+            ", ".join(f"{each.target} ({each.state})" for each in release.publications) or "nowhere",
+        )
+    Console(highlight=False).print(table)
+
+
+@app.command("show", epilog="Example: imagefactory releases show soe-debian-12")
+@verb
+def show(
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show one release: digests, evidence, publications."""
+    with factory_session() as factory:
+        found = describe(factory.records.release(ReleaseRef.parse(release)))
+    lines = [found["release"], f"  created   {found['created']}", f"  recipe    sha256:{found['recipe_digest']}"]
+    for name, image in sorted(found["images"].items()):
+        lines += [
+            f"  {name:8}  {human(image['size'])}, a disk of {human(image['virtual_size'])}",
+            f"            sha256:{image['sha256']}",
+            f"            sha512:{image['sha512']}",
+        ]
+    for piece in found["evidence"]:
+        lines.append(f"  evidence  {piece['kind']}: {piece['outcome']}, about {piece['about'][:19]}")
+    for publication in found["publications"]:
+        verified = publication["verified"] or "never"
+        lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
+    answer(found, "\n".join(lines), as_json)
+
+
+def describe(release: Release) -> dict[str, Any]:
+    """A release as JSON."""
+    return {
+        "release": f"{release.name}@{release_version(release)}",
+        "name": release.name,
+        "version": str(release_version(release)),
+        "created": f"{release.created.isoformat()}Z",
+        "recipe_digest": release.recipe_digest,
+        "build": release.build_id,
+        "files": release.files,
+        "images": release.images,
+        "evidence": _evidence(release),
+        "publications": [
+            {
+                "target": each.target,
+                "state": each.state,
+                "verified": f"{each.verified.isoformat()}Z" if each.verified else None,
+            }
+            for each in release.publications
+        ],
+    }
+
+
+def _evidence(release: Release) -> list[dict[str, Any]]:
+    return [piece for pieces in release.evidence.values() for piece in pieces]

@@ -1,0 +1,103 @@
+"""Progress on stderr: a live display on a terminal, plain lines elsewhere. Neither can alter a result."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from imagefactory.progress import Event, Note, Progress, StepAdvanced, StepFinished, StepStarted
+
+HEARTBEAT = 30.0  # seconds between two plain lines about the same step
+
+
+@contextmanager
+def renderer() -> Iterator[Progress]:
+    """The renderer that fits where stderr goes."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield _Plain()
+        return
+    with Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+        DownloadColumn(binary_units=True),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bars:
+        yield _Terminal(bars)
+
+
+class _Plain:
+    """One line when a step begins and ends, and now and then while it lasts."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        match event:
+            case StepStarted(step, reason, log):
+                self._last = now
+                _line(f"{step}: {reason}" + (f" (log: {log})" if log else ""))
+            case StepAdvanced(step, done, total, unit, text) if now - self._last > HEARTBEAT:
+                self._last = now
+                _line(f"{step}: {text or _amount(done, total, unit)}")
+            case StepFinished():
+                _line(finished(event))
+            case Note(level, text):
+                _line(f"{level}: {text}")
+
+
+class _Terminal:
+    """A live line for the running step above which finished ones stay."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task = bars.add_task("", visible=False, text="", total=None)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted(step, reason, _):
+                self._bars.reset(self._task, description=step, visible=True, total=None, text=reason)
+            case StepAdvanced(_, done, total, _, text):
+                self._bars.update(self._task, completed=done, total=total or None, text=text)
+            case StepFinished():
+                self._bars.update(self._task, visible=False)
+                self._bars.console.print(finished(event), markup=False)
+            case Note(level, text):
+                self._bars.console.print(f"{level}: {text}", markup=False)
+
+
+def finished(event: StepFinished) -> str:
+    """The line that stays of a step."""
+    mark = "=" if event.reused else "+"
+    duration = "" if event.reused else f" ({event.seconds:.1f} s)"
+    return f"{mark} {event.step}: {event.outcome}{duration}"
+
+
+def human(size: int) -> str:
+    """A number of bytes for people: "298.2 MiB"."""
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def _amount(done: int, total: int, unit: str) -> str:
+    if unit == "bytes":
+        return f"{human(done)} of {human(total)}"
+    return f"{done} of {total} {unit}"
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

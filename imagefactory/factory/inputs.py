@@ -1,0 +1,160 @@
+"""Everything that decides what a build gives, and the digests under which results are kept."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import FormatUnsupported, TargetUnsupported
+from imagefactory.model.packages import Source
+from imagefactory.model.recipe import CatalogueTarget, LoadedRecipe, Recipe
+from imagefactory.settings import Settings
+from imagefactory.steps import boot_test, convert, disk, rootfs
+from imagefactory.tools import elements as element_tools
+from imagefactory.tools.apt import host_sources
+from imagefactory.tools.dib import dib_version
+from imagefactory.tools.host_packages import versions
+
+BUILD_TOOLS = ("mmdebstrap",)
+DISK_TOOLS = ("e2fsprogs", "fdisk", "mtools", "grub-common", "tar")
+CONVERT_TOOLS = ("qemu-utils",)
+BOOT_TOOLS = ("qemu-system-x86", "ovmf", "seabios")
+BUILDABLE = ("raw", "qcow2")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What goes into one build.
+
+    `elements` has every element with its directory. `sources` are used inside the build, `image_sources` stay in the
+    image (empty: the distribution's own), `index_sources` are for this host's apt; they differ in where the keyrings
+    lie. `tools` has the versions of the host's programs, `targets` says where releases go.
+    """
+
+    loaded: LoadedRecipe
+    elements: Mapping[str, Path]
+    element_digests: Mapping[str, str]
+    elements_path: tuple[Path, ...]
+    sources: tuple[Source, ...]
+    image_sources: tuple[Source, ...]
+    index_sources: tuple[Source, ...]
+    keyrings: Mapping[str, Path]
+    tools: Mapping[str, str]
+    targets: tuple[Path, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    def rootfs(self) -> dict[str, Any]:
+        """The inputs of the root file system, each under the name that a plan shows when it changes."""
+        recipe = self.recipe
+        own = {f"element {name}": digest for name, digest in self.element_digests.items()}
+        return {
+            **own,
+            "os": recipe.os.model_dump(mode="json"),
+            "elements": list(recipe.elements),
+            "packages": list(recipe.packages),
+            "environment": dict(recipe.environment),
+            "repositories": [source.apt_line() for source in self.image_sources],
+            "repository keys": [self.loaded.digests[path] for path in self.keyrings.values()],
+            "ca_certificates": [self.loaded.digests[Path(path)] for path in recipe.ca_certificates],
+            "imagefactory's rootfs step": rootfs.REVISION,
+            **self._tools(BUILD_TOOLS),
+            "diskimage-builder": self.tools["diskimage-builder"],
+        }
+
+    def rootfs_key(self) -> str:
+        return key("rootfs", {"name": self.recipe.name, **self.rootfs()})
+
+    def disk_key(self, rootfs_digest: str, epoch: int) -> str:
+        layout = self.recipe.disk.model_dump(mode="json")
+        own = {"rootfs": rootfs_digest, "epoch": epoch, "layout": layout, "revision": disk.REVISION}
+        return key("disk", {"name": self.recipe.name, **own, **self._tools(DISK_TOOLS)})
+
+    def convert_key(self, disk_digest: str, image_format: str) -> str:
+        options = getattr(self.recipe.formats, image_format).model_dump(mode="json")
+        own = {"disk": disk_digest, "format": image_format, "options": options, "revision": convert.REVISION}
+        return key("convert", {**own, **self._tools(CONVERT_TOOLS)})
+
+    def boot_key(self, images: Mapping[str, str]) -> str:
+        boot = self.recipe.tests.boot
+        own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
+        firmware = list(self.recipe.disk.firmware)
+        return key("boot", {**own, "firmware": firmware, "revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)})
+
+    def content_digest(self, images: Mapping[str, str]) -> str:
+        return key("content", {"name": self.recipe.name, "recipe": self.loaded.digest, "images": dict(images)})
+
+    def _tools(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: self.tools.get(name, "not installed") for name in names}
+
+
+def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
+    """Look at the recipe, its elements and this host; change nothing.
+
+    Raises FormatUnsupported, TargetUnsupported, ElementsConflict, NoMirror, ProgramMissing.
+    """
+    recipe = loaded.recipe
+    _refuse_what_cannot_be_built(recipe)
+    path = element_tools.search_path(loaded.files[0], settings.elements_path)
+    found = element_tools.expand(recipe.elements, path)
+    keyrings = _keyrings(loaded)
+    named = _repositories(recipe, {path: str(rootfs.KEYRINGS / name) for name, path in keyrings.items()})
+    indexed = _repositories(recipe, {path: str(path) for path in keyrings.values()})
+    environment = settings.environment
+    installed = versions([*BUILD_TOOLS, *DISK_TOOLS, *CONVERT_TOOLS, *BOOT_TOOLS], environment)
+    targets = tuple(Path(target.catalogue) for target in recipe.publish if isinstance(target, CatalogueTarget))
+    mirrors = () if named else host_sources(recipe.os.codename, environment)
+    return Inputs(
+        loaded=loaded,
+        elements=found,
+        element_digests=element_tools.digests(found),
+        elements_path=path,
+        sources=named or mirrors,
+        image_sources=named,
+        index_sources=indexed or mirrors,
+        keyrings=keyrings,
+        tools={**installed, "diskimage-builder": dib_version()},
+        targets=targets or (settings.catalogue,),
+    )
+
+
+def key(step: str, inputs: Mapping[str, Any]) -> str:
+    """SHA-256 of canonical JSON: the name under which a step's result is kept."""
+    canonical = json.dumps({"step": step, **inputs}, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
+
+
+def _refuse_what_cannot_be_built(recipe: Recipe) -> None:
+    for image_format in recipe.formats.names:
+        if image_format not in BUILDABLE:
+            raise FormatUnsupported(f"{recipe.name} wants {image_format}")
+    for target in recipe.publish:
+        if not isinstance(target, CatalogueTarget):
+            raise TargetUnsupported(
+                f"{recipe.name} wants to be published to cloud {target.cloud}",
+                advice="publish to a catalogue, and take the image to the cloud from there",
+            )
+
+
+def _keyrings(loaded: LoadedRecipe) -> dict[str, Path]:
+    """Each repository key of the recipe under the name that it gets in /etc/apt/keyrings."""
+    paths = {
+        Path(repository.signed_by)
+        for repository in loaded.recipe.repositories
+        if repository.signed_by is not None and str(repository.signed_by) != rootfs.ARCHIVE_KEYRING
+    }
+    return {f"{loaded.digests[path][:12]}-{path.name}": path for path in sorted(paths)}
+
+
+def _repositories(recipe: Recipe, keyrings: Mapping[Path, str]) -> tuple[Source, ...]:
+    def signed_by(path: str | Path | None) -> str:
+        return rootfs.ARCHIVE_KEYRING if path is None else keyrings.get(Path(path), str(path))
+
+    return tuple(
+        Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by))
+        for each in recipe.repositories
+    )

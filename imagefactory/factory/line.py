@@ -1,0 +1,339 @@
+"""The production line of one build: it does one step and records what came of it. It decides nothing."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from debian.deb822 import Deb822
+
+from imagefactory.factory.inputs import Inputs
+from imagefactory.model import plan
+from imagefactory.model.build import PublicationState
+from imagefactory.model.evidence import Evidence
+from imagefactory.model.packages import Package
+from imagefactory.model.release import Version
+from imagefactory.progress import Progress, StepAdvanced
+from imagefactory.settings import Settings
+from imagefactory.steps import attest, boot_test, convert, publish
+from imagefactory.steps.convert import Converted
+from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.records import Records, build_version, release_version
+from imagefactory.store.tables import Build, Release, StepResult
+from imagefactory.tools import qemu_img
+from imagefactory.tools.catalogue import Catalogue
+from imagefactory.tools.firmware import probe_kvm
+from imagefactory.tools.hand import call_builder, call_signer
+from imagefactory.tools.inspect import opened
+from signing.digest import Digests, hash_stream
+from signing.manifest import PROVENANCE_FILE
+from signing.signer import signer_for
+from signing.trust import Trust
+
+# tmpfs beside the root file system: package archives, and DIB's own files. It takes memory only as it fills.
+SCRATCH_ROOM = 4 << 30
+# How long a release may be trusted without being renewed.
+EXPIRY = timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One build's tools and papers. `work` is private to it and thrown away after it."""
+
+    inputs: Inputs
+    build: Build
+    settings: Settings
+    records: Records
+    artifacts: ArtifactStore
+    trust: Trust
+    trust_file: Path
+    progress: Progress
+
+    @property
+    def work(self) -> Path:
+        return self.settings.work / self.build.id
+
+    @property
+    def version(self) -> Version:
+        return build_version(self.build)
+
+    def log(self, title: str) -> Path:
+        """Where a step's output goes."""
+        directory = Path(self.build.logs)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / f"{title.replace(' ', '-')}.log"
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def rootfs(self, in_release: str) -> StepResult:
+        """Build the root file system and keep it with the list of its packages."""
+        recipe = self.inputs.recipe
+        request = {
+            "action": "rootfs",
+            "output": str(self.work),
+            "log": str(self.log(plan.ROOTFS)),
+            **self._isolation(recipe.disk.size + SCRATCH_ROOM),
+            "rootfs": {
+                "codename": recipe.os.codename,
+                "arch": recipe.os.arch,
+                "elements": list(recipe.elements),
+                "elements_path": [str(path) for path in self.inputs.elements_path],
+                "packages": list(recipe.packages),
+                "environment": dict(recipe.environment),
+                "sources": [asdict(source) for source in self.inputs.sources],
+                "image_sources": [asdict(source) for source in self.inputs.image_sources],
+                "keyrings": {name: str(path) for name, path in self.inputs.keyrings.items()},
+                "ca_certificates": [str(path) for path in recipe.ca_certificates],
+                "proxy": recipe.proxy,
+            },
+        }
+        made = self._build(request, plan.ROOTFS)
+        status = Path(made["dpkg_status"])
+        packages = [asdict(package) for package in read_status(status)]
+        outputs = {
+            "rootfs": self._keep(Path(made["tar"]), "rootfs").sha256,
+            "dpkg_status": self._keep(status, "status").sha256,
+        }
+        facts = {
+            "inputs": self.inputs.rootfs(),
+            "packages": packages,
+            "epoch": made["epoch"],
+            "in_release": in_release,
+        }
+        return self.records.remember(self.inputs.rootfs_key(), plan.ROOTFS, recipe.name, outputs, facts)
+
+    def disk(self, rootfs: StepResult) -> StepResult:
+        """Assemble the raw disk."""
+        recipe = self.inputs.recipe
+        source, epoch = rootfs.outputs["rootfs"], rootfs.facts["epoch"]
+        disk_key = self.inputs.disk_key(source, epoch)
+        request = {
+            "action": "disk",
+            "rootfs": str(self.artifacts.require(source)),
+            "output": str(self.work / "disk.raw"),
+            "log": str(self.log(plan.DISK)),
+            # The same root file system gives the same disk, whenever and wherever it is assembled.
+            "seed": disk_key,
+            "epoch": epoch,
+            "layout": {
+                "size": recipe.disk.size,
+                "firmware": list(recipe.disk.firmware),
+                "filesystem": recipe.disk.filesystem,
+            },
+            **self._isolation(recipe.disk.size + SCRATCH_ROOM),
+        }
+        made = self._build(request, plan.DISK)
+        digests = self._keep(Path(made["disk"]), "disk")
+        return self.records.remember(
+            disk_key, plan.DISK, recipe.name, {"disk": digests.sha256}, {"size": digests.size}
+        )
+
+    def convert(self, disk: StepResult, image_format: str) -> StepResult:
+        """Make one format of the disk."""
+        source = self.artifacts.require(disk.outputs["disk"])
+        title = f"{plan.CONVERT} {image_format}"
+        if image_format == "raw":
+            made = convert.examine(source, "raw", environment=self.settings.environment)
+        else:
+            made = self._convert(source, image_format, title)
+            self._keep(made.path, "image", made.digests)
+        facts = {"sha512": made.digests.sha512, "size": made.digests.size, "virtual_size": made.virtual_size}
+        key = self.inputs.convert_key(disk.outputs["disk"], image_format)
+        return self.records.remember(
+            key, plan.CONVERT, self.inputs.recipe.name, {"image": made.digests.sha256}, facts
+        )
+
+    def boot(self, images: Mapping[str, StepResult]) -> StepResult:
+        """Boot one format under every firmware, and prove that the others are the same disk."""
+        recipe = self.inputs.recipe
+        booted = "qcow2" if "qcow2" in images else next(iter(images))
+        digest = images[booted].outputs["image"]
+        boot = recipe.tests.boot
+        work = self._directory("boot")
+        evidence = [
+            boot_test.boot_test(
+                self.artifacts.require(digest),
+                booted,
+                about=f"sha256:{digest}",
+                firmware=recipe.disk.firmware,
+                memory=boot.memory >> 20,
+                timeout=float(boot.timeout),
+                expect=boot.expect,
+                work=work,
+                logs=self.log(plan.BOOT).parent,
+                accelerator=probe_kvm(self.settings.environment),
+                environment=self.settings.environment,
+                on_advance=self._advancer(plan.BOOT),
+            )
+        ]
+        evidence += [self._same_disk(images, booted, other) for other in images if other != booted]
+        digests = {name: image.outputs["image"] for name, image in images.items()}
+        facts = {"evidence": [piece.to_json() for piece in evidence]}
+        return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
+
+    # -- signing and publishing ----------------------------------------------------------------------------------------
+
+    def sign(self, rootfs: StepResult, disk: StepResult, images: Mapping[str, StepResult], boot: StepResult) -> Release:
+        """Attest as the builder, have the signer sign, and record the release."""
+        recipe = self.inputs.recipe
+        evidence = [Evidence.from_json(piece) for piece in boot.facts["evidence"]]
+        work = self._directory("sign")
+        provenance = work / PROVENANCE_FILE
+        provenance.write_bytes(self._attest(rootfs, disk, images, evidence))
+        now = datetime.now(UTC)
+        answer = call_signer(
+            {
+                "action": "sign",
+                "name": recipe.name,
+                "version": str(self.version),
+                "os": recipe.os.model_dump(mode="json", include={"distro", "version", "codename"}),
+                "arch": recipe.os.arch,
+                "images": {name: str(self.artifacts.require(i.outputs["image"])) for name, i in images.items()},
+                "provenance": str(provenance),
+                "evidence": boot.facts["evidence"],
+                "keys": str(self.settings.keys),
+                "trust": str(self.trust_file),
+                "output": str(work),
+                "created": int(now.timestamp()),
+                "expires": int((now + EXPIRY).timestamp()),
+                "environment": self.settings.environment,
+            },
+            environment=self.settings.environment,
+            log=self.log(plan.SIGN),
+            on_advance=self._advancer(plan.SIGN),
+        )
+        documents = {name: self._keep(work / name, "document").sha256 for name in (*answer["files"], PROVENANCE_FILE)}
+        digests = {name: image.outputs["image"] for name, image in images.items()}
+        files = {f"{recipe.name}-{self.version}.{name}": digest for name, digest in digests.items()}
+        return self.records.add_release(
+            self.build,
+            content_digest=self.inputs.content_digest(digests),
+            files={**files, **documents},
+            images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in images.items()},
+            evidence={"boot": boot.facts["evidence"]},
+        )
+
+    def _attest(
+        self, rootfs: StepResult, disk: StepResult, images: Mapping[str, StepResult], evidence: list[Evidence]
+    ) -> bytes:
+        account = attest.BuildAccount(
+            name=self.inputs.recipe.name,
+            version=str(self.version),
+            build_id=self.build.id,
+            recipe=self.inputs.recipe.model_dump(mode="json", exclude_none=True),
+            recipe_digest=self.inputs.loaded.digest,
+            elements=self.inputs.element_digests,
+            packages=[Package(**package) for package in rootfs.facts["packages"]],
+            in_release=rootfs.facts["in_release"],
+            tools=self.inputs.tools,
+            separated=os.geteuid() != 0,
+            rootfs=rootfs.outputs["rootfs"],
+            disk=disk.outputs["disk"],
+            started=self.build.started.replace(tzinfo=UTC),
+            finished=datetime.now(UTC),
+        )
+        made = {name: _converted(self.artifacts, name, image) for name, image in images.items()}
+        return attest.attest(account, made, evidence, signer_for(f"file:{self.settings.keys}", "provenance"))
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _isolation(self, scratch_size: int) -> dict[str, Any]:
+        scratch = self.work / "scratch"
+        scratch.mkdir(exist_ok=True)
+        return {"scratch": str(scratch), "scratch_size": scratch_size, "hide": [str(self.settings.keys)]}
+
+    def _build(self, request: dict[str, Any], step: str) -> dict[str, Any]:
+        return call_builder(
+            request,
+            environment=self.settings.environment,
+            log=self.log(f"{step} builder"),
+            on_advance=self._advancer(step),
+        )
+
+    def _convert(self, source: Path, image_format: str, title: str) -> Converted:
+        options = getattr(self.inputs.recipe.formats, image_format)
+        return convert.convert(
+            source,
+            self.work / f"image.{image_format}",
+            image_format,
+            declared="raw",
+            options=qemu_img.Qcow2Options(options.compression, options.cluster_size),
+            largest=self.inputs.recipe.disk.size,
+            foreign=False,
+            environment=self.settings.environment,
+            log=self.log(title),
+            on_bytes=lambda done, total: self.progress(StepAdvanced(title, done, total, "bytes")),
+        )
+
+    def _same_disk(self, images: Mapping[str, StepResult], booted: str, other: str) -> Evidence:
+        first, second = (images[name].outputs["image"] for name in (booted, other))
+        with opened(self.artifacts.require(first)) as one, opened(self.artifacts.require(second)) as two:
+            qemu_img.same_content(one, booted, two, other, self.settings.environment)
+        return Evidence("same-disk", f"sha256:{second}", "pass", {"booted": f"sha256:{first}"})
+
+    def _keep(self, made: Path, kind: str, digests: Digests | None = None) -> Digests:
+        if digests is None:
+            with opened(made) as descriptor:
+                digests = hash_stream(descriptor, algorithms=("sha256",))
+        self.artifacts.adopt(made, digests.sha256)
+        self.records.add_artifact(digests.sha256, kind, digests.size)
+        return digests
+
+    def _advancer(self, step: str) -> Callable[[str], None]:
+        return lambda text: self.progress(StepAdvanced(step, 0, 0, "", text))
+
+    def _directory(self, name: str) -> Path:
+        directory = self.work / name
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+def read_status(status: Path) -> list[Package]:
+    """The installed packages of a dpkg status file, sorted."""
+    with status.open("rb") as stream:
+        rows = [
+            Package(each["Package"], each["Version"], each["Architecture"])
+            for each in Deb822.iter_paragraphs(stream, use_apt_pkg=False)
+            if each.get("Status", "").endswith(" installed")
+        ]
+    return sorted(rows)
+
+
+def publish_release(
+    release: Release,
+    root: Path,
+    *,
+    records: Records,
+    artifacts: ArtifactStore,
+    trust: Trust,
+    progress: Progress,
+) -> Path:
+    """Publish a release to the catalogue at `root`, verify it from there, and record both."""
+    title = f"{plan.PUBLISH} {root}"
+    publication = records.intend(release, f"catalogue:{root}")
+    files = {name: artifacts.require(digest) for name, digest in release.files.items()}
+    total = sum(path.stat().st_size for path in files.values())
+    copied = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal copied
+        copied += count
+        progress(StepAdvanced(title, copied, total, "bytes"))
+
+    now = datetime.now(UTC)
+    catalogue = Catalogue(root)
+    folder = publish.publish(
+        files, catalogue, release.name, release_version(release), trust=trust, now=now, on_bytes=on_bytes
+    )
+    records.move_publication(publication, PublicationState.PUBLISHED)
+    publish.check(folder, trust, now=now, name=release.name)
+    records.move_publication(publication, PublicationState.VERIFIED)
+    return folder
+
+
+def _converted(artifacts: ArtifactStore, image_format: str, image: StepResult) -> Converted:
+    digests = Digests(image.facts["size"], image.outputs["image"], image.facts["sha512"])
+    path = artifacts.path(image.outputs["image"])
+    return Converted(path, image_format, image.facts["virtual_size"], digests)

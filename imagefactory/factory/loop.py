@@ -1,0 +1,340 @@
+"""The loop: look at what is there, plan, do the first thing that is to be done, look again."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import FactoryError, Interrupted
+from imagefactory.factory.inputs import Inputs, gather
+from imagefactory.factory.line import Line, publish_release
+from imagefactory.model import plan
+from imagefactory.model.build import BuildState, PublicationState
+from imagefactory.model.packages import Change
+from imagefactory.model.plan import Action, Situation
+from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.progress import Progress, StepFinished, StepStarted
+from imagefactory.settings import Settings
+from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.lock import lock
+from imagefactory.store.records import Records, release_version
+from imagefactory.store.tables import Build, Publication, Release, StepResult
+from imagefactory.tools.apt import Index
+from imagefactory.tools.catalogue import Catalogue
+from signing.errors import SigningError
+from signing.keys import KeyRing
+from signing.manifest import MANIFEST_FILE
+from signing.trust import find_trust, load_trust
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What the mirrors say now: the digest of their InRelease files, and what would change in the kept root file
+    system."""
+
+    in_release: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is there for one recipe. `situation` is the same, as the plan sees it."""
+
+    rootfs: StepResult | None
+    disk: StepResult | None
+    images: Mapping[str, StepResult]
+    boot: StepResult | None
+    release: Release | None
+    situation: Situation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a build ended: the release that has the wanted content, where it is published, and whether any work was
+    needed. `build` is None when none was."""
+
+    release: Release
+    published: Mapping[str, Path]
+    worked: bool
+    reproduced: bool
+    build: Build | None
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Turns recipes into releases."""
+
+    settings: Settings
+    records: Records
+    artifacts: ArtifactStore
+    progress: Progress
+
+    def plan(self, loaded: LoadedRecipe, *, fresh: bool = False, publish: bool = True) -> tuple[Action, ...]:
+        """Which steps would run, and why. Fetches package lists; builds nothing and reserves nothing.
+
+        Raises errors of gathering, MirrorUnreachable, PackageMissing.
+        """
+        inputs = gather(loaded, self.settings)
+        packages = self._packages(inputs)
+        return plan.plan(self._view(inputs, packages, fresh, frozenset(), publish).situation)
+
+    def build(self, loaded: LoadedRecipe, *, fresh: bool = False, publish: bool = True) -> Outcome:
+        """Do what the plan says until nothing is left to do.
+
+        Raises Busy, Interrupted, and whatever a step raises; what was finished before is kept.
+        """
+        with lock(self.settings.home / "locks", loaded.recipe.name):
+            self._bury(loaded.recipe.name)
+            KeyRing(self.settings.keys)
+            run = _Run(self, gather(loaded, self.settings), fresh, publish)
+            with self._recorded(run):
+                return run.to_the_end()
+
+    def publish(self, release: Release, root: Path) -> Path:
+        """Publish a release to a catalogue, again or anew, and verify it there."""
+        trust = load_trust(find_trust(self.settings.trust_files()))
+        return publish_release(
+            release, root, records=self.records, artifacts=self.artifacts, trust=trust, progress=self.progress
+        )
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _packages(self, inputs: Inputs) -> Packages:
+        index = Index(self.settings.home / "apt" / inputs.recipe.name, inputs.index_sources, self.settings.environment)
+        in_release = index.refresh()
+        known = self._known_rootfs(inputs)
+        if known is None:
+            index.require(inputs.recipe.packages)
+            return Packages(in_release, ())
+        if known.facts["in_release"] == in_release:
+            return Packages(in_release, ())
+        changes = index.changes(self.artifacts.require(known.outputs["dpkg_status"]))
+        if not changes:
+            facts = {**known.facts, "in_release": in_release}
+            self.records.remember(known.key, known.step, known.name, known.outputs, facts)
+        return Packages(in_release, changes)
+
+    def _known_rootfs(self, inputs: Inputs) -> StepResult | None:
+        return self._kept(self.records.result(inputs.rootfs_key()))
+
+    def _kept(self, result: StepResult | None) -> StepResult | None:
+        """A result whose artifacts are still in the store."""
+        if result is None or not all(map(self.artifacts.has, result.outputs.values())):
+            return None
+        return result
+
+    def _view(
+        self, inputs: Inputs, packages: Packages, fresh: bool, done: frozenset[str], publish: bool
+    ) -> View:
+        rootfs = self._known_rootfs(inputs)
+        changes = () if plan.ROOTFS in done else packages.changes
+        why = plan.why_rootfs(
+            inputs.rootfs(), rootfs.facts if rootfs else None, self._last_inputs(inputs.recipe.name), changes
+        )
+        disk = self._kept(
+            self.records.result(inputs.disk_key(rootfs.outputs["rootfs"], rootfs.facts["epoch"])) if rootfs else None
+        )
+        formats = {
+            name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
+            for name in inputs.recipe.formats.names
+        }
+        images = {name: result for name, result in formats.items() if result is not None}
+        digests = {name: result.outputs["image"] for name, result in images.items()}
+        whole = len(images) == len(formats)
+        boot = self.records.result(inputs.boot_key(digests)) if whole else None
+        release = self._release(inputs, digests) if whole else None
+        return View(
+            rootfs,
+            disk,
+            images,
+            boot,
+            release,
+            Situation(
+                rootfs=why,
+                rootfs_kept="inputs unchanged, and no package has a newer version",
+                disk=disk is not None,
+                formats={name: result is not None for name, result in formats.items()},
+                boot=boot is not None,
+                released=f"{release.name}@{release_version(release)}" if release else None,
+                targets={str(root): _is_published(release, root) for root in inputs.targets} if publish else {},
+                fresh=fresh,
+                done=done,
+            ),
+        )
+
+    def _last_inputs(self, name: str) -> Mapping[str, Any] | None:
+        """What went into the last root file system of `name`, whether it is kept or not."""
+        mine = (one for one in self.records.results() if one.step == plan.ROOTFS and one.name == name)
+        newest = next(mine, None)
+        return newest.facts["inputs"] if newest else None
+
+    def _release(self, inputs: Inputs, digests: Mapping[str, str]) -> Release | None:
+        content = inputs.content_digest(digests)
+        candidates = (one for one in self.records.releases(inputs.recipe.name) if one.content_digest == content)
+        return next((one for one in candidates if all(map(self.artifacts.has, one.files.values()))), None)
+
+    # -- the records of a run ------------------------------------------------------------------------------------------
+
+    def _bury(self, name: str) -> None:
+        """Builds that died without a word; we hold the lock, so nobody works on them."""
+        for build in self.records.abandoned(name):
+            self.records.move_build(build, BuildState.INTERRUPTED, ("interrupted", "it died"))
+            shutil.rmtree(self.settings.work / build.id, ignore_errors=True)
+
+    @contextmanager
+    def _recorded(self, run: "_Run") -> Iterator[None]:
+        try:
+            yield
+        except (FactoryError, SigningError) as error:
+            run.end(BuildState.FAILED, (error.code, error.message))
+            raise
+        except KeyboardInterrupt as error:
+            run.end(BuildState.INTERRUPTED, ("interrupted", "somebody stopped it"))
+            raise Interrupted("stopped") from error
+        finally:
+            run.clean()
+
+
+class _Run:
+    """One run of the loop."""
+
+    def __init__(self, factory: Factory, inputs: Inputs, fresh: bool, publish: bool) -> None:
+        self._factory = factory
+        self._inputs = inputs
+        self._fresh = fresh
+        self._publish = publish
+        self._line: Line | None = None
+        self._packages: Packages | None = None
+        self._done: frozenset[str] = frozenset()
+        self._worked = False
+
+    def to_the_end(self) -> Outcome:
+        """Look, plan, act, until the plan has nothing to run."""
+        self._packages = self._factory._packages(self._inputs)
+        told: set[str] = set()
+        while True:
+            view = self._look()
+            actions = plan.plan(view.situation)
+            coming = next((action for action in actions if action.run), None)
+            for action in actions[: actions.index(coming)] if coming else actions:
+                if action.title not in told | self._done:
+                    told.add(action.title)
+                    self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
+            if coming is None:
+                return self._outcome(view)
+            self._do(coming, view)
+
+    def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
+        if self._line is not None and self._line.build.state == BuildState.RUNNING:
+            self._factory.records.move_build(self._line.build, state, error)
+
+    def clean(self) -> None:
+        if self._line is not None:
+            shutil.rmtree(self._line.work, ignore_errors=True)
+
+    def _look(self) -> View:
+        assert self._packages is not None  # noqa: S101 - to_the_end() sets it first
+        return self._factory._view(self._inputs, self._packages, self._fresh, self._done, self._publish)
+
+    def _do(self, action: Action, view: View) -> None:
+        started = time.monotonic()
+        log = None if action.step == plan.PUBLISH else str(self._reserved().log(action.title))
+        self._factory.progress(StepStarted(action.title, action.reason, log))
+        outcome = self._perform(action, view)
+        self._done |= {action.title}
+        self._worked = True
+        seconds = time.monotonic() - started
+        self._factory.progress(StepFinished(action.title, outcome, reused=False, seconds=seconds))
+
+    def _perform(self, action: Action, view: View) -> str:
+        """Do one step and say in one line what came of it."""
+        if action.step == plan.PUBLISH:
+            return self._to_catalogue(action, view)
+        line = self._reserved()
+        if action.step == plan.ROOTFS:
+            assert self._packages is not None  # noqa: S101
+            made = line.rootfs(self._packages.in_release)
+            self._packages = replace(self._packages, changes=())
+            return f"{len(made.facts['packages'])} packages, sha256:{made.outputs['rootfs'][:12]}"
+        if view.rootfs is None or (view.disk is None and action.step != plan.DISK):
+            raise AssertionError("a plan never puts a step before what it needs")
+        if action.step == plan.DISK:
+            return f"sha256:{line.disk(view.rootfs).outputs['disk'][:12]}"
+        assert view.disk is not None  # noqa: S101
+        if action.step == plan.CONVERT and action.subject is not None:
+            made = line.convert(view.disk, action.subject)
+            return f"{made.facts['size']} bytes, sha256:{made.outputs['image'][:12]}"
+        if action.step == plan.BOOT:
+            return _booted(line.boot(view.images))
+        assert view.boot is not None  # noqa: S101
+        release = line.sign(view.rootfs, view.disk, view.images, view.boot)
+        return f"{release.name}@{release_version(release)}"
+
+    def _to_catalogue(self, action: Action, view: View) -> str:
+        assert view.release is not None and action.subject is not None  # noqa: S101, PT018
+        return f"verified in {self._factory.publish(view.release, Path(action.subject))}"
+
+    def _reserved(self) -> Line:
+        """The build that this run's work belongs to; its version is reserved when the first step needs it."""
+        if self._line is None:
+            factory, loaded = self._factory, self._inputs.loaded
+            trust_file = find_trust(factory.settings.trust_files())
+            trust = load_trust(trust_file)
+            build = factory.records.reserve(
+                loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs
+            )
+            factory.records.move_build(build, BuildState.RUNNING)
+            self._line = Line(
+                self._inputs,
+                build,
+                factory.settings,
+                factory.records,
+                factory.artifacts,
+                trust,
+                trust_file,
+                factory.progress,
+            )
+            self._line.work.mkdir(parents=True)
+        return self._line
+
+    def _outcome(self, view: View) -> Outcome:
+        assert view.release is not None  # noqa: S101 - the plan signs before it has nothing left to run
+        reproduced = self._line is not None and self._line.build.state == BuildState.RUNNING
+        if reproduced:
+            self.end(BuildState.REPRODUCED)
+        published = {
+            f"{publication.target}/{view.situation.released}": _folder(view.release, publication)
+            for publication in view.release.publications
+            if publication.state == PublicationState.VERIFIED
+        }
+        return Outcome(
+            release=view.release,
+            published=published,
+            worked=self._worked,
+            reproduced=reproduced,
+            build=self._line.build if self._line else None,
+        )
+
+
+def _folder(release: Release, publication: Publication) -> Path:
+    return Catalogue(Path(publication.target.removeprefix("catalogue:"))).folder(release.name, release_version(release))
+
+
+def _is_published(release: Release | None, root: Path) -> bool:
+    if release is None:
+        return False
+    folder = Catalogue(root).folder(release.name, release_version(release))
+    verified = any(
+        publication.target == f"catalogue:{root}" and publication.state == PublicationState.VERIFIED
+        for publication in release.publications
+    )
+    return verified and (folder / MANIFEST_FILE).is_file()
+
+
+def _booted(result: StepResult) -> str:
+    boots = [piece for piece in result.facts["evidence"] if piece["kind"] == "boot"]
+    firmware = ", ".join(boots[0]["facts"].get("firmware", {})) if boots else ""
+    return f"booted, checked, shut down and booted again: {firmware}"

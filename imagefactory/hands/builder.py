@@ -1,0 +1,90 @@
+"""The builder's hand: root, in namespaces of its own, with no key in its environment or reach.
+
+Started by tools/hand.py as the first process of a new PID namespace, so that its death is the death of everything it
+started.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from imagefactory.hands.protocol import Advance, Document, serve
+from imagefactory.model.disk import DiskLayout
+from imagefactory.model.packages import Source
+from imagefactory.steps import disk, rootfs
+from imagefactory.tools.process import run
+
+
+def build_rootfs(request: Document, advance: Advance) -> Document:
+    scratch = _prepare(request)
+    recipe = request["rootfs"]
+    made = rootfs.build(
+        rootfs.RootfsRequest(
+            codename=recipe["codename"],
+            arch=recipe["arch"],
+            elements=tuple(recipe["elements"]),
+            elements_path=tuple(map(Path, recipe["elements_path"])),
+            packages=tuple(recipe["packages"]),
+            environment=recipe["environment"],
+            sources=_sources(recipe["sources"]),
+            image_sources=_sources(recipe["image_sources"]),
+            keyrings={name: Path(path) for name, path in recipe["keyrings"].items()},
+            ca_certificates=tuple(map(Path, recipe["ca_certificates"])),
+            proxy=recipe["proxy"],
+        ),
+        Path(request["output"]),
+        scratch=scratch,
+        log=Path(request["log"]),
+        environment=request["environment"],
+        on_advance=advance,
+    )
+    _give_back(request, made.tar, made.dpkg_status)
+    return {"tar": str(made.tar), "dpkg_status": str(made.dpkg_status), "epoch": made.epoch}
+
+
+def build_disk(request: Document, advance: Advance) -> Document:
+    scratch = _prepare(request)
+    layout = request["layout"]
+    output = Path(request["output"])
+    disk.assemble(
+        Path(request["rootfs"]),
+        output,
+        DiskLayout(size=layout["size"], firmware=tuple(layout["firmware"]), filesystem=layout["filesystem"]),
+        seed=request["seed"],
+        epoch=request["epoch"],
+        scratch=scratch,
+        log=Path(request["log"]),
+        environment=request["environment"],
+        on_advance=advance,
+    )
+    _give_back(request, output)
+    return {"disk": str(output)}
+
+
+def _prepare(request: Document) -> Path:
+    """A private tmpfs to work in, and nothing where the keys were. Both are seen in this namespace only."""
+    environment: Mapping[str, str] = request["environment"]
+    scratch = Path(request["scratch"])
+    run(
+        ["mount", "-t", "tmpfs", "-o", f"size={int(request['scratch_size'])},mode=0755", "tmpfs", scratch],
+        env=environment,
+        timeout=10.0,
+    )
+    for hidden in filter(os.path.isdir, request["hide"]):
+        run(["mount", "-t", "tmpfs", "-o", "size=0,mode=0000", "tmpfs", hidden], env=environment, timeout=10.0)
+    return scratch
+
+
+def _give_back(request: Document, *paths: Path) -> None:
+    """What root made belongs to who asked for it; so does the log."""
+    for path in (*paths, Path(request["log"])):
+        os.chown(path, request["uid"], request["gid"], follow_symlinks=False)
+
+
+def _sources(documents: list[Document]) -> tuple[Source, ...]:
+    return tuple(Source(d["uri"], d["suite"], tuple(d["components"]), d["signed_by"]) for d in documents)
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"rootfs": build_rootfs, "disk": build_disk}))

@@ -1,0 +1,67 @@
+"""The hand's side of the conversation with its caller (tools/hand.py is the other side)."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
+
+from imagefactory.errors import FactoryError
+from signing.errors import SigningError
+
+Document: TypeAlias = dict[str, Any]
+Advance: TypeAlias = Callable[[str], None]
+MAX_REQUEST = 1 << 20
+
+
+def serve(actions: dict[str, Callable[[Document, Advance], Document]]) -> int:
+    """Read one request, do its "action", answer. Returns the exit status."""
+    signal.signal(signal.SIGTERM, _leave)
+    line = sys.stdin.readline(MAX_REQUEST)
+    threading.Thread(target=_watch_lifeline, daemon=True).start()
+    try:
+        request = json.loads(line)
+        result = actions[request["action"]](request, _advance)
+    except FactoryError as error:
+        _send({"error": _document(error, error.log, error.lines)})
+        return error.exit_code
+    except SigningError as error:
+        _send({"error": _document(error, None, ())})
+        return error.exit_code
+    _send({"result": result})
+    return 0
+
+
+def _document(error: FactoryError | SigningError, log: Path | None, lines: tuple[str, ...]) -> Document:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "advice": error.advice,
+        "log": str(log) if log else None,
+        "lines": list(lines),
+    }
+
+
+def _advance(text: str) -> None:
+    _send({"advance": text})
+
+
+def _send(document: Document) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def _watch_lifeline() -> None:
+    """The caller holds the other end of our standard input for as long as it lives."""
+    while os.read(0, 4096):
+        pass
+    os._exit(130)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del frame
+    os._exit(128 + number)

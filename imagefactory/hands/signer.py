@@ -1,0 +1,43 @@
+"""The signer's hand: the release and Glance keys, and neither root nor a cloud.
+
+It takes the reference of a build, never a digest: what it signs it has opened, hashed and inspected itself.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imagefactory.hands.protocol import Advance, Document, serve
+from imagefactory.model.evidence import Evidence
+from imagefactory.steps.sign import SigningOrder, sign
+from signing.keys import KeyRing
+from signing.trust import load_trust
+
+
+def sign_release(request: Document, advance: Advance) -> Document:
+    order = SigningOrder(
+        name=request["name"],
+        version=request["version"],
+        os=request["os"],
+        arch=request["arch"],
+        images={name: Path(path) for name, path in request["images"].items()},
+        provenance=Path(request["provenance"]),
+        evidence=[Evidence.from_json(piece) for piece in request["evidence"]],
+        keys=f"file:{request['keys']}",
+        created=datetime.fromtimestamp(request["created"], UTC),
+        expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
+    )
+    return {
+        "files": sign(
+            order,
+            load_trust(Path(request["trust"])),
+            KeyRing(Path(request["keys"])),
+            Path(request["output"]),
+            environment=request["environment"],
+            on_advance=advance,
+        )
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"sign": sign_release}))

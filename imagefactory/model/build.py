@@ -1,0 +1,48 @@
+"""What states a build and a publication go through. The store changes them by this table and by nothing else."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class BuildState(StrEnum):
+    """RESERVED has a version and nothing else; the last four are final."""
+
+    RESERVED = "reserved"
+    RUNNING = "running"
+    RELEASED = "released"
+    REPRODUCED = "reproduced"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class PublicationState(StrEnum):
+    """INTENDED is recorded before anything is written; VERIFIED was read back from where it was published."""
+
+    INTENDED = "intended"
+    PUBLISHED = "published"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
+BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
+    BuildState.RESERVED: frozenset({BuildState.RUNNING, BuildState.INTERRUPTED}),
+    BuildState.RUNNING: frozenset(
+        {BuildState.RELEASED, BuildState.REPRODUCED, BuildState.FAILED, BuildState.INTERRUPTED}
+    ),
+    BuildState.RELEASED: frozenset(),
+    BuildState.REPRODUCED: frozenset(),
+    BuildState.FAILED: frozenset(),
+    BuildState.INTERRUPTED: frozenset(),
+}
+
+PUBLICATION_TRANSITIONS: Mapping[PublicationState, frozenset[PublicationState]] = {
+    PublicationState.INTENDED: frozenset({PublicationState.PUBLISHED, PublicationState.FAILED}),
+    # A published release whose files are gone, or that must be read again, is intended anew.
+    PublicationState.PUBLISHED: frozenset(
+        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED}
+    ),
+    PublicationState.VERIFIED: frozenset(
+        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED}
+    ),
+    PublicationState.FAILED: frozenset({PublicationState.INTENDED}),
+}

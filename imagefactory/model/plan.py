@@ -1,0 +1,92 @@
+"""What would be done, and why: from what is wanted and what is there to a list of actions. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagefactory.model.packages import Change, summary
+
+ROOTFS, DISK, CONVERT, BOOT, SIGN, PUBLISH = "rootfs", "disk", "convert", "boot-test", "sign", "publish"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step, on `subject` where there are several (a format, a target): run it or leave it, and the reason."""
+
+    step: str
+    run: bool
+    reason: str
+    subject: str | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.step} {self.subject}" if self.subject else self.step
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": self.step, "subject": self.subject, "run": self.run, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is there already.
+
+    `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `disk`
+    and `boot` tell whether results for the current root file system and images are there, `formats` the same for each
+    wanted format. `released` is the release that has this very content. `targets` maps each target to whether that
+    release is published and was verified there. `fresh` does every step again that is not in `done`.
+    """
+
+    rootfs: str | None
+    rootfs_kept: str
+    disk: bool
+    formats: Mapping[str, bool]
+    boot: bool
+    released: str | None
+    targets: Mapping[str, bool]
+    fresh: bool = False
+    done: frozenset[str] = field(default_factory=frozenset)
+
+
+def plan(situation: Situation) -> tuple[Action, ...]:
+    """Every step in order. The first that says run is what comes next; what follows it is a forecast."""
+    s = situation
+    actions: list[Action] = []
+    again = "--fresh builds everything again"
+
+    def add(step: str, reason: str | None, kept: str, subject: str | None = None) -> None:
+        before = next((action for action in actions if action.run), None)
+        title = f"{step} {subject}" if subject else step
+        if s.fresh and title not in s.done and step not in {SIGN, PUBLISH}:
+            reason = reason or again
+        if before is not None and reason is None:
+            reason = f"after {before.title}, unless that gives what it gave before"
+        actions.append(Action(step, reason is not None, kept if reason is None else reason, subject))
+
+    add(ROOTFS, s.rootfs, s.rootfs_kept)
+    add(DISK, None if s.disk else "there is no disk of this root file system", "the root file system is the same")
+    for name, there in s.formats.items():
+        add(CONVERT, None if there else f"there is no {name} of this disk", "the disk is the same", name)
+    add(BOOT, None if s.boot else "these images have not been booted", "these very images have been booted")
+    add(SIGN, None if s.released else "this content is not signed", f"this content is {s.released}")
+    for target, there in s.targets.items():
+        add(PUBLISH, None if there else "it is not published there", "published and verified there", target)
+    return tuple(actions)
+
+
+def why_rootfs(
+    inputs: Mapping[str, Any],
+    known: Mapping[str, Any] | None,
+    newest: Mapping[str, Any] | None,
+    changes: Sequence[Change],
+) -> str | None:
+    """Why a root file system must be built, or None.
+
+    `inputs` are today's, `known` those of the result that has the same digest (None: there is none), `newest` those of
+    the last result of the same name, `changes` what an upgrade would bring.
+    """
+    if known is not None:
+        return f"newer packages: {summary(changes)}" if changes else None
+    if newest is None:
+        return "it was never built"
+    changed = [key for key in inputs if inputs[key] != newest.get(key)]
+    return f"changed since the last build: {', '.join(changed)}" if changed else "its artifact is not kept any more"

@@ -1,0 +1,321 @@
+"""The recipe: everything that one image is made from, frozen and validated. It touches nothing.
+
+    name, display_name, description     what it is called
+    os                                  what it is
+    repositories, proxy                 where packages come from (default: as the host's apt)
+    ca_certificates, elements, packages, environment        what goes into it
+    disk, formats                       what it looks like
+    tests                               what it must prove
+    properties, publish                 how it appears elsewhere
+    lifecycle, schedule                 nothing yet
+
+A key that is not here is refused. The paths in a `Recipe` are absolute if `imagefactory.tools.recipe_file` read it.
+Attribute docstrings are the descriptions in the JSON schema.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.json_schema import GenerateJsonSchema
+
+from imagefactory.errors import Place
+from imagefactory.model.quantity import (
+    GIB,
+    KIB,
+    MIB,
+    TIB,
+    Between,
+    Duration,
+    Size,
+    format_duration,
+    format_size,
+    refusal,
+    shown,
+)
+from imagefactory.model.recipe_fields import (
+    CloudName,
+    Component,
+    ElementName,
+    FilePath,
+    Items,
+    KeyringPath,
+    Line,
+    PackageName,
+    Properties,
+    Prose,
+    ProxyUrl,
+    RepositoryUrl,
+    Slug,
+    Suite,
+    Unique,
+    Variables,
+)
+
+
+class Part(BaseModel):
+    """A mapping of the recipe: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _supported(arch: object) -> object:
+    if isinstance(arch, str) and arch != "amd64":
+        raise refusal("arch-unsupported", f"{shown(arch)}: images are made for amd64 only")
+    return arch
+
+
+class OperatingSystem(Part):
+    """The operating system of the image."""
+
+    distro: Literal["debian"]
+    """The distribution, as Glance's os_distro names it."""
+    version: Literal["12"]
+    """The version, as text in quotes."""
+    codename: Literal["bookworm"] = "bookworm"
+    """The codename that belongs to the version."""
+    arch: Annotated[Literal["amd64"], BeforeValidator(_supported)] = "amd64"
+    """The architecture, as Debian names it."""
+
+
+class Repository(Part):
+    """A repository of Debian packages."""
+
+    uri: RepositoryUrl
+    """Its address: http, https or file, without user name and password."""
+    suite: Suite
+    """The suite, such as bookworm or bookworm-security."""
+    components: Annotated[Items[Component], Unique(at_least=1)]
+    """The components, such as main."""
+    signed_by: KeyringPath | None = None
+    """The keys that may sign it: a .asc or .gpg file, absolute or from the folder of this file. Default: Debian's."""
+
+
+class Disk(Part):
+    """The disk of the image."""
+
+    size: Annotated[Size, Between(512 * MIB, 2 * TIB, format_size, multiple=MIB)]
+    """The virtual size: 512 MiB to 2 TiB, in whole MiB. An instance may have more and grows into it."""
+    firmware: Annotated[Items[Literal["bios", "uefi"]], Unique(at_least=1)] = ("bios", "uefi")
+    """The firmware that it must boot under."""
+    filesystem: Literal["ext4"] = "ext4"
+    """The root file system."""
+
+
+class RawOptions(Part):
+    """A raw image has no options."""
+
+
+class Qcow2Options(Part):
+    """How a qcow2 is written."""
+
+    compression: Literal["zstd", "zlib", "none"] = "zstd"
+    """zstd needs qemu 5.1 to read; zlib is read by all and takes longer."""
+    cluster_size: Annotated[Size, Between(4 * KIB, 2 * MIB, format_size, power_of_two=True)] = 64 * KIB
+    """The unit of allocation: a power of two from 4 KiB to 2 MiB."""
+
+
+class IsoOptions(Part):
+    """An ISO image has no options."""
+
+
+class Formats(Part):
+    """The files to make. A format with nothing after it has its defaults."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    raw: RawOptions | None = None
+    """A raw disk image."""
+    qcow2: Qcow2Options | None = None
+    """A qcow2 disk image."""
+    iso: IsoOptions | None = None
+    """A bootable ISO image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_means_defaults(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: {} if options is None else options for key, options in value.items()}
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> "Formats":
+        if not self.names:
+            raise refusal("recipe-invalid", "should have at least one of raw, qcow2, iso")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The formats that are asked for, in the order raw, qcow2, iso."""
+        return tuple(name for name in ("raw", "qcow2", "iso") if getattr(self, name) is not None)
+
+
+class BootTest(Part):
+    """The image is booted under each firmware, and must come up healthy."""
+
+    memory: Annotated[Size, Between(128 * MIB, TIB, format_size)] = GIB
+    """The memory of the machine, 128 MiB to 1 TiB. The image's min_ram is what it booted with."""
+    timeout: Annotated[Duration, Between(10, 6 * 3600, format_duration)] = 600
+    """How long one boot may take, 10s to 6h."""
+    expect: Annotated[Items[Line], Field(max_length=100)] = ()
+    """Lines, or parts of lines, that must appear on the serial console."""
+
+
+class Tests(Part):
+    """What the image must prove before it is signed."""
+
+    __test__ = False  # no test class of pytest's
+
+    boot: BootTest = BootTest()
+    """The boot test."""
+
+
+class CatalogueTarget(Part):
+    """Publish to a catalogue."""
+
+    catalogue: FilePath
+    """Its folder, absolute or from the folder of this file."""
+
+
+class CloudTarget(Part):
+    """Publish to a cloud's Glance."""
+
+    cloud: CloudName
+    """The cloud, as clouds.yaml names it."""
+    visibility: Literal["private", "shared", "community", "public"] = "private"
+    """Who sees the image there."""
+
+
+def _target(value: object) -> str | None:
+    if isinstance(value, CatalogueTarget):
+        return "a catalogue"
+    if isinstance(value, CloudTarget):
+        return "a cloud"
+    if not isinstance(value, dict) or ("catalogue" in value) == ("cloud" in value):
+        return None
+    return "a catalogue" if "catalogue" in value else "a cloud"
+
+
+Target = Annotated[
+    Annotated[CatalogueTarget, Tag("a catalogue")] | Annotated[CloudTarget, Tag("a cloud")],
+    Discriminator(
+        _target,
+        custom_error_type="recipe-invalid",
+        custom_error_message="should have either catalogue: PATH or cloud: NAME",
+    ),
+]
+
+
+class NothingYet(Part):
+    """Filled by a later version: leave it out."""
+
+
+def _nothing_yet(value: object) -> object:
+    if value is None or isinstance(value, dict | NothingYet):
+        return value
+    raise refusal("recipe-unknown-key", "means nothing in this version: leave it out")
+
+
+Later = Annotated[NothingYet | None, BeforeValidator(_nothing_yet)]
+
+
+class Recipe(Part):
+    """One image."""
+
+    name: Slug
+    """The name of the image and of its releases, NAME@VERSION."""
+    display_name: Line | None = None
+    """The name that people see. Default: the name."""
+    description: Prose | None = None
+    """What the image is for."""
+    os: OperatingSystem
+    """The operating system."""
+    repositories: Items[Repository] = ()
+    """Where packages come from. Default: the mirrors that the host's apt uses."""
+    proxy: ProxyUrl | None = None
+    """An http or https proxy for the packages, without user name and password. It does not stay in the image."""
+    ca_certificates: Annotated[Items[FilePath], Unique()] = ()
+    """PEM files of certificate authorities that the image trusts, absolute or from the folder of this file."""
+    elements: Annotated[Items[ElementName], Unique(at_least=1)]
+    """The diskimage-builder elements that make the root file system."""
+    packages: Annotated[Items[PackageName], Unique()] = ()
+    """Debian packages to install, besides those that the elements install."""
+    environment: Variables = Field(default_factory=lambda: MappingProxyType({}))
+    """Variables for the elements. Never secrets: the recipe is published."""
+    disk: Disk
+    """The disk."""
+    formats: Formats
+    """The files to make, at least one."""
+    tests: Tests = Tests()
+    """What the image must prove."""
+    properties: Properties = Field(default_factory=lambda: MappingProxyType({}))
+    """Glance properties that no test can find out, at most 100."""
+    publish: Items[Target] = ()
+    """Where releases go. Default: the built-in catalogue."""
+    lifecycle: Later = None
+    """Nothing yet."""
+    schedule: Later = None
+    """Nothing yet."""
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe as it was read.
+
+    `files` is every file that was read, the recipe first, then what it extends, then keys and certificates; `digests`
+    has the SHA-256 (hex) of each. `digest` is the SHA-256 (hex) of the whole: the merged recipe as canonical JSON,
+    with the contents of keys and certificates in place of their paths. `places` says where each value is written.
+    """
+
+    recipe: Recipe
+    files: tuple[Path, ...]
+    digest: str
+    digests: Mapping[Path, str] = field(repr=False, compare=False, default_factory=dict)
+    places: Mapping[tuple[str | int, ...], Place] = field(repr=False, compare=False, default_factory=dict)
+
+    def where(self, *path: str | int) -> Place | None:
+        """Where `path`, such as ("formats", "iso"), is written, or else the nearest mapping or list around it."""
+        return next((self.places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.places), None)
+
+
+def effective(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with every default filled in, ready for JSON and for `Recipe.model_validate`."""
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
+def known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
+    """The keys that may stand in the mapping at `path`, such as ("disk",); () is the top."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in path:
+        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [model for annotation in found for model in _models(annotation)] if found else models
+    keys = tuple(dict.fromkeys(key for model in models for key in model.model_fields))
+    return keys if path else (*keys, "extends")
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a recipe, for editors. Loading checks more than a schema can say."""
+    schema = Recipe.model_json_schema()
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "minLength": 1,
+        "description": "Another recipe, from the folder of this file. Mappings are merged and this file wins; lists "
+        "are replaced; a null removes.",
+    }
+    for model in (BootTest, Qcow2Options):  # defaults as people write them, with units
+        for key, value in model().model_dump(mode="json").items():
+            schema["$defs"][model.__name__]["properties"][key]["default"] = value
+    # What a recipe that extends another leaves out comes from there.
+    required = schema.pop("required")
+    schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "imagefactory recipe"}

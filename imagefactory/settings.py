@@ -1,0 +1,76 @@
+"""What the environment says, read once, here and nowhere else. Nothing in it is secret."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagefactory.errors import UsageError
+from imagefactory.tools.process import BASE_ENVIRONMENT
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie and what programs see."""
+
+    home: Path
+    trust: Path | None
+    elements_path: tuple[Path, ...]
+    path: str
+    proxies: Mapping[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of the programs that we start: a search path, a locale, the proxies."""
+        return {**BASE_ENVIRONMENT, "PATH": self.path, **self.proxies}
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.home / "catalogue"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def work(self) -> Path:
+        return self.home / "work"
+
+    def trust_files(self, given: Path | None = None) -> tuple[Path, ...]:
+        """Where a trust file may lie, in the order of looking. One that is named must be there."""
+        named = given or self.trust
+        if named is not None:
+            return (named,)
+        return (self.home / "trust.json", Path("/etc/imagefactory/trust.json"))
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read IMAGEFACTORY_HOME, IMAGEFACTORY_TRUST, IMAGEFACTORY_ELEMENTS (like PATH), PATH and the proxies.
+
+    Raises UsageError when a path is not absolute.
+    """
+    seen = os.environ if environ is None else environ
+    user_home = seen.get("HOME") or str(Path("~").expanduser())
+    home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
+    trust = seen.get("IMAGEFACTORY_TRUST")
+    elements = [part for part in seen.get("IMAGEFACTORY_ELEMENTS", "").split(":") if part]
+    for value in (home, trust, *elements):
+        if value and not Path(value).is_absolute():
+            raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
+    inherited = seen.get("PATH", "")
+    own = str(Path(sys.executable).parent)
+    return Settings(
+        home=Path(home),
+        trust=Path(trust) if trust else None,
+        elements_path=tuple(map(Path, elements)),
+        path=":".join(dict.fromkeys([*inherited.split(":"), own, *SYSTEM_PATH.split(":")])).strip(":"),
+        proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
+    )

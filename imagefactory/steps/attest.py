@@ -1,0 +1,83 @@
+"""The builder's account of what it did (SLSA provenance v1), signed with its only key."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from imagefactory import __version__
+from imagefactory.model.evidence import Evidence
+from imagefactory.model.packages import Package
+from imagefactory.steps.convert import Converted
+from signing.envelope import seal
+from signing.provenance import Provenance
+from signing.signer import Signer
+from signing.statement import Subject
+
+
+@dataclass(frozen=True)
+class BuildAccount:
+    """What the builder knows of one build. `recipe` is the whole recipe as JSON, `elements` maps each element to its
+    digest, `tools` programs to versions; digests are SHA-256 in hex, times aware UTC."""
+
+    name: str
+    version: str
+    build_id: str
+    recipe: Mapping[str, Any]
+    recipe_digest: str
+    elements: Mapping[str, str]
+    packages: Sequence[Package]
+    in_release: str
+    tools: Mapping[str, str]
+    separated: bool
+    rootfs: str
+    disk: str
+    started: datetime
+    finished: datetime
+
+
+def attest(
+    account: BuildAccount, images: Mapping[str, Converted], evidence: Sequence[Evidence], signer: Signer
+) -> bytes:
+    """The signed provenance bundle of a build. Raises errors of the room signing."""
+    stem = f"{account.name}-{account.version}"
+    subjects = tuple(
+        sorted(
+            Subject(f"{stem}.{image_format}", image.digests.sha256, image.digests.sha512 or "")
+            for image_format, image in images.items()
+        )
+    )
+    provenance = Provenance(
+        subjects=subjects,
+        external_parameters={
+            "name": account.name,
+            "version": account.version,
+            "recipe": dict(account.recipe),
+            "recipeDigest": {"sha256": account.recipe_digest},
+            "formats": sorted(images),
+        },
+        internal_parameters={"tools": dict(account.tools), "separation": account.separated},
+        resolved_dependencies=_dependencies(account),
+        builder_id=f"urn:imagefactory:builder:{__version__}",
+        invocation_id=account.build_id,
+        started=account.started,
+        finished=account.finished,
+        byproducts=[
+            {"name": "rootfs", "digest": {"sha256": account.rootfs}},
+            {"name": "disk", "digest": {"sha256": account.disk}},
+            *({"name": f"evidence/{piece.kind}", "digest": {"sha256": piece.digest}} for piece in evidence),
+        ],
+    )
+    return seal(provenance.to_statement(), signer)
+
+
+def _dependencies(account: BuildAccount) -> list[dict[str, Any]]:
+    # purl for Debian packages: github.com/package-url/purl-spec, type deb.
+    return [
+        *({"name": f"element/{name}", "digest": {"sha256": digest}} for name, digest in account.elements.items()),
+        {"name": "apt/InRelease", "digest": {"sha256": account.in_release}},
+        *(
+            {"uri": f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}"}
+            for package in account.packages
+        ),
+    ]

@@ -1,0 +1,82 @@
+"""The questions that a booted image must answer well. Pure: from what was seen to a list of checks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagefactory.model.evidence import JSON
+from imagefactory.tools.console import kernel_faults, printable
+from imagefactory.tools.firmware import Firmware
+from imagefactory.tools.guest import Answers
+
+SLACK = 8 << 20  # bytes that a partition may leave at the end of its disk: alignment and the second partition table
+TAINT_DIED = 1 << 7  # the kernel has oopsed
+PASSWORDS = frozenset({"none", "password", "keyboard-interactive"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: its name, whether it is as it should be, what was found."""
+
+    name: str
+    passed: bool
+    detail: str
+    lines: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, JSON]:
+        return {"name": self.name, "outcome": "pass" if self.passed else "fail", "detail": self.detail}
+
+
+def settled(answers: Answers) -> list[Check]:
+    """Whether the system came up whole: cloud-init, units, the root file system mounted for writing."""
+    errors = answers.get("cloud_init_result")
+    status = answers.get("cloud_init")
+    units, jobs = answers.all("failed_unit"), answers.all("job")
+    state = answers.get("system")
+    options = answers.get("root_options")
+    return [
+        Check("cloud-init", status == "done" and '"errors": []' in errors, f"status {status or 'unknown'}: {errors}"),
+        Check("units", not units, f"failed: {', '.join(units)}" if units else "none failed", answers.all("failed_line")),
+        Check("system", state == "running", f"state {state or 'still starting'}", jobs),
+        Check("root-writable", "rw" in options.split(","), f"{answers.get('root_source')} {options}"),
+    ]
+
+
+def grown(answers: Answers, image_size: int, disk_size: int) -> list[Check]:
+    """Whether the root file system took the whole of a disk that is larger than the image (sizes in bytes)."""
+    size, end = answers.number("root_size"), answers.number("part_end")
+    seen = answers.number("disk_size") or disk_size
+    filled = end == 0 or end >= seen - SLACK
+    detail = f"file system {size} bytes, partition ends at {end} of {seen}, image {image_size}"
+    return [Check("root-grown", size > image_size and seen == disk_size and filled, detail)]
+
+
+def firmware(answers: Answers, expected: Firmware, console: str) -> list[Check]:
+    """Whether the guest sees the firmware it was given, and under UEFI both it and its kernel enforce Secure Boot."""
+    found = [Check("firmware", answers.get("firmware") == expected, f"guest sees {answers.get('firmware')}")]
+    if expected == "uefi":
+        variable = answers.get("secure_boot")
+        said = answers.get("kernel_secure_boot") or next(
+            (line for line in console.splitlines() if "secureboot: Secure boot" in line), ""
+        )
+        found.append(Check("secure-boot", variable == "1", f"SecureBoot={variable or 'absent'}"))
+        found.append(Check("kernel-secure-boot", "Secure boot enabled" in said, printable(said) or "kernel is silent"))
+    return found
+
+
+def login(methods: frozenset[str]) -> list[Check]:
+    """Whether the ssh server lets nobody in without a key. `methods` are what it offers."""
+    return [Check("no-password", not methods & PASSWORDS, f"offers {', '.join(sorted(methods))}")]
+
+
+def kernel(console: str, answers: Answers, *, software: bool) -> list[Check]:
+    """Whether the kernel complained. In `software` emulation a stalled processor is the host's fault."""
+    faults = kernel_faults(console, stalls=not software)
+    tainted = answers.number("tainted")
+    detail = f"{len(faults)} faults, taint {tainted}"
+    return [Check("kernel", not faults and not tainted & TAINT_DIED, detail, faults)]
+
+
+def console_says(console: str, expect: Sequence[str]) -> list[Check]:
+    """Whether the console showed what the recipe expects."""
+    return [Check(f"console: {printable(text)}", text in console, "seen" if text in console else "not seen")
+            for text in expect]  # fmt: skip

@@ -1,0 +1,173 @@
+"""Signing, as the signer's hand does it: it is told where things lie, and finds out for itself what they are.
+
+The builder's word counts only as far as its provenance key signed it. Every image is opened once, hashed and
+inspected on that descriptor; what is signed are these digests. The three files that come out are release.sigstore.json,
+SHA256SUMS and SHA256SUMS.sig.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from imagefactory.errors import EvidenceMissing, VersionMismatch
+from imagefactory.model.evidence import Evidence
+from imagefactory.tools import qemu_img
+from imagefactory.tools.inspect import inspect
+from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
+from signing.digest import hash_stream, open_regular, read_document
+from signing.envelope import open_envelope, seal
+from signing.errors import ProvenanceMismatch
+from signing.glance import sign_image
+from signing.keys import KeyRing
+from signing.manifest import (
+    MANIFEST_FILE,
+    PROVENANCE_FILE,
+    EvidenceEntry,
+    FormatEntry,
+    OperatingSystem,
+    ReleaseManifest,
+    Version,
+)
+from signing.provenance import Provenance
+from signing.signer import Signer, signer_for
+from signing.trust import Trust
+
+
+@dataclass(frozen=True)
+class SigningOrder:
+    """What to sign: the `images` (format to path) of NAME@VERSION, the provenance that speaks of them, and the
+    evidence that the provenance names. `keys` is the URI of the keys."""
+
+    name: str
+    version: str
+    os: Mapping[str, str]
+    arch: str
+    images: Mapping[str, Path]
+    provenance: Path
+    evidence: Sequence[Evidence]
+    keys: str
+    created: datetime
+    expires: datetime | None
+
+
+def sign(
+    order: SigningOrder,
+    trust: Trust,
+    ring: KeyRing,
+    output: Path,
+    *,
+    environment: Mapping[str, str],
+    on_advance: Callable[[str], None],
+) -> dict[str, str]:
+    """Examine and sign; write into the directory `output`. Returns SHA-256 by name of the files written.
+
+    Raises ImageRefused errors, EvidenceMissing, VersionMismatch, and errors of the room signing.
+    """
+    provenance_raw = read_document(order.provenance)
+    provenance = Provenance.from_statement(open_envelope(provenance_raw, trust.keys("provenance")))
+    _check_invocation(order, provenance)
+    glance = signer_for(order.keys, "glance")
+    formats = {}
+    for image_format, path in order.images.items():
+        on_advance(f"{image_format}: hashing and inspecting")
+        formats[image_format] = _examine(order, image_format, path, ring, glance, environment)
+    _check_subjects(formats, provenance)
+    entries = _check_evidence(order.evidence, formats, provenance)
+    provenance_sha256 = _sha256(provenance_raw)
+    manifest = ReleaseManifest(
+        name=order.name,
+        version=Version.parse(order.version),
+        os=OperatingSystem(**order.os),
+        arch=order.arch,
+        formats=formats,
+        files={PROVENANCE_FILE: provenance_sha256},
+        evidence=entries,
+        created=order.created,
+        expires=order.expires,
+        development=ring.development,
+    )
+    on_advance("signing")
+    release = signer_for(order.keys, "release")
+    bundle = seal(manifest.to_statement(), release)
+    sums = build_checksums(
+        {
+            **{entry.file: entry.sha256 for entry in formats.values()},
+            PROVENANCE_FILE: provenance_sha256,
+            MANIFEST_FILE: _sha256(bundle),
+        }
+    )
+    written = {MANIFEST_FILE: bundle, CHECKSUMS_FILE: sums, SIGNATURE_FILE: sign_checksums(sums, release)}
+    for name, content in written.items():
+        (output / name).write_bytes(content)
+    return {name: _sha256(content) for name, content in written.items()}
+
+
+def _examine(
+    order: SigningOrder,
+    image_format: str,
+    path: Path,
+    ring: KeyRing,
+    glance: Signer,
+    environment: Mapping[str, str],
+) -> FormatEntry:
+    file = f"{order.name}-{order.version}.{image_format}"
+    descriptor = open_regular(path)
+    try:
+        digests = hash_stream(descriptor)
+        inspect(descriptor, file, declared=image_format)
+        virtual_size = qemu_img.virtual_size(descriptor, image_format, file, environment)
+    finally:
+        os.close(descriptor)
+    sha512 = digests.sha512 or ""
+    return FormatEntry(
+        file=file,
+        size=digests.size,
+        virtual_size=virtual_size,
+        sha256=digests.sha256,
+        sha512=sha512,
+        glance=sign_image(glance, ring.certificate(), bytes.fromhex(sha512)),
+    )
+
+
+def _check_invocation(order: SigningOrder, provenance: Provenance) -> None:
+    said = f"{provenance.external_parameters.get('name')}@{provenance.external_parameters.get('version')}"
+    if said != f"{order.name}@{order.version}":
+        raise VersionMismatch(f"the provenance is about {said}, not {order.name}@{order.version}")
+
+
+def _check_subjects(formats: Mapping[str, FormatEntry], provenance: Provenance) -> None:
+    found = {(entry.file, entry.sha256, entry.sha512) for entry in formats.values()}
+    said = {(subject.name, subject.sha256, subject.sha512) for subject in provenance.subjects}
+    if found != said:
+        names = ", ".join(sorted({name for name, _, _ in found ^ said}))
+        raise ProvenanceMismatch(f"the provenance speaks of other bytes than those to be signed: {names}")
+
+
+def _check_evidence(
+    evidence: Sequence[Evidence], formats: Mapping[str, FormatEntry], provenance: Provenance
+) -> tuple[EvidenceEntry, ...]:
+    """Every piece passed, is one that the builder signed for, and together they cover every image."""
+    signed_for = {byproduct.get("digest", {}).get("sha256") for byproduct in provenance.byproducts}
+    images = {entry.sha256 for entry in formats.values()}
+    for piece in evidence:
+        if piece.digest not in signed_for:
+            raise EvidenceMissing(f"the provenance does not name this evidence of kind {piece.kind}")
+        if piece.outcome != "pass":
+            raise EvidenceMissing(f"evidence of kind {piece.kind} says {piece.outcome}")
+    if not any(piece.kind == "boot" for piece in evidence):
+        raise EvidenceMissing("there is no evidence that this release boots")
+    covered = {piece.about.removeprefix("sha256:") for piece in evidence}
+    if not images <= covered:
+        missing = ", ".join(entry.file for entry in formats.values() if entry.sha256 not in covered)
+        raise EvidenceMissing(f"there is no evidence about {missing}")
+    return tuple(
+        EvidenceEntry(piece.kind, piece.about.removeprefix("sha256:"), piece.digest, piece.outcome)
+        for piece in evidence
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return sha256(content).hexdigest()

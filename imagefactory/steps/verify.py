@@ -1,0 +1,200 @@
+"""Verification of a target: a file, or catalogue:PATH/NAME[@VERSION]. Proof or an error, never a bool."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import TargetUnsupported, VersionMismatch
+from imagefactory.model.release import ReleaseRef, Version
+from imagefactory.tools.catalogue import Catalogue, split_target
+from signing.digest import open_regular, read_document
+from signing.manifest import MANIFEST_FILE
+from signing.manifest import Version as SignedVersion
+from signing.trust import Trust
+from signing.verify import Verified, VerifiedManifest, verify_file, verify_folder, verify_manifest
+
+CATALOGUE = "catalogue:"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What must be true besides the signatures: the trusted keys, the time, and what is pinned."""
+
+    trust: Trust
+    now: datetime
+    name: str | None = None
+    min_version: Version | None = None
+
+    @property
+    def oldest(self) -> SignedVersion | None:
+        return SignedVersion.parse(str(self.min_version)) if self.min_version else None
+
+    def manifest(self, raw: bytes) -> VerifiedManifest:
+        return verify_manifest(raw, self.trust, now=self.now, name=self.name, min_version=self.oldest)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved about a target. `facts` are sentences, `files` maps each verified file to its SHA-256."""
+
+    target: str
+    name: str
+    version: str
+    keyid: str
+    manifest_sha256: str
+    created: datetime
+    expires: datetime | None
+    development: bool
+    name_pinned: bool
+    files: dict[str, str]
+    facts: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "created": self.created.isoformat(),
+            "expires": self.expires.isoformat() if self.expires else None,
+            "facts": list(self.facts),
+        }
+
+
+@dataclass(frozen=True)
+class VerifiedImage:
+    """An open image that was verified by this very descriptor."""
+
+    descriptor: int
+    format: str
+    proof: Proof
+
+
+def verify(
+    target: str,
+    expectation: Expectation,
+    *,
+    manifest: Path | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Proof:
+    """Verify a file or a published release. `manifest` is for a file whose manifest lies elsewhere.
+
+    Raises TargetUnsupported, ReleaseUnknown, VersionMismatch, and errors of the room signing.
+    """
+    if target.startswith(CATALOGUE):
+        return verify_catalogue(target, expectation, on_bytes)
+    scheme, colon, _ = target.partition(":")
+    if colon and scheme.isalpha() and not Path(target).exists():
+        raise TargetUnsupported(f"{target}: targets of kind {scheme} are not known")
+    with verified_file(Path(target), expectation, manifest=manifest, on_bytes=on_bytes) as image:
+        return image.proof
+
+
+def verify_catalogue(
+    target: str, expectation: Expectation, on_bytes: Callable[[int], None] | None = None
+) -> Proof:
+    """Verify every byte of a published release. Raises like `verify`."""
+    root, ref = split_target(target.removeprefix(CATALOGUE))
+    return _folder(target, root, ref, expectation, on_bytes)
+
+
+@contextmanager
+def verified_file(
+    path: Path,
+    expectation: Expectation,
+    *,
+    manifest: Path | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Iterator[VerifiedImage]:
+    """A verified image, open: what was verified is what is used.
+
+    Raises errors of the room signing.
+    """
+    descriptor = open_regular(path)
+    try:
+        signed = expectation.manifest(read_document(manifest or path.with_name(MANIFEST_FILE)))
+        verified = verify_file(descriptor, signed, on_bytes=on_bytes)
+        yield VerifiedImage(descriptor, verified.format, _file_proof(path, verified, signed))
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def verified_image(
+    target: str,
+    expectation: Expectation,
+    *,
+    manifest: Path | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Iterator[VerifiedImage]:
+    """The image that a target names, verified and open; of a release's formats qcow2 before raw. Only that image is
+    read. Raises like `verify`."""
+    path = Path(target)
+    if target.startswith(CATALOGUE):
+        root, ref = split_target(target.removeprefix(CATALOGUE))
+        folder = Catalogue(root).find(ref)
+        signed = expectation.manifest(read_document(folder / MANIFEST_FILE))
+        _check_version(folder, str(signed.manifest.version))
+        formats = signed.manifest.formats
+        path = folder / formats["qcow2" if "qcow2" in formats else next(iter(formats))].file
+    with verified_file(path, expectation, manifest=manifest, on_bytes=on_bytes) as image:
+        yield image
+
+
+def _folder(
+    target: str,
+    root: Path,
+    ref: ReleaseRef,
+    expectation: Expectation,
+    on_bytes: Callable[[int], None] | None,
+) -> Proof:
+    folder = Catalogue(root).find(ref)
+    proved = verify_folder(
+        folder,
+        expectation.trust,
+        now=expectation.now,
+        # Whoever asks for a name in a catalogue has pinned it.
+        name=expectation.name or ref.name,
+        min_version=expectation.oldest,
+        on_bytes=on_bytes,
+    )
+    signed = proved.manifest
+    _check_version(folder, str(signed.manifest.version))
+    return Proof(
+        target=target,
+        name=signed.manifest.name,
+        version=str(signed.manifest.version),
+        keyid=signed.keyid,
+        manifest_sha256=signed.sha256,
+        created=signed.manifest.created,
+        expires=signed.manifest.expires,
+        development=signed.development,
+        name_pinned=signed.name_pinned,
+        files={name: digests.sha256 for name, digests in proved.files.items()},
+        facts=(*signed.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}"),
+    )
+
+
+def _check_version(folder: Path, version: str) -> None:
+    """A folder that was renamed offers an old release as a new one."""
+    if folder.name != version:
+        raise VersionMismatch(
+            f"{folder} holds version {version}", advice="use a catalogue that nobody has rearranged; publish again"
+        )
+
+
+def _file_proof(path: Path, verified: Verified, signed: VerifiedManifest) -> Proof:
+    return Proof(
+        target=str(path),
+        name=verified.name,
+        version=str(verified.version),
+        keyid=verified.keyid,
+        manifest_sha256=signed.sha256,
+        created=verified.created,
+        expires=verified.expires,
+        development=verified.development,
+        name_pinned=verified.name_pinned,
+        files={verified.file: verified.digests.sha256},
+        facts=verified.facts,
+    )

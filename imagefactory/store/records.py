@@ -1,0 +1,279 @@
+"""What is remembered, in SQLite through SQLAlchemy. Every change of state goes through `_move`, compare-and-set."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, delete, event, func, select, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session, selectinload
+
+from imagefactory.errors import HomeUnusable, ReleaseUnknown, StateConflict
+from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
+from imagefactory.model.release import ReleaseRef, Version
+from imagefactory.store.tables import Artifact, Build, Publication, Release, StepResult
+
+State = TypeVar("State", bound=StrEnum)
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Records:
+    """The database of one factory."""
+
+    def __init__(self, database: Path) -> None:
+        """Open or create it, and bring its tables up to date. Raises HomeUnusable."""
+        self._engine = create_engine(f"sqlite:///{database}")
+        event.listen(self._engine, "connect", _pragmas)
+        try:
+            _migrate(self._engine)
+        except DatabaseError as error:
+            raise HomeUnusable(f"{database} cannot be used: {error.orig}") from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    # -- builds ----------------------------------------------------------------------------------------------------
+
+    def reserve(self, name: str, recipe_file: Path, recipe_digest: str, logs: Path) -> Build:
+        """Reserve the next version of `name`: it is never given out again."""
+        now = _now()
+        with self._session() as session:
+            highest = session.scalar(
+                select(Build)
+                .where(Build.name == name)
+                .order_by(Build.version_day.desc(), Build.version_number.desc())
+                .limit(1)
+            )
+            version = Version.next(now.date(), build_version(highest) if highest else None)
+            build_id = uuid4().hex
+            build = Build(
+                id=build_id,
+                name=name,
+                version_day=version.day,
+                version_number=version.number,
+                recipe_file=str(recipe_file),
+                recipe_digest=recipe_digest,
+                state=BuildState.RESERVED,
+                started=now,
+                logs=str(logs / name / str(version)),
+            )
+            session.add(build)
+        return build
+
+    def move_build(self, build: Build, new: BuildState, error: tuple[str, str] | None = None) -> None:
+        """The only place where a build changes its state. Raises StateConflict."""
+        code, message = error or (None, None)
+        final = not BUILD_TRANSITIONS[new]
+        values = {"error_code": code, "error_message": message, "finished": _now() if final else None}
+        with self._session() as session:
+            _move(session, Build, build.id, BuildState(build.state), new, BUILD_TRANSITIONS, values)
+        build.state = new
+
+    def abandoned(self, name: str) -> Sequence[Build]:
+        """Builds of `name` that never ended; whoever holds the lock on `name` knows that they are dead."""
+        with self._session() as session:
+            states = [BuildState.RESERVED, BuildState.RUNNING]
+            return session.scalars(select(Build).where(Build.name == name, Build.state.in_(states))).all()
+
+    def builds(self, name: str) -> Sequence[Build]:
+        """Every build of `name`, oldest first."""
+        with self._session() as session:
+            return session.scalars(
+                select(Build).where(Build.name == name).order_by(Build.version_day, Build.version_number)
+            ).all()
+
+    # -- step results and artifacts --------------------------------------------------------------------------------
+
+    def result(self, key: str) -> StepResult | None:
+        with self._session() as session:
+            return session.get(StepResult, key)
+
+    def remember(
+        self, key: str, step: str, name: str, outputs: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> StepResult:
+        """Keep what a step made; the same key again replaces it."""
+        kept = StepResult(key=key, step=step, name=name, outputs=dict(outputs), facts=dict(facts), created=_now())
+        with self._session() as session:
+            session.merge(kept)
+        return kept
+
+    def results(self) -> Sequence[StepResult]:
+        """Every result, newest first."""
+        with self._session() as session:
+            return session.scalars(select(StepResult).order_by(StepResult.created.desc())).all()
+
+    def forget_result(self, key: str) -> None:
+        with self._session() as session:
+            session.execute(delete(StepResult).where(StepResult.key == key))
+
+    def add_artifact(self, digest: str, kind: str, size: int) -> None:
+        with self._session() as session:
+            session.merge(Artifact(digest=digest, kind=kind, size=size, created=_now()))
+
+    def artifacts(self) -> Sequence[Artifact]:
+        with self._session() as session:
+            return session.scalars(select(Artifact)).all()
+
+    def forget_artifact(self, digest: str) -> None:
+        with self._session() as session:
+            session.execute(delete(Artifact).where(Artifact.digest == digest))
+
+    # -- releases and publications ---------------------------------------------------------------------------------
+
+    def add_release(
+        self,
+        build: Build,
+        *,
+        content_digest: str,
+        files: Mapping[str, str],
+        images: Mapping[str, Any],
+        evidence: Mapping[str, Any],
+    ) -> Release:
+        """Record what was signed and end its build, in one transaction."""
+        release = Release(
+            name=build.name,
+            version_day=build.version_day,
+            version_number=build.version_number,
+            build_id=build.id,
+            recipe_digest=build.recipe_digest,
+            content_digest=content_digest,
+            files=dict(files),
+            images=dict(images),
+            evidence=dict(evidence),
+            created=_now(),
+        )
+        with self._session() as session:
+            session.add(release)
+            _move(
+                session,
+                Build,
+                build.id,
+                BuildState(build.state),
+                BuildState.RELEASED,
+                BUILD_TRANSITIONS,
+                {"finished": _now()},
+            )
+        build.state = BuildState.RELEASED
+        return release
+
+    def releases(self, name: str | None = None) -> Sequence[Release]:
+        """Releases with their publications, newest first."""
+        query = select(Release).options(selectinload(Release.publications))
+        if name is not None:
+            query = query.where(Release.name == name)
+        with self._session() as session:
+            return session.scalars(
+                query.order_by(Release.name, Release.version_day.desc(), Release.version_number.desc())
+            ).all()
+
+    def release(self, ref: ReleaseRef) -> Release:
+        """One release; the newest when `ref` has no version. Raises ReleaseUnknown."""
+        for release in self.releases(ref.name):
+            if ref.version is None or ref.version == release_version(release):
+                return release
+        raise ReleaseUnknown(f"there is no release {ref}")
+
+    def intend(self, release: Release, target: str) -> Publication:
+        """Record that `release` is about to be published to `target`, before anything is written there."""
+        with self._session() as session:
+            known = session.scalar(
+                select(Publication).where(Publication.release_id == release.id, Publication.target == target)
+            )
+            if known is None:
+                known = Publication(
+                    release_id=release.id, target=target, state=PublicationState.INTENDED, changed=_now()
+                )
+                session.add(known)
+                return known
+        if known.state != PublicationState.INTENDED:
+            self.move_publication(known, PublicationState.INTENDED)
+        return known
+
+    def move_publication(self, publication: Publication, new: PublicationState) -> None:
+        """The only place where a publication changes its state. Raises StateConflict."""
+        values: dict[str, Any] = {"changed": _now()}
+        if new is PublicationState.VERIFIED:
+            values["verified"] = _now()
+        with self._session() as session:
+            _move(
+                session,
+                Publication,
+                publication.id,
+                PublicationState(publication.state),
+                new,
+                PUBLICATION_TRANSITIONS,
+                values,
+            )
+        publication.state = new
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each table has, for doctor and tests."""
+        with self._session() as session:
+            tables = (Build, StepResult, Artifact, Release, Publication)
+            return {
+                table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables
+            }
+
+
+def build_version(build: Build) -> Version:
+    return Version(build.version_day, build.version_number)
+
+
+def release_version(release: Release) -> Version:
+    return Version(release.version_day, release.version_number)
+
+
+def _move(
+    session: Session,
+    table: type[Build] | type[Publication],
+    row: str | int,
+    old: State,
+    new: State,
+    transitions: Mapping[State, frozenset[State]],
+    values: Mapping[str, Any],
+) -> None:
+    if new not in transitions[old]:
+        raise StateConflict(f"{table.__tablename__} {row}: {old} does not become {new}")
+    changed = session.execute(
+        update(table).where(table.id == row, table.state == old).values(state=new, **values)
+    )
+    if changed.rowcount != 1:  # type: ignore[attr-defined]
+        raise StateConflict(f"{table.__tablename__} {row}: it is not {old} any more")
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == _newest(config):
+            return
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _newest(config: Config) -> str | None:
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def _pragmas(connection: "sqlite3.Connection", record: object) -> None:
+    del record
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,102 @@
+"""The tables. Times are UTC, digests are lower-case hex SHA-256."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+Digest = String(64)
+
+
+class Base(DeclarativeBase):
+    """Constraint names are fixed, so that a migration can name what it changes."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads it from the class
+
+
+class Build(Base):
+    """One run of the factory for one version."""
+
+    __tablename__ = "builds"
+    __table_args__ = (UniqueConstraint("name", "version_day", "version_number"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    version_day: Mapped[int]
+    version_number: Mapped[int]
+    recipe_file: Mapped[str] = mapped_column(Text)
+    recipe_digest: Mapped[str] = mapped_column(Digest)
+    state: Mapped[str] = mapped_column(String(16))
+    started: Mapped[datetime]
+    finished: Mapped[datetime | None]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    logs: Mapped[str] = mapped_column(Text)
+
+
+class StepResult(Base):
+    """What a step made from inputs whose digest is `key`. A result is only a cache: losing one costs time."""
+
+    __tablename__ = "step_results"
+
+    key: Mapped[str] = mapped_column(Digest, primary_key=True)
+    step: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    outputs: Mapped[dict[str, Any]]
+    facts: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
+
+
+class Artifact(Base):
+    """A file of the content-addressed store."""
+
+    __tablename__ = "artifacts"
+
+    digest: Mapped[str] = mapped_column(Digest, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime]
+
+
+class Release(Base):
+    """NAME@VERSION: what was signed."""
+
+    __tablename__ = "releases"
+    __table_args__ = (UniqueConstraint("name", "version_day", "version_number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    version_day: Mapped[int]
+    version_number: Mapped[int]
+    build_id: Mapped[str] = mapped_column(ForeignKey("builds.id"))
+    recipe_digest: Mapped[str] = mapped_column(Digest)
+    content_digest: Mapped[str] = mapped_column(Digest, index=True)
+    files: Mapped[dict[str, Any]]
+    images: Mapped[dict[str, Any]]
+    evidence: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
+    publications: Mapped[list["Publication"]] = relationship(back_populates="release", order_by="Publication.id")
+
+
+class Publication(Base):
+    """One release in one place."""
+
+    __tablename__ = "publications"
+    __table_args__ = (UniqueConstraint("release_id", "target"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
+    target: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    changed: Mapped[datetime]
+    verified: Mapped[datetime | None]
+    release: Mapped[Release] = relationship(back_populates="publications")

@@ -1,0 +1,124 @@
+"""apt, asked about packages. It never installs anything here: it keeps lists of its own under a directory of ours, and
+does the fetching, the signature checks and the version comparison that nobody should write again.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from imagefactory.errors import MirrorUnreachable, NoMirror, PackageMissing, ProgramFailed
+from imagefactory.model.packages import Change, Source
+from imagefactory.tools.process import run
+
+UPDATE_TIMEOUT = 300.0
+QUERY_TIMEOUT = 60.0
+
+_TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
+_DEBIAN_URI = re.compile(r"/debian(-security)?/?$")
+_UPGRADE = re.compile(r"^Inst (?P<name>\S+)(?: \[(?P<old>[^\]]+)\])? \((?P<new>\S+) ")
+
+
+def host_sources(codename: str, environment: Mapping[str, str]) -> tuple[Source, ...]:
+    """The Debian archives that this host's own apt uses, for the release `codename`.
+
+    apt itself reads its configuration, one-line and deb822. Only component main of the archives whose suites are a
+    Debian release, its updates and its security updates are taken; a host on another Debian release lends its mirrors.
+    Raises NoMirror.
+    """
+    listed = run(
+        ["apt-get", "indextargets", "--format", _TARGET_FORMAT, "Created-By: Packages"],
+        env=environment,
+        timeout=QUERY_TIMEOUT,
+    )
+    found: dict[str, Source] = {}
+    for line in listed.stdout.decode(errors="replace").splitlines():
+        uri, suite, component, signed_by = [*line.split("|"), "", "", ""][:4]
+        if component != "main" or not _DEBIAN_URI.search(uri):
+            continue
+        pocket = suite.partition("-")[2]
+        if pocket in {"", "updates", "security"}:
+            wanted = f"{codename}-{pocket}" if pocket else codename
+            keyring = signed_by if signed_by.startswith("/") else "/usr/share/keyrings/debian-archive-keyring.gpg"
+            found.setdefault(wanted, Source(uri=uri.rstrip("/"), suite=wanted, components=("main",), signed_by=keyring))
+    if codename not in found:
+        raise NoMirror(f"this host's apt sources name no Debian mirror for {codename}")
+    return tuple(found[suite] for suite in sorted(found))
+
+
+@dataclass(frozen=True)
+class Index:
+    """Package lists of some sources, kept under `directory` (disposable)."""
+
+    directory: Path
+    sources: tuple[Source, ...]
+    environment: Mapping[str, str]
+
+    def refresh(self) -> str:
+        """Fetch and check the lists; return the digest of all InRelease files (equal digest: nothing changed).
+
+        Raises MirrorUnreachable, also for a signature that does not verify.
+        """
+        lists = self.directory / "lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        (self.directory / "sources.list").write_text("".join(source.apt_line() + "\n" for source in self.sources))
+        (self.directory / "empty-status").touch()
+        try:
+            run(
+                ["apt-get", *self._options(), "-o", "APT::Update::Error-Mode=any", "update"],
+                env=self.environment,
+                timeout=UPDATE_TIMEOUT,
+            )
+        except ProgramFailed as error:
+            raise MirrorUnreachable("the package lists could not be fetched", lines=error.lines) from error
+        digest = sha256()
+        for release in sorted(lists.glob("*_InRelease")):
+            digest.update(release.name.encode() + b"\0" + sha256(release.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def require(self, packages: Sequence[str]) -> None:
+        """Raises PackageMissing, naming all of `packages` that no source offers."""
+        if not packages:
+            return
+        shown = run(
+            ["apt-cache", *self._options(), "policy", *packages], env=self.environment, timeout=QUERY_TIMEOUT
+        ).stdout.decode(errors="replace")
+        offered = {
+            block.partition(":\n")[0] for block in re.split(r"\n(?=\S)", shown) if "Candidate: (none)" not in block
+        }
+        missing = [name for name in packages if name not in offered]
+        if missing:
+            where = ", ".join(sorted({f"{source.uri} {source.suite}" for source in self.sources}))
+            raise PackageMissing(f"no source offers {', '.join(missing)} (looked in {where})")
+
+    def changes(self, status: Path) -> tuple[Change, ...]:
+        """What a full upgrade would do to a system whose dpkg status file is `status`: nothing means up to date."""
+        simulated = run(
+            ["apt-get", *self._options(status), "--simulate", "--no-install-recommends", "dist-upgrade"],
+            env=self.environment,
+            timeout=QUERY_TIMEOUT,
+        ).stdout.decode(errors="replace")
+        matches = filter(None, map(_UPGRADE.match, simulated.splitlines()))
+        return tuple(Change(match["name"], match["old"], match["new"]) for match in matches)
+
+    def _options(self, status: Path | None = None) -> list[str]:
+        settings = {
+            "Dir::State": self.directory,
+            "Dir::State::lists": self.directory / "lists",
+            "Dir::State::status": status or self.directory / "empty-status",
+            "Dir::Cache": self.directory,
+            "Dir::Etc::sourcelist": self.directory / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "APT::Architecture": "amd64",
+            "APT::Architectures": "amd64",
+            "APT::Sandbox::User": pwd.getpwuid(os.geteuid()).pw_name,
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "Debug::NoLocking": "true",
+        }
+        return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]

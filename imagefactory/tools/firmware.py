@@ -1,0 +1,104 @@
+"""What a virtual machine runs on: KVM or software, BIOS or UEFI with Secure Boot."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from imagefactory.errors import FirmwareMissing
+from imagefactory.tools import boot_sector, process
+
+QEMU = "qemu-system-x86_64"
+
+Firmware: TypeAlias = Literal["bios", "uefi"]
+
+# Firmware that enforces Secure Boot, and variables that hold Microsoft's keys.
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+
+KVM = Path("/dev/kvm")
+PROBE_SECONDS = 5.0
+
+# Half the memory of QEMU's default for translated code; a whole Debian boot fits.
+TRANSLATION_CACHE = 512  # MiB
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How a machine's processor is made: by the hardware ("kvm") or by software ("tcg"), and why that one."""
+
+    kind: Literal["kvm", "tcg"]
+    reason: str
+
+    def argv(self) -> list[str]:
+        # x86-64-v2 is what every distribution runs on; "max" is slower in software and proves less.
+        if self.kind == "kvm":
+            return ["-accel", "kvm", "-cpu", "host"]
+        return ["-accel", f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}", "-cpu", "Nehalem"]
+
+
+TCG = Accelerator("tcg", "asked for")
+
+
+def probe_kvm(environment: Mapping[str, str], *, device: Path = KVM) -> Accelerator:
+    """KVM where it really boots a disk, else software and the reason. Takes a few seconds at most.
+
+    /dev/kvm may exist and open, greet from its firmware, and still hang in the first sixteen-bit code or lack the
+    system management mode that Secure Boot needs: so boot something. Raises ProgramMissing without QEMU.
+    """
+    program = process.find(QEMU, environment.get("PATH"))
+    if not device.exists():
+        return Accelerator("tcg", f"{device} does not exist")
+    try:
+        device.open("r+b", buffering=0).close()
+    except OSError as error:
+        return Accelerator("tcg", f"{device} does not open: {error.strerror}")
+    with tempfile.TemporaryDirectory(prefix="imagefactory-kvm-") as directory:
+        return _probe(program, environment, Path(directory))
+
+
+def _probe(program: str, environment: Mapping[str, str], directory: Path) -> Accelerator:
+    console, log, image = directory / "console", directory / "log", directory / "disk"
+    image.write_bytes(boot_sector.disk(b"it boots\n"))
+    argv = [program, "-machine", "q35,smm=on", "-accel", "kvm", "-cpu", "host", "-m", "128", "-no-user-config"]
+    argv += ["-nodefaults", "-display", "none", "-device", "VGA", "-serial", f"file:{console}"]
+    argv += ["-drive", f"if=virtio,format=raw,readonly=on,file={image}"]
+    deadline = time.monotonic() + PROBE_SECONDS
+    with process.start(argv, env=environment, timeout=PROBE_SECONDS, log=log) as machine:
+        while time.monotonic() < deadline:
+            if console.is_file() and console.read_bytes()[:64].startswith(b"it boots"):
+                return Accelerator("kvm", "a disk boots in it")
+            if machine.poll() is not None:
+                break
+            time.sleep(process.POLL)
+        hangs = machine.poll() is None
+    said = process.tail(log, 1)
+    return Accelerator("tcg", f"KVM is there and does not work: {said[0] if said and not hangs else 'it hangs'}")
+
+
+def firmware_argv(firmware: Firmware, work: Path) -> list[str]:
+    """The machine and its firmware. UEFI gets fresh variables in `work`: stale boot entries would confuse it.
+
+    Raises FirmwareMissing.
+    """
+    if firmware == "bios":
+        return ["-machine", "q35"]
+    for needed in (OVMF_CODE, OVMF_VARS):
+        if not needed.is_file():
+            raise FirmwareMissing(f"{needed} is not installed")
+    variables = work / "uefi-variables.fd"
+    shutil.copyfile(OVMF_VARS, variables)
+    return [
+        *("-machine", "q35,smm=on"),
+        *("-global", "driver=cfi.pflash01,property=secure,value=on"),
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={escaped(OVMF_CODE)}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={escaped(variables)}"),
+    ]
+
+
+def escaped(path: Path) -> str:
+    """A path as the value of a QEMU option."""
+    return str(path).replace(",", ",,")

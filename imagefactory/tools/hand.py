@@ -1,0 +1,94 @@
+"""Calls a hand: a process of ours with other rights (hands/ has their side)."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import FactoryError, HandDied, NoRights, ProgramFailed, SignerRefused, catalogue
+from imagefactory.tools.process import BASE_ENVIRONMENT, PIPE, run, start, tail
+
+HAND_TIMEOUT = 7200.0  # seconds; each program that a hand starts has a shorter deadline of its own
+NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+
+
+def call_builder(
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Callable[[str], None]
+) -> dict[str, Any]:
+    """Have the builder do `request`, as root in its own namespaces, and return its result.
+
+    Raises whatever the builder raised, HandDied when it ended without a word, NoRights without root or sudo.
+    """
+    become_root = [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
+    if become_root:
+        _check_sudo(environment)
+    # setpriv again: sudo is a process between us and the namespaces.
+    argv = [*become_root, "setpriv", "--pdeathsig", "KILL", "--", *NAMESPACES]
+    whole = {**request, "uid": os.getuid(), "gid": os.getgid(), "environment": dict(environment)}
+    return _call([*argv, *_python("builder")], whole, environment=environment, log=log, on_advance=on_advance)
+
+
+def call_signer(
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Callable[[str], None]
+) -> dict[str, Any]:
+    """Have the signer do `request` in a process of its own.
+
+    Raises whatever the signer raised, HandDied when it ended without a word.
+    """
+    return _call(_python("signer"), request, environment=environment, log=log, on_advance=on_advance)
+
+
+def _python(hand: str) -> list[str]:
+    return [sys.executable, "-I", "-m", f"imagefactory.hands.{hand}"]
+
+
+def _check_sudo(environment: Mapping[str, str]) -> None:
+    try:
+        run(["sudo", "-n", "--", "true"], env=environment, timeout=30.0)
+    except ProgramFailed as error:
+        raise NoRights("a root file system needs root, and sudo wants a password", lines=error.lines) from error
+
+
+def _call(
+    argv: list[str],
+    request: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    on_advance: Callable[[str], None],
+) -> dict[str, Any]:
+    with log.open("ab") as complaints, start(
+        argv,
+        env={**BASE_ENVIRONMENT, **environment},
+        timeout=HAND_TIMEOUT,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=complaints.fileno(),
+    ) as hand:
+        hand.send((json.dumps(dict(request)) + "\n").encode())
+        for line in hand.lines():
+            message = json.loads(line)
+            if "advance" in message:
+                on_advance(message["advance"])
+            elif "error" in message:
+                raise rebuild(message["error"])
+            else:
+                return dict(message["result"])
+        status = hand.wait()
+    raise HandDied(f"{argv[-1]} ended with status {status} and said nothing", log=log, lines=tail(log))
+
+
+def rebuild(document: Mapping[str, Any]) -> FactoryError:
+    """The error that a hand sent, as the class that has its code."""
+    kinds = {kind.code: kind for kind in catalogue()}
+    kind = kinds.get(document["code"])
+    details: dict[str, Any] = {
+        "advice": document["advice"],
+        "log": Path(document["log"]) if document["log"] else None,
+        "lines": tuple(document["lines"]),
+    }
+    if kind is None:
+        return SignerRefused(document["message"], code=document["code"], **details)
+    return kind(document["message"], **details)

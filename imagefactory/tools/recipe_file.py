@@ -1,0 +1,299 @@
+"""Recipes from files: read, extend, validate, digest.
+
+A recipe may `extends: OTHER.yaml`. Mappings are merged and the recipe that extends wins; lists are replaced; a null
+removes what was extended (and is an error where there is nothing to remove, so that `raw:` is never read as both "with
+defaults" and "not at all"). Paths count from the folder of the file that writes them, and errors name that file.
+"""
+
+import difflib
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from imagefactory.errors import (
+    ElementUnknown,
+    Place,
+    RecipeError,
+    RecipeExtendsLoop,
+    RecipeInvalid,
+    RecipeNotFound,
+    RecipeNotYaml,
+    RecipeReference,
+    RecipeTooLarge,
+    RecipeUnknownKey,
+    RecipeUnreadable,
+    SecretInRecipe,
+    catalogue,
+)
+from imagefactory.model.quantity import shown
+from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
+from imagefactory.model.recipe_fields import holds_private_key
+from imagefactory.tools.recipe_yaml import Node, read_tree
+
+MAX_BYTES: Final = 1 << 20  # of a recipe, and of each file that it names
+MAX_EXTENDS: Final = 8  # files that one recipe extends, one after the other
+MAX_LINES: Final = 20  # errors that are listed
+
+_ALL: Final = "*"  # in a path: every item of a list
+_PATHS: Final = (("ca_certificates", _ALL), ("repositories", _ALL, "signed_by"), ("publish", _ALL, "catalogue"))
+
+
+def load_recipe(path: Path) -> LoadedRecipe:
+    """The recipe in the file `path`, merged with what it extends, valid, its paths absolute.
+
+    Raises a RecipeError; where several things are wrong, the message is the first and `lines` has the rest. Whether
+    elements exist is for `check_elements` to say.
+    """
+    digests: dict[Path, str] = {}
+    tree = _absolute_paths(_merged(path, digests))
+    try:
+        recipe = Recipe.model_validate(tree.plain())
+    except ValidationError as error:
+        raise _as_recipe_error(error.errors(include_url=False, include_input=False), tree, path) from None
+    digest = _digest(recipe, tree, digests)
+    return LoadedRecipe(recipe, tuple(digests), digest, digests, dict(tree.places()))
+
+
+def check_elements(recipe: Recipe | LoadedRecipe, search_path: Sequence[Path]) -> None:
+    """Raise ElementUnknown unless every element of `recipe` is a folder in one of the folders `search_path`.
+
+    With a LoadedRecipe the error says where the element is written.
+    """
+    loaded = recipe if isinstance(recipe, LoadedRecipe) else None
+    names = loaded.recipe.elements if loaded else recipe.elements if isinstance(recipe, Recipe) else ()
+    known = {entry.name for folder in search_path if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()}
+    problems = [
+        (loaded.where("elements", index) if loaded else None, f"no element is called {name}{_nearest(name, known)}")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if problems:
+        (at, message), *others = problems
+        raise ElementUnknown(message, at=at, lines=tuple(f"{at}: {text}" if at else text for at, text in others))
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _merged(path: Path, digests: dict[Path, str]) -> Node:
+    """The tree of `path` over those that it extends. Adds each file's digest to `digests`."""
+    trees: list[Node] = []
+    seen = set[tuple[int, int]]()
+    following: Path | None = path
+    at: Place | None = None
+    while following is not None:
+        if len(trees) > MAX_EXTENDS:
+            raise RecipeExtendsLoop(f"more than {MAX_EXTENDS} recipes extended, one after the other", at=at)
+        content, identity = _read(following, at)
+        if identity in seen:
+            raise RecipeExtendsLoop(f"{following} is extended by itself", at=at)
+        seen.add(identity)
+        digests[following] = hashlib.sha256(content).hexdigest()
+        tree, at, following = _without_extends(read_tree(_decoded(content, following), following), following)
+        trees.append(tree)
+    merged = trees.pop()
+    while trees:
+        merged = _over(merged, trees.pop(), ())
+    return merged
+
+
+def _read(path: Path, at: Place | None) -> tuple[bytes, tuple[int, int]]:
+    """At most MAX_BYTES of a regular file, and its device and inode. Never waits for a FIFO or a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise RecipeUnreadable(f"{path} is no regular file", at=at)
+            content = file.read(MAX_BYTES + 1)
+    except ValueError:
+        raise RecipeNotFound(f"{str(path)!r} is no path", at=at) from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise RecipeNotFound(f"there is no file {path}", at=at) from None
+        reason = {errno.ELOOP: "symbolic links in a circle", errno.EISDIR: "a folder"}.get(error.errno or 0)
+        raise RecipeUnreadable(f"{path} cannot be read: {reason or error.strerror}", at=at) from None
+    if len(content) > MAX_BYTES:
+        raise RecipeTooLarge(f"{path} has more than {MAX_BYTES >> 10} KiB", at=at)
+    return content, (status.st_dev, status.st_ino)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        at = Place(path, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        raise RecipeNotYaml(f"byte 0x{content[error.start]:02x} is not UTF-8", at=at) from None
+
+
+def _without_extends(tree: Node, path: Path) -> tuple[Node, Place | None, Path | None]:
+    """The tree without `extends`, where that was written, and the file that it names."""
+    if not isinstance(tree.value, Mapping):
+        raise RecipeInvalid("a recipe is a mapping, such as name: my-image", at=tree.at)
+    parent = tree.value.get("extends")
+    if parent is None:
+        return tree, None, None
+    if not isinstance(parent.value, str) or re.fullmatch(r"[^/\n\t][^\n\t]{0,4095}", parent.value) is None:
+        raise RecipeInvalid("extends: should be a path from the folder of this file", at=parent.at)
+    rest = {key: node for key, node in tree.value.items() if key != "extends"}
+    return replace(tree, value=rest), parent.at, path.parent / parent.value
+
+
+# -- merging ----------------------------------------------------------------------------------------------------------
+
+
+def _over(base: Node | None, child: Node, path: tuple[str, ...]) -> Node:
+    """`child` on top of `base`."""
+    if not isinstance(child.value, Mapping):
+        return child
+    below = base.value if base is not None and isinstance(base.value, Mapping) else {}
+    merged = dict(below)
+    for key, node in child.value.items():
+        if node.value is not None:
+            merged[key] = _over(below.get(key), node, (*path, key))
+        elif merged.pop(key, None) is None:
+            text = f"{_dotted((*path, key))}: nothing to remove here; for its defaults write {{}}, or leave it out"
+            raise RecipeInvalid(text, at=node.key or node.at)
+    return replace(child, value=merged)
+
+
+def _absolute_paths(tree: Node) -> Node:
+    for path in _PATHS:
+        tree = _edited(tree, path, _absolute)
+    return tree
+
+
+def _absolute(node: Node) -> Node:
+    if not isinstance(node.value, str) or not node.value:
+        return node
+    return replace(node, value=str((node.at.file.parent / node.value).absolute()), written=node.value)
+
+
+def _edited(node: Node, path: tuple[str, ...], edit: Callable[[Node], Node]) -> Node:
+    """`node` with `edit` done to what is at `path`, if it is there."""
+    if not path:
+        return edit(node)
+    if isinstance(node.value, tuple) and path[0] == _ALL:
+        return replace(node, value=tuple(_edited(item, path[1:], edit) for item in node.value))
+    if isinstance(node.value, Mapping) and path[0] in node.value:
+        return replace(node, value={**node.value, path[0]: _edited(node.value[path[0]], path[1:], edit)})
+    return node
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+_PLAINER: Final = {
+    "missing": "is missing",
+    "string_type": "should be text: put it in quotes if it looks like something else",
+    "tuple_type": "should be a list",
+    "model_type": "should be a mapping",
+    "dict_type": "should be a mapping",
+    "mapping_type": "should be a mapping",
+}
+
+
+def _as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path) -> RecipeError:
+    problems = sorted({_problem(error, tree) for error in errors}, key=lambda p: (p[0].file != path, *p))
+    (at, code, message), *others = problems
+    lines = [f"{at}: {message}" for at, _, message in others]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"and {len(lines) - MAX_LINES} more"]
+    kinds = {kind.code: kind for kind in catalogue(RecipeError) if issubclass(kind, RecipeError)}
+    return kinds.get(code, RecipeInvalid)(message, at=at, lines=tuple(lines))
+
+
+def _problem(error: ErrorDetails, tree: Node) -> tuple[Place, str, str]:
+    """Where, the code, and what is wrong, for people."""
+    node, path = tree, list[str | int]()
+    for part in error["loc"]:  # which also has the names of alternatives, and "[key]"
+        inner = node.child(part)
+        if inner is not None:
+            node = inner
+            path.append(part)
+    kind, text = error["type"], error["msg"]
+    at = node.at
+    if error["loc"][-1:] == ("[key]",) or kind == "extra_forbidden":
+        at = node.key or node.at
+    name = _dotted(path)
+    if kind == "extra_forbidden":
+        known = known_keys(path[:-1])
+        hint = _nearest(str(path[-1]), known) or (f"; known are {', '.join(sorted(known))}" if known else "")
+        return at, RecipeUnknownKey.code, f"{name}: unknown key{hint or ': nothing may stand here yet'}"
+    if kind == "missing":
+        name, at = _dotted((*path, *error["loc"][-1:])), node.key or node.at
+    text = _PLAINER.get(kind) or re.sub(r"^\w+ should", "should", text).replace(" after validation", "")
+    if kind == "literal_error" and isinstance(node.value, int | float):
+        text += ", in quotes"
+    return at, kind, f"{name}: {text}" if name else text
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """`path` for people, such as packages[3] or tests.boot; a strange key is cut short."""
+    parts = (part if isinstance(part, int) or re.fullmatch(r"[\w:-]{1,60}", part) else shown(part) for part in path)
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name[:100], sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# -- the digest -------------------------------------------------------------------------------------------------------
+
+
+def _digest(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> str:
+    """SHA-256 of the canonical JSON, the same in whatever folder the recipe lies."""
+    document = effective(recipe)
+    names: dict[str, Place] = {}
+    for index, name in enumerate(recipe.ca_certificates):
+        node = _at(tree, "ca_certificates", index)
+        content = _reference(Path(name), node.at, digests)
+        if b"-----BEGIN CERTIFICATE-----" not in content:
+            raise RecipeReference(f"{name} has no PEM certificate in it", at=node.at)
+        base = Path(name).name
+        if base in names:
+            raise RecipeInvalid(f"a file called {base} is already in line {names[base].line}", at=node.at)
+        names[base] = node.at
+        document["ca_certificates"][index] = {"name": base, "sha256": digests[Path(name)]}
+    for index, repository in enumerate(recipe.repositories):
+        if repository.signed_by is not None:
+            _reference(Path(repository.signed_by), _at(tree, "repositories", index, "signed_by").at, digests)
+            document["repositories"][index]["signed_by"] = {"sha256": digests[Path(repository.signed_by)]}
+    for index, target in enumerate(document["publish"]):
+        if "catalogue" in target:
+            target["catalogue"] = _at(tree, "publish", index, "catalogue").written
+    return hashlib.sha256(_canonical(document)).hexdigest()
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _reference(path: Path, at: Place, digests: dict[Path, str]) -> bytes:
+    """The content of a file that the recipe names, its digest added to `digests`."""
+    try:
+        content, _ = _read(path, None)
+    except RecipeError as error:
+        raise RecipeReference(error.message, at=at) from None
+    if holds_private_key(content.decode(errors="replace")):
+        raise SecretInRecipe(f"{path} holds a private key", at=at)
+    digests[path] = hashlib.sha256(content).hexdigest()
+    return content
+
+
+def _at(tree: Node, *path: str | int) -> Node:
+    node = tree
+    for part in path:
+        node = node.child(part) or node
+    return node

@@ -1,0 +1,295 @@
+"""A virtual machine under test: QEMU, its monitor, its serial console, its guest agent.
+
+It lives as long as the `with` that starts it, dies with this process, and has no way out: its network is QEMU's own
+stack with one port forwarded from 127.0.0.1, its disk is a throwaway overlay. Deadlines are absolute monotonic times.
+"""
+
+import base64
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from imagefactory.errors import AcceleratorBroken, BootFailed, BootNoConsole, BootReset, BootTimeout, ProgramFailed
+from imagefactory.tools import process
+from imagefactory.tools.console import Console, Fault, clean, diagnose, last_lines
+from imagefactory.tools.firmware import QEMU
+from imagefactory.tools.machine import Machine, Wires
+from imagefactory.tools.qmp import Channel, ChannelLost, ChannelSilent, CommandRefused
+
+T = TypeVar("T")
+
+POLL = 0.1  # seconds between two looks at a machine
+GREETING = 30.0  # seconds until the monitor must answer
+ANSWER = 10.0  # seconds for one command to the monitor
+PORT_ATTEMPTS = 5
+PORT_TAKEN = "Could not set up host forwarding"
+
+
+class Runstate(Enum):
+    """Where a machine is in its one life."""
+
+    IDLE = "not started yet"
+    RUNNING = "running"
+    OFF = "stopped by its guest"
+    DEAD = "ended"
+
+
+_LEGAL: Mapping[Runstate, frozenset[Runstate]] = {
+    Runstate.IDLE: frozenset({Runstate.RUNNING}),
+    Runstate.RUNNING: frozenset({Runstate.OFF, Runstate.DEAD}),
+    Runstate.OFF: frozenset({Runstate.DEAD}),
+    Runstate.DEAD: frozenset(),
+}
+
+_POWERED_OFF = "guest-shutdown"  # QMP's reason for a guest that powers off
+
+
+class WrongState(Exception):
+    """A machine was asked for something that it cannot do where it is: a mistake in the caller."""
+
+
+class VM:
+    """One run of a machine. Use as a context manager; leaving it ends QEMU.
+
+    `work` takes what is thrown away, `logs` takes NAME-console.log, NAME-qemu.log and, when a boot fails, a picture of
+    the screen as NAME-screen.png. Belongs to the thread that starts it: QEMU dies with that thread.
+    """
+
+    _program: process.Program
+    _monitor: Channel
+    _agent: Channel
+
+    def __init__(self, machine: Machine, name: str, *, work: Path, logs: Path, environment: Mapping[str, str]) -> None:
+        self.machine = machine
+        self.name = name
+        self.port = 0
+        self.console = Console(logs / f"{name}-console.log")
+        self.screen = logs / f"{name}-screen.png"
+        self._log = logs / f"{name}-qemu.log"
+        self._firmware = work / f"{name}-firmware.log"
+        self._work = work
+        self._environment = environment
+        self._stack = ExitStack()
+        self._state = Runstate.IDLE
+        self._reason = ""
+        self._started = 0.0
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Runstate:
+        return self._state
+
+    def _set_state(self, state: Runstate) -> None:
+        if state not in _LEGAL[self._state]:
+            raise WrongState(f"{self.name} is {self._state.value} and cannot become {state.value}")
+        self._state = state
+
+    def _require(self, state: Runstate) -> None:
+        if self._state is not state:
+            raise WrongState(f"{self.name} is {self._state.value}, not {state.value}")
+
+    def __enter__(self) -> Self:
+        """Start it. Raises ProgramMissing, FirmwareMissing, or ProgramFailed with QEMU's own words in its lines."""
+        self._require(Runstate.IDLE)
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                with ExitStack() as stack:
+                    self._launch(stack)
+                    self._stack = stack.pop_all()
+                break
+            except ProgramFailed as error:
+                if attempt + 1 == PORT_ATTEMPTS or not any(PORT_TAKEN in line for line in error.lines):
+                    raise
+        self._set_state(Runstate.RUNNING)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, BootFailed):
+                error.log = error.log or self.console.path
+                self._picture()
+        finally:
+            self._set_state(Runstate.DEAD)
+            self._stack.close()
+
+    def _launch(self, stack: ExitStack) -> None:
+        """Start QEMU and connect its two channels: socket pairs, so there is no path that anybody else could open."""
+        for stale in (self.console.path, self.screen, self._firmware, self._log):
+            stale.unlink(missing_ok=True)
+        monitor, its_monitor = socket.socketpair()
+        agent, its_agent = socket.socketpair()
+        for end in (monitor, agent):
+            stack.callback(end.close)
+        self.port = _free_port()
+        with its_monitor, its_agent:
+            fds = (its_monitor.fileno(), its_agent.fileno())
+            wires = Wires(*fds, port=self.port, console=self.console.path, firmware=self._firmware)
+            started = process.start(
+                self.machine.argv(self.name, wires, self._work),
+                env=self._environment,
+                timeout=float("inf"),
+                log=self._log,
+                limits=self.machine.limits(),
+                pass_fds=fds,
+            )
+            self._program = stack.enter_context(started)
+        self._started = time.monotonic()
+        deadline = self._started + GREETING
+        try:
+            self._monitor = Channel("monitor", monitor, deadline=deadline)
+            stack.callback(self._monitor.close)
+            self._agent = Channel("agent", agent, deadline=deadline, greets=False)
+            stack.callback(self._agent.close)
+        except (ChannelLost, ChannelSilent) as error:
+            self._program.end()
+            raise self._died() from error
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    def seconds(self) -> float:
+        """Since QEMU was started."""
+        return time.monotonic() - self._started
+
+    def check(self) -> None:
+        """Look at the machine once.
+
+        Raises a BootFailed when it will not get any further, AcceleratorBroken, ProgramFailed when QEMU died.
+        """
+        self._require(Runstate.RUNNING)
+        self._look(0.0)
+        if self._state is Runstate.OFF:
+            raise self._ended()
+
+    def wait_for(self, what: str, seen: Callable[[str], T | None], *, deadline: float) -> T:
+        """Wait until `seen`, given all of the console's text, returns something other than None.
+
+        Raises like check(), and after the deadline BootTimeout (`what` was waited for) or BootNoConsole.
+        """
+        while True:
+            self.check()
+            found = seen(self.console.text())
+            if found is not None:
+                return found
+            if time.monotonic() > deadline:
+                raise self._late(what)
+            time.sleep(POLL)
+
+    def power_off(self, *, deadline: float) -> None:
+        """Press the power button, as a cloud does, and wait for the guest to power off.
+
+        Raises like check(), BootTimeout when it does not, BootReset when it resets instead.
+        """
+        self._require(Runstate.RUNNING)
+        self._ask("system_powerdown")
+        self.wait_off(deadline=deadline)
+
+    def wait_off(self, *, deadline: float) -> None:
+        """Wait for the guest to power off by itself. Raises as power_off() does."""
+        while self._state is Runstate.RUNNING:
+            if time.monotonic() > deadline:
+                raise self._late("power-off")
+            self._look(POLL)
+        if self._reason != _POWERED_OFF:
+            raise self._ended()
+
+    def _look(self, wait: float) -> None:
+        """Take in events for `wait` seconds, then the console, then QEMU itself."""
+        for event in self._monitor.events(wait):
+            data = event.get("data")
+            if event["event"] == "SHUTDOWN" and self._state is Runstate.RUNNING:
+                self._reason = str(data.get("reason")) if isinstance(data, Mapping) else ""
+                self._set_state(Runstate.OFF)
+            elif event["event"] == "STOP" and self._state is Runstate.RUNNING:
+                self._why_stopped()
+        fault = diagnose(self.console.text()) or self._firmware_fault()
+        if fault is not None:
+            raise fault.error(f"{self.name}: {fault.message}", lines=fault.lines)
+        if self._program.poll() is not None:
+            raise self._died()
+
+    def _why_stopped(self) -> None:
+        answer = self._ask("query-status")
+        if isinstance(answer, Mapping) and answer.get("status") == "internal-error":
+            said = process.tail(self._log)
+            raise AcceleratorBroken(f"{self.machine.accelerator.kind} failed while {self.name}", lines=said)
+
+    def _firmware_fault(self) -> Fault | None:
+        """SeaBIOS says on its debug port, not on the serial console, that it finds nothing to boot."""
+        said = self._firmware.read_bytes()[-4096:] if self._firmware.is_file() else b""
+        return diagnose(clean(said))
+
+    def _late(self, what: str) -> BootFailed:
+        after = f"after {self.seconds():.0f} s"
+        if self.console.silent:
+            return BootNoConsole(f"{self.name}: nothing on the serial console {after}")
+        return BootTimeout(f"{self.name}: no {what} {after}", lines=last_lines(self.console.text()))
+
+    def _ended(self) -> BootReset:
+        how = {_POWERED_OFF: "powered off", "guest-reset": "was reset by its guest"}.get(self._reason, self._reason)
+        return BootReset(
+            f"{self.name}: the machine {how} after {self.seconds():.0f} s", lines=last_lines(self.console.text())
+        )
+
+    def _died(self) -> Exception:
+        return process.failure(QEMU, self._program.poll() or 0, self._log)
+
+    # -- talking ------------------------------------------------------------------------------------------------------
+
+    def qemu_version(self) -> str:
+        """Such as "7.2.22"."""
+        answer = self._ask("query-version")
+        numbers = answer.get("qemu") if isinstance(answer, Mapping) else None
+        if not isinstance(numbers, Mapping):
+            return "unknown"
+        return ".".join(str(numbers.get(part)) for part in ("major", "minor", "micro"))
+
+    def ask_agent(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: float
+    ) -> object | None:
+        """The guest agent's answer, or None when it gives none before the deadline."""
+        self._require(Runstate.RUNNING)
+        try:
+            return self._agent.execute(command, arguments, deadline=deadline)
+        except (ChannelLost, ChannelSilent, CommandRefused):
+            return None
+
+    def agent_file(self, path: str, *, deadline: float) -> bytes:
+        """The first 4 KiB of a file in the guest, by its agent; nothing when that is not to be had."""
+        handle = self.ask_agent("guest-file-open", {"path": path, "mode": "r"}, deadline=deadline)
+        if not isinstance(handle, int):
+            return b""
+        answer = self.ask_agent("guest-file-read", {"handle": handle, "count": 4096}, deadline=deadline)
+        self.ask_agent("guest-file-close", {"handle": handle}, deadline=deadline)
+        content = answer.get("buf-b64") if isinstance(answer, Mapping) else None
+        try:
+            return base64.b64decode(str(content), validate=True) if content is not None else b""
+        except ValueError:
+            return b""
+
+    def _ask(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        try:
+            return self._monitor.execute(command, arguments, deadline=time.monotonic() + ANSWER)
+        except ChannelLost as error:
+            self._program.end()
+            raise self._died() from error
+        except (ChannelSilent, CommandRefused) as error:
+            raise ProgramFailed(f"QEMU does not answer {command}: {error}", log=self._log) from error
+
+    def _picture(self) -> None:
+        """Save what is on the screen, where that is still possible."""
+        with suppress(ProgramFailed):
+            self._ask("screendump", {"filename": str(self.screen), "format": "png"})
+
+
+def _free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now. Somebody may a moment later: QEMU then says so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

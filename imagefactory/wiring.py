@@ -1,0 +1,27 @@
+"""The only place that constructs tools and stores."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imagefactory.errors import HomeUnusable
+from imagefactory.factory.loop import Factory
+from imagefactory.progress import Progress, silent
+from imagefactory.settings import Settings
+from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.records import Records
+
+
+@contextmanager
+def factory(settings: Settings, progress: Progress = silent) -> Iterator[Factory]:
+    """A factory at `settings.home`, which is made if it is not there. Raises HomeUnusable."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for directory in ("artifacts", "work", "logs"):
+            (settings.home / directory).mkdir(exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(f"{settings.home}: {error.strerror}", advice="set IMAGEFACTORY_HOME") from error
+    records = Records(settings.home / "imagefactory.db")
+    try:
+        yield Factory(settings, records, ArtifactStore(settings.home / "artifacts"), progress)
+    finally:
+        records.close()

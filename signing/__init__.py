@@ -1,0 +1,23 @@
+"""Keys and bytes, never images: everything imagefactory signs and everything it believes.
+
+The room knows nothing of the rest of the program. Bytes, keys and the time come in as arguments; what goes out is a
+value that proves something or an error of the one family in :mod:`signing.errors`. Nothing here prints, exits, starts
+programs, reads the environment or talks to a network.
+
+From the bottom up:
+
+========================  ==============================================================================
+`errors`                  the one family of errors, each class a meaning
+`strict_json`, `fields`   untrusted JSON to plain values, and plain values to checked ones
+`digest`                  opening regular files and reading every byte once
+`keys`, `development`     one key, one purpose; making a development set
+`signer`                  who signs: a Protocol, and keys in files behind it
+`envelope`                sigstore bundle v0.3 around one DSSE signature
+`statement`               in-toto Statement v1, its subjects
+`manifest`, `provenance`  the two predicates we make and read
+`checksums`               SHA256SUMS, signed so that `openssl` alone can check it
+`certificates`, `glance`  X.509 and the signature that Glance and Nova check
+`trust`                   whom we believe
+`verify`                  every rule in order: proof or an error
+========================  ==============================================================================
+"""

@@ -1,0 +1,121 @@
+"""Who signs: a Protocol, and keys in files behind it.
+
+Rules, which hold at the key itself, whoever calls it:
+
+1. A document key signs only bytes that begin like the documents of its purpose. A `release` key signs DSSE
+   (`DSSEv1 `, https://github.com/secure-systems-lab/dsse) and SHA256SUMS (its first line), and neither can be taken
+   for the other; a `provenance` key signs DSSE; `root`, `targets` and `freshness` sign TUF metadata, which is JSON.
+2. Only the `glance` key signs a digest, because an image is too large to hand over; and it signs nothing else. So no
+   other key can be brought to sign a document by showing it the document's digest.
+
+ECDSA as in FIPS 186-5, signatures as DER (RFC 3279, section 2.2.3): P-256 with SHA-256, P-384 (glance) with SHA-512.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from signing.errors import KeyPurpose, SignerUnknown
+from signing.keys import PURPOSES, KeyRing, PublicKey, Purpose, keyid_of
+
+DSSE_PREFIX = b"DSSEv1 "
+CHECKSUMS_PREFIX = b"# imagefactory SHA256SUMS v1\n"
+
+_BEGINNINGS: dict[Purpose, tuple[bytes, ...]] = {
+    "root": (b"{",),
+    "targets": (b"{",),
+    "freshness": (b"{",),
+    "release": (DSSE_PREFIX, CHECKSUMS_PREFIX),
+    "provenance": (DSSE_PREFIX,),
+    "glance": (),
+}
+
+
+class Signer(Protocol):
+    """One private key, wherever it lives."""
+
+    @property
+    def keyid(self) -> str:
+        """SHA-256 of the DER SubjectPublicKeyInfo, lower-case hex."""
+
+    @property
+    def purpose(self) -> Purpose:
+        """The one purpose of the key."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, payload: bytes) -> bytes:
+        """Return the DER signature of a document. Raises: KeyPurpose."""
+
+    def sign_prehashed(self, digest: bytes) -> bytes:
+        """Return the DER signature of an image by its 64-byte SHA-512. Raises: KeyPurpose."""
+
+
+class FileSigner:
+    """A key of a `KeyRing`. Raises: what `KeyRing.private_key` raises."""
+
+    def __init__(self, ring: KeyRing, purpose: Purpose) -> None:
+        self._key = ring.private_key(purpose)
+        self._purpose = purpose
+        self._public_key = self._key.public_key()
+        self._keyid = keyid_of(self._public_key)
+
+    def __repr__(self) -> str:
+        return f"FileSigner(purpose={self._purpose!r}, keyid={self._keyid!r})"
+
+    @property
+    def keyid(self) -> str:
+        """SHA-256 of the DER SubjectPublicKeyInfo, lower-case hex."""
+        return self._keyid
+
+    @property
+    def purpose(self) -> Purpose:
+        """The one purpose of the key."""
+        return self._purpose
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+        return self._public_key
+
+    def sign(self, payload: bytes) -> bytes:
+        """Return the DER signature of a document. Raises: KeyPurpose."""
+        if not payload.startswith(_BEGINNINGS[self._purpose]):
+            raise KeyPurpose(f"the {self._purpose} key does not sign this kind of document")
+        return self._key.sign(payload, ec.ECDSA(hashes.SHA256()))
+
+    def sign_prehashed(self, digest: bytes) -> bytes:
+        """Return the DER signature of an image by its 64-byte SHA-512. Raises: KeyPurpose."""
+        if self._purpose != "glance":
+            raise KeyPurpose(f"the {self._purpose} key signs documents, never a digest")
+        if len(digest) != 64:
+            raise KeyPurpose("the glance key signs a SHA-512 digest of 64 bytes and nothing else")
+        return self._key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA512())))
+
+
+def _from_directory(path: str, purpose: Purpose) -> Signer:
+    return FileSigner(KeyRing(Path(path)), purpose)
+
+
+_SCHEMES: dict[str, Callable[[str, Purpose], Signer]] = {"file": _from_directory}
+
+
+def signer_for(uri: str, purpose: Purpose) -> Signer:
+    """Return the signer for `purpose` at `uri`, such as file:/path/to/directory.
+
+    Raises: SignerUnknown, and what the storage raises.
+    """
+    scheme, colon, rest = uri.partition(":")
+    known = ", ".join(f"{each}:/" for each in _SCHEMES)
+    if not colon or scheme not in _SCHEMES or not rest.startswith("/"):
+        # The URI itself is not shown: some kinds of storage take a secret in it.
+        raise SignerUnknown(f"this is not the URI of a signer; known are those that begin with {known}")
+    if purpose not in PURPOSES:
+        raise KeyPurpose(f"{purpose!r} is not a purpose")
+    return _SCHEMES[scheme](rest, purpose)

@@ -1,0 +1,395 @@
+"""The disk step with the real programs, on a root file system of a few files. Wants root, as the step does."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from imagefactory.errors import BootloaderMissing, DiskFull, DiskTooSmall, ProgramFailed
+from imagefactory.model.disk import MIB, DiskLayout, Firmware, identities
+from imagefactory.steps.disk import assemble
+
+HOST_MODULES = Path("/usr/lib/grub/i386-pc")
+SEED = "0123456789abcdef" * 4
+EPOCH = 1_700_000_000
+OLD = 1_600_000_000
+LAYOUT = DiskLayout(256 * MIB)
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+BOOT_FILES = {
+    "usr/lib/shim/shimx64.efi.signed": b"shim" * 1000,
+    "usr/lib/shim/mmx64.efi.signed": b"mok manager" * 1000,
+    "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": b"grub" * 1000,
+    "boot/grub/grub.cfg": b"echo hello\n",
+}
+ODD_NAMES = [
+    b"a b",
+    b"quo\"te'",
+    b"back\\slash",
+    b"new\nline",
+    b"latin-\xe9",
+    "ünïcode-☃".encode(),
+    b"n" * 255,
+    b"-rf",
+    b"<12>",
+]
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the step runs as root"),
+    pytest.mark.skipif(not HOST_MODULES.is_dir(), reason="needs grub-pc-bin"),
+]
+
+Make = Callable[..., Path]
+
+
+def make_tree(tree: Path) -> Path:
+    """A root file system with one of everything that a tar can hold."""
+    for name, content in BOOT_FILES.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    shutil.copytree(HOST_MODULES, tree / "usr/lib/grub/i386-pc")
+    (tree / "boot/grub/i386-pc").mkdir()
+    shutil.copy(HOST_MODULES / "normal.mod", tree / "boot/grub/i386-pc/normal.mod")
+    odd = tree / "odd"
+    odd.mkdir()
+    for name in ODD_NAMES:
+        Path(os.fsdecode(bytes(odd) + b"/" + name)).write_bytes(name)
+    (odd / "owned").write_bytes(b"x" * 5000)
+    os.chown(odd / "owned", 70000, 1234)
+    (odd / "owned").chmod(0o4750)
+    os.setxattr(odd / "owned", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    os.link(odd / "owned", odd / "linked")
+    (odd / "short").symlink_to("owned")
+    (odd / "long").symlink_to("d/" * 60 + "end")
+    os.mknod(odd / "device", 0o600 | 0o020000, os.makedev(1, 3))
+    os.mkfifo(odd / "fifo")
+    with (odd / "sparse").open("wb") as stream:
+        stream.seek(3 * MIB)
+        stream.write(b"end")
+    many = tree / "many"
+    many.mkdir()
+    for number in range(300):
+        (many / f"file-{number * 7919 % 300}").write_bytes(b"%d" % number)
+    for path in (tree, *tree.rglob("*")):
+        os.utime(path, (OLD, OLD), follow_symlinks=False)
+    return tree
+
+
+def pack(tree: Path, tar: Path) -> Path:
+    call("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sort=name", "-C", tree, "-cf", tar, ".")
+    return tar
+
+
+def call(*argv: str | Path, ok: bool = True) -> str:
+    done = subprocess.run(argv, capture_output=True, check=False, env=ENVIRONMENT)
+    assert not ok or done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode(errors="surrogateescape") + done.stderr.decode(errors="surrogateescape")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def root_of(disk: Path, layout: DiskLayout = LAYOUT) -> str:
+    """The root file system of `disk`, as e2fsprogs takes it."""
+    return f"{disk}?offset={layout.root.start}"
+
+
+def debugfs(request: str, disk: Path, layout: DiskLayout = LAYOUT) -> str:
+    return call("debugfs", "-R", request, root_of(disk, layout))
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tar of one of everything."""
+    folder = tmp_path_factory.mktemp("rootfs")
+    return pack(make_tree(folder / "tree"), folder / "rootfs.tar")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+def build(
+    rootfs: Path,
+    folder: Path,
+    layout: DiskLayout = LAYOUT,
+    *,
+    seed: str = SEED,
+    epoch: int = EPOCH,
+    scratch: Path | None = None,
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> Path:
+    """Assemble a disk in the new directory `folder`."""
+    folder.mkdir()
+    scratch = scratch or folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    disk = folder / "disk.raw"
+    said: list[str] = []
+    assemble(
+        rootfs,
+        disk,
+        layout,
+        seed=seed,
+        epoch=epoch,
+        scratch=scratch,
+        log=folder / "log",
+        environment=environment,
+        on_advance=said.append,
+    )
+    assert said == ["root file system unpacked", "disk assembled"]
+    return disk
+
+
+@pytest.fixture(scope="module")
+def disk(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One disk that the tests only look at."""
+    return build(rootfs, tmp_path_factory.mktemp("disk") / "one")
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[Path]:
+    """A directory on a tmpfs, whose readdir has another order than the disk's."""
+    folder = Path(f"/dev/shm/imagefactory-test-{os.getpid()}")  # noqa: S108 - its own name
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 4 MiB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    yield folder
+    call("umount", folder)
+
+
+def test_the_file_systems_and_the_table_are_clean(disk: Path, tmp_path: Path) -> None:
+    assert "No errors detected" in call("sfdisk", "--verify", disk)
+    call("e2fsck", "-fn", root_of(disk))
+    if shutil.which("fsck.fat", path=ENVIRONMENT["PATH"]):
+        efi = LAYOUT.find("efi")
+        assert efi is not None
+        esp = tmp_path / "esp"
+        call("dd", f"if={disk}", f"of={esp}", "bs=1M", f"skip={efi.start // MIB}", f"count={efi.size // MIB}")
+        call("fsck.fat", "-n", esp)
+
+
+def test_the_table_has_the_identities_of_the_seed(disk: Path) -> None:
+    who = identities(SEED)
+    dump = call("sfdisk", "--dump", disk).lower()
+    for uuid in (who.disk, who.bios, who.efi, who.root):
+        assert str(uuid) in dump
+    facts = call("dumpe2fs", "-h", root_of(disk))
+    assert re.search(rf"UUID: +{who.filesystem}", facts)
+    assert re.search(rf"Hash Seed: +{who.hash_seed}", facts)
+    assert re.search(r"volume name: +cloudimg-rootfs", facts)
+
+
+def test_the_disk_is_sparse(disk: Path) -> None:
+    facts = disk.stat()
+    assert facts.st_size == LAYOUT.size
+    assert facts.st_blocks * 512 < 32 * MIB
+
+
+def test_content_owners_modes_links_and_attributes_arrive(disk: Path, rootfs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    debugfs(f"rdump /odd {out}", disk)
+    for name in ODD_NAMES:
+        assert Path(os.fsdecode(bytes(out) + b"/odd/" + name)).read_bytes() == name
+    assert (out / "odd/sparse").stat().st_size == 3 * MIB + 3
+    owned, linked = debugfs("stat /odd/owned", disk), debugfs("stat /odd/linked", disk)
+    assert re.search(r"Mode:  04750", owned)
+    assert re.search(r"User: +70000 +Group: +1234", owned)
+    assert re.search(r"Links: 2", owned)
+    assert re.findall(r"Inode: \d+", owned) == re.findall(r"Inode: \d+", linked)
+    assert "security.capability (20)" in owned
+    assert "character special" in debugfs("stat /odd/device", disk)
+    assert 'Fast link dest: "owned"' in debugfs("stat /odd/short", disk)
+    assert rootfs.exists()
+
+
+def test_mount_points_are_there_even_if_the_tar_has_none(disk: Path) -> None:
+    for name in ("proc", "sys", "dev", "run"):
+        facts = debugfs(f"stat /{name}", disk)
+        assert "Type: directory    Mode:  0755" in facts
+        assert set(re.findall(r"[cam]time: 0x([0-9a-f]+)", facts)) == {f"{EPOCH:08x}"}
+
+
+def test_only_modification_times_come_from_the_tar(disk: Path) -> None:
+    for name in ("/odd/owned", "/odd/short", "/odd", "/many/file-299", "/odd/device"):
+        facts = debugfs(f"stat {name}", disk)
+        assert re.findall(r"([acmr]+time): 0x([0-9a-f]+:[0-9a-f]+)", facts) == [
+            ("ctime", f"{EPOCH:08x}:00000000"),
+            ("atime", f"{EPOCH:08x}:00000000"),
+            ("mtime", f"{OLD:08x}:00000000"),
+            ("crtime", f"{EPOCH:08x}:00000000"),
+        ]
+
+
+def test_the_efi_system_partition_has_the_signed_programs(disk: Path, tmp_path: Path) -> None:
+    efi = LAYOUT.find("efi")
+    assert efi is not None
+    shim, mok, grub = (BOOT_FILES[name] for name in list(BOOT_FILES)[:3])
+    wanted = {
+        "EFI/BOOT/BOOTX64.EFI": shim,
+        "EFI/BOOT/grubx64.efi": grub,
+        "EFI/BOOT/mmx64.efi": mok,
+        "EFI/debian/shimx64.efi": shim,
+        "EFI/debian/grubx64.efi": grub,
+        "EFI/debian/mmx64.efi": mok,
+    }
+    for name, content in wanted.items():
+        call("mcopy", "-n", "-i", f"{disk}@@{efi.start}", f"::/{name}", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == content
+        (tmp_path / "got").unlink()
+    config = call("mtype", "-i", f"{disk}@@{efi.start}", "::/EFI/debian/grub.cfg")
+    assert f"search.fs_uuid {identities(SEED).filesystem} root" in config
+    assert "UEFI" in call("mlabel", "-s", "-i", f"{disk}@@{efi.start}", "::")
+
+
+def test_bios_finds_the_core_image(disk: Path) -> None:
+    bios = LAYOUT.find("bios")
+    assert bios is not None
+    with disk.open("rb") as stream:
+        sector = stream.read(512)
+        stream.seek(bios.start)
+        core = stream.read(bios.size)
+    assert int.from_bytes(sector[0x5C:0x64], "little") * 512 == bios.start
+    assert sector[510:] == b"\x55\xaa"
+    assert sector[450] == 0xEE  # the protective MBR is still there
+    rest, count = int.from_bytes(core[0x1F4:0x1FC], "little"), int.from_bytes(core[0x1FC:0x1FE], "little")
+    assert rest * 512 == bios.start + 512
+    assert any(core[count * 512 : (count + 1) * 512])
+    assert not any(core[(count + 1) * 512 :])
+
+
+def test_equal_inputs_give_equal_bytes(rootfs: Path, disk: Path, tmp_path: Path, shared_memory: Path) -> None:
+    time.sleep(1.1)  # every clock in the disk counts whole seconds, but FAT's, which counts two
+    before = os.umask(0o077)
+    try:
+        other = build(
+            rootfs,
+            tmp_path / "a longer name, with spaces",
+            scratch=shared_memory,
+            environment={**ENVIRONMENT, "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": str(tmp_path)},
+        )
+    finally:
+        os.umask(before)
+    assert digest(disk) == digest(other)
+    assert digest(disk) == digest(build(rootfs, tmp_path / "again"))
+
+
+def test_an_older_output_makes_no_difference(rootfs: Path, disk: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "used"
+    folder.mkdir()
+    (folder / "disk.raw").write_bytes(b"\xff" * MIB)
+    (folder / "scratch").mkdir()
+    assemble(
+        rootfs,
+        folder / "disk.raw",
+        LAYOUT,
+        seed=SEED,
+        epoch=EPOCH,
+        scratch=folder / "scratch",
+        log=folder / "log",
+        environment=ENVIRONMENT,
+        on_advance=lambda _: None,
+    )
+    assert digest(disk) == digest(folder / "disk.raw")
+
+
+def test_another_seed_or_epoch_gives_other_bytes(rootfs: Path, disk: Path, tmp_path: Path) -> None:
+    assert digest(disk) != digest(build(rootfs, tmp_path / "seed", seed=SEED[::-1]))
+    assert digest(disk) != digest(build(rootfs, tmp_path / "epoch", epoch=EPOCH + 2))
+
+
+@pytest.mark.parametrize("firmware", [("bios",), ("uefi",)])
+def test_one_firmware_alone_needs_no_other_parts(firmware: tuple[Firmware, ...], tree: Path, tmp_path: Path) -> None:
+    gone = "usr/lib/shim" if firmware == ("bios",) else "usr/lib/grub/i386-pc"
+    shutil.rmtree(tree / gone)
+    layout = DiskLayout(128 * MIB, firmware)
+    made = build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made", layout)
+    call("e2fsck", "-fn", root_of(made, layout))
+    with made.open("rb") as stream:
+        assert any(stream.read(440)) == (firmware == ("bios",))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *BOOT_FILES,
+        "usr/lib/grub/i386-pc/boot.img",
+        "usr/lib/grub/i386-pc/kernel.img",
+        "boot/grub/i386-pc/normal.mod",
+    ],
+)
+def test_each_missing_part_is_named(name: str, tree: Path, tmp_path: Path) -> None:
+    (tree / name).unlink()
+    with pytest.raises(BootloaderMissing, match=re.escape(name)):
+        build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made")
+
+
+@pytest.mark.parametrize("name", ["usr/lib/shim/shimx64.efi.signed", "usr/lib/grub/i386-pc/ext2.mod", "usr/lib/grub"])
+def test_a_link_that_leads_to_the_host_is_not_followed(name: str, tree: Path, tmp_path: Path) -> None:
+    path = tree / name
+    path.rename(tree / "moved")
+    host = tmp_path / "host"
+    shutil.copytree(tree / "moved", host) if (tree / "moved").is_dir() else shutil.copy(tree / "moved", host)
+    path.symlink_to(host)
+    with pytest.raises(BootloaderMissing):
+        build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "files"])
+def test_a_disk_that_is_too_small_says_which_size_does(kind: str, tree: Path, tmp_path: Path) -> None:
+    big = tree / "big"
+    big.mkdir()
+    if kind == "bytes":
+        for number in range(40):
+            (big / str(number)).write_bytes(os.urandom(MIB))
+    else:
+        for number in range(6000):
+            (big / f"a-name-of-some-length-{number}").touch()
+    tar = pack(tree, tmp_path / "rootfs.tar")
+    with pytest.raises(DiskTooSmall) as caught:
+        build(tar, tmp_path / "small", DiskLayout(96 * MIB))
+    found = re.search(r"at least (\d+) MiB", caught.value.message)
+    assert found is not None
+    enough = int(found[1])
+    assert 96 < enough < 200
+    layout = DiskLayout(enough * MIB)
+    call("e2fsck", "-fn", root_of(build(tar, tmp_path / "enough", layout), layout))
+
+
+def test_a_full_disk_is_called_so(rootfs: Path, tiny: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.raises(DiskFull):
+        build(rootfs, tiny / "made", scratch=scratch)
+
+
+def test_a_full_scratch_is_called_so(rootfs: Path, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskFull):
+        build(rootfs, tmp_path / "made", scratch=tiny)
+
+
+def test_a_broken_tar_is_an_error_with_the_lines_that_matter(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(b"no tar at all" * 1000)
+    with pytest.raises(ProgramFailed, match="tar") as caught:
+        build(broken, tmp_path / "made")
+    assert any("tar archive" in line for line in caught.value.lines)
