@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from signing.certificates import certificate_pem, issue_ca, issue_leaf
+from signing.digest import read_document
 from signing.errors import KeysExist, Unwritable
 from signing.keys import METADATA, PURPOSES, KeyRing, Purpose, curve_of, keyid_of, metadata, public_pem
 from signing.trust import Trust
 
 CA_NAME = "imagefactory development Glance CA"
 LEAF_NAME = "imagefactory development Glance signer"
+TRUST_COPY = "trust.json"
 
 
 def init_development(directory: Path, trust_file: Path, *, now: datetime) -> KeyRing:
@@ -36,6 +38,12 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
     """
     if os.path.lexists(trust_file):
         raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
+    unfinished = directory / TRUST_COPY
+    if unfinished.is_file():
+        # Somebody was killed between the keys and the trust file: the keys are whole, so finish the work.
+        with _translated(trust_file):
+            _write_trust(trust_file, read_document(unfinished))
+        return KeyRing(directory)
     with _translated(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
@@ -87,13 +95,15 @@ def _make(directory: Path, now: datetime) -> Trust:
     _write(directory / "glance-ca.crt", certificate_pem(ca).encode("ascii"))
     _write(directory / "glance.crt", certificate_pem(leaf).encode("ascii"))
     _write(directory / METADATA, metadata(True, now, keyids))
-    _sync_directory(directory)
-    return Trust(
+    trust = Trust(
         development=True,
         release={keyids["release"]: keys["release"].public_key()},
         provenance={keyids["provenance"]: keys["provenance"].public_key()},
         glance_ca=(ca,),
     )
+    _write(directory / TRUST_COPY, trust.encode())
+    _sync_directory(directory)
+    return trust
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -144,7 +144,7 @@ def hash_stream(
     hashers = {name: hashlib.new(name) for name in algorithms}
     before = FileState.of(source) if isinstance(source, int) else None
     try:
-        size = _pump(_reader(source), [each.update for each in hashers.values()], on_bytes)
+        size = _pump(_reader(source, before), [each.update for each in hashers.values()], on_bytes)
     except OSError as why:
         raise Unreadable(f"reading failed: {why.strerror or why}") from None
     if isinstance(source, int) and before is not None:
@@ -154,11 +154,12 @@ def hash_stream(
     return Digests(size, hashers["sha256"].hexdigest(), hashers["sha512"].hexdigest() if "sha512" in hashers else None)
 
 
-def _reader(source: int | BinaryIO) -> Callable[[memoryview, int], int]:
+def _reader(source: int | BinaryIO, before: FileState | None) -> Callable[[memoryview, int], int]:
     """Return a function that fills a buffer from the given offset on and returns how many bytes; 0 is the end."""
     if isinstance(source, int):
-        fd = source
-        return lambda view, offset: os.preadv(fd, [view], offset)
+        fd, end = source, 0 if before is None else before.size
+        # Not past the size at the start: a file that keeps growing would never come to an end.
+        return lambda view, offset: os.preadv(fd, [view[: end - offset]], offset) if offset < end else 0
     stream = source
 
     def from_stream(view: memoryview, _offset: int) -> int:

@@ -20,8 +20,6 @@ A docstring is the one-sentence meaning; `code` is stable and never reused; `adv
 No message holds key material.
 """
 
-# ruff: noqa: N818  (errors are named by meaning: KeysMissing, not KeysMissingError)
-
 from typing import ClassVar
 
 

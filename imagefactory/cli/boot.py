@@ -1,4 +1,68 @@
+"""imagefactory boot: the boot gate. Starts nothing that does not verify."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
 import typer
 
+from imagefactory.cli.output import Json, answer, verb
+from imagefactory.cli.session import TrustFile, expectation, progress_session, size_option
+from imagefactory.cli.verify import Manifest, MinVersion, Name
+from imagefactory.errors import UsageError
+from imagefactory.model.disk import Firmware
+from imagefactory.progress import Note
+from imagefactory.steps.verify import verified_image
+from imagefactory.tools.firmware import probe_kvm
+from imagefactory.tools.interactive import run_interactive
 
-def register(app: typer.Typer) -> None: ...
+
+def register(app: typer.Typer) -> None:
+    app.command("boot", epilog="Example: imagefactory boot catalogue:/srv/images/soe-debian-12")(boot)
+
+
+@verb
+def boot(
+    target: Annotated[str, typer.Argument(help="A file, or catalogue:PATH/NAME[@VERSION].", show_default=False)],
+    firmware: Annotated[str, typer.Option(help="bios, or uefi with Secure Boot.")] = "uefi",
+    memory: Annotated[str, typer.Option(help="The memory of the machine.")] = "1 GiB",
+    seed: Annotated[
+        Path | None, typer.Option("--seed", help="A disk for cloud-init (label cidata) with your ssh key.")
+    ] = None,
+    manifest: Manifest = None,
+    name: Name = None,
+    min_version: MinVersion = None,
+    trust: TrustFile = None,
+    as_json: Json = False,
+) -> None:
+    """Verify an image, then boot that very file in QEMU with its console here.
+
+    Ctrl-A X ends it. What the guest changes is thrown away.
+    """
+    chosen = _firmware(firmware)
+    with progress_session() as (settings, progress):
+        expected = expectation(settings, trust, name, min_version)
+        with verified_image(target, expected, manifest=manifest) as image:
+            accelerator = probe_kvm(settings.environment)
+            progress(Note("info", f"verified {image.proof.name}@{image.proof.version}; booting with {accelerator.kind}"))
+            answer({"verified": image.proof.to_json()}, f"VERIFIED {image.proof.name}@{image.proof.version}", as_json)
+            sys.stdout.flush()
+            status = run_interactive(
+                image.descriptor,
+                image.format,
+                firmware=chosen,
+                memory=size_option("--memory", memory) >> 20,
+                accelerator=accelerator,
+                environment=settings.environment,
+                seed=seed,
+                # With --json the answer has stdout for itself.
+                terminal=(0, 2 if as_json else 1),
+            )
+    raise typer.Exit(0 if status == 0 else 1)
+
+
+def _firmware(name: str) -> Firmware:
+    for known in get_args(Firmware):
+        if name == known:
+            return cast(Firmware, known)
+    raise UsageError(f"--firmware {name} is not bios or uefi")

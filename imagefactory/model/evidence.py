@@ -57,7 +57,7 @@ def _frozen(value: JSON) -> JSON:
         return MappingProxyType({str(key): _frozen(inner) for key, inner in value.items()})
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+    if isinstance(value, list | tuple):
         return tuple(_frozen(inner) for inner in value)
     raise ValueError(f"{type(value).__name__} is no JSON")
 

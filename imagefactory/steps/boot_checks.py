@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON
 from imagefactory.tools.console import kernel_faults, printable
-from imagefactory.tools.firmware import Firmware
 from imagefactory.tools.guest import Answers
 
 SLACK = 8 << 20  # bytes that a partition may leave at the end of its disk: alignment and the second partition table
@@ -35,7 +35,9 @@ def settled(answers: Answers) -> list[Check]:
     options = answers.get("root_options")
     return [
         Check("cloud-init", status == "done" and '"errors": []' in errors, f"status {status or 'unknown'}: {errors}"),
-        Check("units", not units, f"failed: {', '.join(units)}" if units else "none failed", answers.all("failed_line")),
+        Check(
+            "units", not units, f"failed: {', '.join(units)}" if units else "none failed", answers.all("failed_line")
+        ),
         Check("system", state == "running", f"state {state or 'still starting'}", jobs),
         Check("root-writable", "rw" in options.split(","), f"{answers.get('root_source')} {options}"),
     ]

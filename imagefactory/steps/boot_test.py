@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from imagefactory.errors import BootCheckFailed, BootRefused, ProgramFailed, ProgramTimeout
+from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps import boot_checks as checks
 from imagefactory.steps.boot_checks import Check
 from imagefactory.tools import guest, loader, overlay, seed, ssh
 from imagefactory.tools.console import LOGIN
-from imagefactory.tools.firmware import Accelerator, Firmware
+from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
@@ -35,7 +36,7 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 
 @dataclass(frozen=True)
 class Bench:
-    """What every boot under one firmware shares: `memory` in MiB, `timeout` in seconds per boot, `work` to throw away."""
+    """What every boot under one firmware shares: `memory` in MiB, `timeout` in seconds per boot."""
 
     image: Path
     image_format: str

@@ -1,6 +1,6 @@
 """A boot sector that says a few words on the first serial port and then halts, resets or powers off.
 
-The smallest disk that proves that firmware reads a disk and runs what it finds there. Sixteen-bit code, loaded at 0x7C00:
+The smallest disk that proves that firmware reads a disk and runs what it finds there. Sixteen-bit code, at 0x7C00:
 
     31 C0           xor  ax, ax
     8E D8           mov  ds, ax

@@ -15,7 +15,7 @@ MAX_CONSOLE = 8 << 20  # bytes of a console that are looked at; a Debian boot sa
 MAX_LINE = 300  # characters of a line in an error
 CONTEXT = 6  # lines before the one that gave a fault away
 
-LOGIN = re.compile(r"(?m)^[A-Za-z0-9][\w.-]* login:")
+LOGIN = re.compile(r"(?m)^(?!Last )[A-Za-z0-9][\w.-]* login:")
 
 # Control sequences of terminals: colours, cursor movements, resets.
 _CONTROL = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[c78=>MDEH]|\r")

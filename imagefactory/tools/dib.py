@@ -43,7 +43,8 @@ def disk_image_create(
     timeout: float,
     on_advance: Callable[[str], None],
 ) -> None:
-    """Run disk-image-create without its element "base"; outputs are named after `stem`. `timeout` in seconds.
+    """Run disk-image-create without its element "base". The element rootfs-tar writes what we want, named after `stem`;
+    no-final-image keeps diskimage-builder from writing an image of its own. `timeout` is in seconds.
 
     Must be called as root in namespaces of our own. Raises RootfsFailed, PackageMissing, MirrorUnreachable, DiskFull,
     ProgramTimeout.
@@ -51,7 +52,7 @@ def disk_image_create(
     follower = LogFollower(log, on_advance)
     program = Path(sys.executable).parent / "disk-image-create"
     try:
-        run([program, "-n", "-t", "tar", "-o", stem, *elements], env=env, timeout=timeout, log=log, on_poll=follower)
+        run([program, "-n", "-t", "raw", "-o", stem, *elements], env=env, timeout=timeout, log=log, on_poll=follower)
     except ProgramFailed as error:
         raise _explain(log, error) from error
 

@@ -10,6 +10,8 @@ from imagefactory.model.disk import SECTOR
 from imagefactory.tools.process import run
 
 TIMEOUT = 120.0  # seconds
+BACKUP_SECTOR = 6  # of the boot sector, where FAT32 keeps it
+TABLE = range(0x1BE, 0x1FE)  # where an MBR has its partition table
 EARLIEST = 315532800  # 1980-01-01, the first second that FAT can write down
 
 
@@ -21,6 +23,7 @@ def make(disk: Path, offset: int, size: int, *, serial: int, label: str, env: Ma
     sectors = ["-T", str(size // SECTOR), "-h", "64", "-s", "32", "-H", str(offset // SECTOR)]
     fixed = ["-c", "1", "-N", f"{serial:08x}", "-v", label]
     run(["mformat", "-i", _drive(disk, offset), "-F", *sectors, *fixed, "::"], env=_fixed(env, epoch), timeout=TIMEOUT)
+    _clear_partition_table(disk, offset)
 
 
 def copy(
@@ -42,6 +45,17 @@ def copy(
     run(["mmd", "-i", drive, *directories], env=environment, timeout=TIMEOUT)
     for here, there in files:
         run(["mcopy", "-i", drive, here, f"::{there}"], env=environment, timeout=TIMEOUT)
+
+
+def _clear_partition_table(disk: Path, offset: int) -> None:
+    """Clear the MBR partition table that mformat writes into both boot sectors, as if each were the start of a disk.
+
+    Its one entry covers the whole disk file; GRUB's tools in the guest take it for a nested partition and complain.
+    """
+    with disk.open("r+b") as stream:
+        for sector in (0, BACKUP_SECTOR):
+            stream.seek(offset + sector * SECTOR + TABLE.start)
+            stream.write(bytes(len(TABLE)))
 
 
 def _drive(disk: Path, offset: int) -> str:

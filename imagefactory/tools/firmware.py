@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from imagefactory.errors import FirmwareMissing
+from imagefactory.model.disk import Firmware
 from imagefactory.tools import boot_sector, process
 
 QEMU = "qemu-system-x86_64"
-
-Firmware: TypeAlias = Literal["bios", "uefi"]
 
 # Firmware that enforces Secure Boot, and variables that hold Microsoft's keys.
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")

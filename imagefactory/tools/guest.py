@@ -14,7 +14,7 @@ as_root() {{ if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi 2>/dev/null
 
 timeout "$1" cloud-init status --wait >/dev/null 2>&1
 say cloud_init "$(cloud-init status 2>&1 | sed -n 's/^status: *//p')"
-say cloud_init_result "$(tr -d '\\n' < /run/cloud-init/result.json 2>/dev/null)"
+say cloud_init_result "$(cat /run/cloud-init/result.json 2>/dev/null | tr -d '\\n')"
 say system "$(timeout "$1" systemctl is-system-running --wait 2>/dev/null)"
 systemctl --failed --plain --no-legend --no-pager 2>/dev/null | while read -r unit rest; do
     say failed_unit "$unit"
@@ -45,7 +45,6 @@ say hostname "$(uname -n)"
 say user "$(id -un)"
 say os "$(. /etc/os-release && echo "$ID $VERSION_ID")"
 say memory "$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)"
-say end end
 """
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagefactory.tools.firmware import QEMU, Accelerator, Firmware, escaped, firmware_argv
+from imagefactory.model.disk import Firmware
+from imagefactory.tools.firmware import QEMU, Accelerator, escaped, firmware_argv
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.process import Limits
 

@@ -46,9 +46,7 @@ class Overlay:
         return json.dumps(top)
 
 
-def create(
-    path: Path, image: Path, image_format: str, *, grow: int = 0, environment: Mapping[str, str]
-) -> Overlay:
+def create(path: Path, image: Path, image_format: str, *, grow: int = 0, environment: Mapping[str, str]) -> Overlay:
     """Make an overlay at `path`, `grow` bytes larger than the image.
 
     Raises ProgramFailed when the image is not of its format, ProgramMissing, DiskFull.

@@ -1,7 +1,7 @@
 """QEMU's two JSON channels, its monitor (QMP) and the guest agent, seen synchronously.
 
-qemu.qmp is asyncio. Here is the one small island of it: each channel has an event loop of its own, which runs only while
-one of the methods below is called, in the thread of the caller. Do not share a channel between threads.
+qemu.qmp is asyncio. Here is the one small island of it: each channel has an event loop of its own, which runs only
+while one of the methods below is called, in the thread of the caller. Do not share a channel between threads.
 """
 
 import asyncio

@@ -26,8 +26,9 @@ class Seed:
 def create(work: Path, *, environment: Mapping[str, str]) -> Seed:
     """Make a seed with a fresh key and instance id in the directory `work`.
 
-    As a cloud does it: the key is in the metadata, for whatever user the image calls its default. Raises ProgramMissing,
-    ProgramFailed.
+    As a cloud does it: the key is in the metadata, for whatever user the image calls its default.
+
+    Raises ProgramMissing, ProgramFailed.
     """
     private = Ed25519PrivateKey.generate()
     key = work / "ssh-key"
@@ -45,6 +46,6 @@ def create(work: Path, *, environment: Mapping[str, str]) -> Seed:
     (tree / "meta-data").write_text(json.dumps(metadata))  # JSON is YAML
     (tree / "user-data").write_text("#cloud-config\n{}\n")
     disk = work / "seed.iso"
-    argv = ["xorriso", "-as", "mkisofs", "-quiet", "-o", disk, "-V", "cidata", "-J", "-r", tree]
+    argv = ["xorriso", "-as", "mkisofs", "-quiet", "-o", str(disk), "-V", "cidata", "-J", "-r", str(tree)]
     process.run(argv, env=environment, timeout=SECONDS)
     return Seed(disk, key, hostname)

@@ -1,6 +1,7 @@
 """ssh into a machine under test: one key, one known host key, nothing of the user's own configuration."""
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,13 @@ class Guest:
         raise ProgramFailed(f"ssh to the guest ended with status {answer.returncode}", lines=said)
 
     def _ssh(
-        self, port: int, options: list[str], command: list[str], input_: bytes, deadline: float, watch: Callable[[], None]
+        self,
+        port: int,
+        options: list[str],
+        command: list[str],
+        input_: bytes,
+        deadline: float,
+        watch: Callable[[], None],
     ) -> process.Completed:
         self._log.write_bytes(b"")
         argv = ["ssh", "-F", "/dev/null", "-E", str(self._log), "-a", "-x", "-T", "-p", str(port)]
@@ -110,7 +117,7 @@ class Guest:
         }
         for name, value in settings.items():
             argv += ["-o", f"{name}={value}"]
-        argv += [*options, "--", f"{self.user}@127.0.0.1", *command]
+        argv += [*options, "--", f"{self.user}@127.0.0.1", shlex.join(command)]
         left = max(1.0, deadline - time.monotonic())
         accept = range(256)
         return process.run(argv, env=self.environment, timeout=left, input_=input_, accept=accept, on_poll=watch)

@@ -77,6 +77,7 @@ class VM:
         self._stack = ExitStack()
         self._state = Runstate.IDLE
         self._reason = ""
+        self._looked_at = ""
         self._started = 0.0
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -209,11 +210,17 @@ class VM:
                 self._set_state(Runstate.OFF)
             elif event["event"] == "STOP" and self._state is Runstate.RUNNING:
                 self._why_stopped()
-        fault = diagnose(self.console.text()) or self._firmware_fault()
-        if fault is not None:
-            raise fault.error(f"{self.name}: {fault.message}", lines=fault.lines)
+        text = self.console.text()
+        if text is not self._looked_at:  # a look costs milliseconds, which a machine in software wants for itself
+            self._blame(diagnose(text))
+            self._looked_at = text
+        self._blame(self._firmware_fault())
         if self._program.poll() is not None:
             raise self._died()
+
+    def _blame(self, fault: Fault | None) -> None:
+        if fault is not None:
+            raise fault.error(f"{self.name}: {fault.message}", lines=fault.lines)
 
     def _why_stopped(self) -> None:
         answer = self._ask("query-status")

@@ -32,7 +32,7 @@ from signing.errors import (
     SigningError,
     Unwritable,
 )
-from signing.keys import PURPOSES, KeyRing, keyid_of
+from signing.keys import PURPOSES, KeyRing, Purpose, keyid_of
 from tests.unit.signing.builders import NOW, Keys
 
 
@@ -64,7 +64,7 @@ def test_modes_do_not_depend_on_umask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
-def test_each_key(keys: Keys, purpose: development.Purpose) -> None:
+def test_each_key(keys: Keys, purpose: Purpose) -> None:
     key = keys.ring.private_key(purpose)
     assert key.curve.name == ("secp384r1" if purpose == "glance" else "secp256r1")
     public = load_pem_public_key((keys.directory / f"{purpose}.pub").read_bytes())
@@ -143,23 +143,31 @@ def test_unwritable_place() -> None:
         init_development(Path("/proc/keys"), Path("/proc/trust.json"), now=NOW)
 
 
-def test_killed_at_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop before each write in turn, as a kill would: there is never a part of a key directory, nor a trust file."""
+@pytest.mark.parametrize("survived", [0, 1, 7, 15, 16])
+def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
+    """A process that dies between two files leaves no part of a set, and does not stand in the way of the next."""
     write = development._write
-    for attempt in range(16):
-        count = 0
+    written: list[Path] = []
 
-        def dying(path: Path, content: bytes, limit: int = attempt) -> None:
-            nonlocal count
-            if count == limit:
-                raise SystemExit
-            count += 1
-            write(path, content)
+    def dying(path: Path, content: bytes) -> None:
+        if len(written) == survived:
+            os._exit(9)
+        written.append(path)
+        write(path, content)
 
+    child = os.fork()
+    if child == 0:
         monkeypatch.setattr(development, "_write", dying)
-        with pytest.raises(SystemExit):
-            init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
-        assert list(tmp_path.iterdir()) == []
+        monkeypatch.setattr(development, "_write_trust", dying)
+        init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (tmp_path / "trust.json").exists()
+    if survived == 16:  # every key file was written: the set is there as a whole
+        assert KeyRing(tmp_path / "keys").private_key("glance").key_size == 384
+    else:
+        assert not (tmp_path / "keys").exists()
+        init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, password: bytes | None = None) -> bytes:
@@ -191,11 +199,16 @@ def as_link(directory: Path) -> None:
     (directory / "release.pem").symlink_to("real.pem")
 
 
+def become_a_file(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.touch()
+
+
 P256 = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
 BROKEN: dict[str, tuple[Callable[[Path], object], type[SigningError], str]] = {
-    "no directory": (lambda d: shutil.rmtree(d), KeysMissing, "no key directory"),
-    "a file": (lambda d: (shutil.rmtree(d), d.write_bytes(b"")), KeysMissing, "not a key directory"),
+    "no directory": (shutil.rmtree, KeysMissing, "no key directory"),
+    "a file": (become_a_file, KeysMissing, "not a key directory"),
     "no metadata": (lambda d: (d / "keys.json").unlink(), KeysMissing, "keys.json' is missing"),
     "no key": (lambda d: (d / "release.pem").unlink(), KeysMissing, "release.pem' is missing"),
     "not listed": (not_listed, KeysMissing, "no release key in"),
@@ -232,9 +245,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[SigningError], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "error", "text"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_rings(
-    copied: Path, spoil: Callable[[Path], object], error: type[SigningError], text: str
-) -> None:
+def test_broken_rings(copied: Path, spoil: Callable[[Path], object], error: type[SigningError], text: str) -> None:
     spoil(copied)
     with pytest.raises(SigningError, match=text) as caught:
         KeyRing(copied).private_key("release")
@@ -263,4 +274,4 @@ def test_some_purposes_are_enough(copied: Path) -> None:
     """A builder's machine holds the provenance key only."""
     document = json.loads((copied / "keys.json").read_text())
     edit_metadata(copied, keys={"provenance": document["keys"]["provenance"]})
-    assert KeyRing(copied).private_key("provenance")
+    KeyRing(copied).private_key("provenance")

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,15 +57,13 @@ def test_what_cannot_be_written(value: dict[str, object]) -> None:
 
 
 def test_canonical_form() -> None:
-    assert encode({"b": [1, True, None], "a": "é"}) == b'{"a":"\\u00e9","b":[1,true,null]}'
+    assert encode({"b": [1.5, True, None], "a": "é"}) == b'{"a":"\\u00e9","b":[1.5,true,null]}'
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
-    try:
+    with contextlib.suppress(DocumentInvalid):
         assert isinstance(decode(raw), dict)
-    except DocumentInvalid:
-        pass
 
 
 @given(
