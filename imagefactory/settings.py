@@ -53,24 +53,31 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, IMAGEFACTORY_TRUST, IMAGEFACTORY_ELEMENTS (like PATH), PATH and the proxies.
+    """Read IMAGEFACTORY_HOME, _TRUST, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
-    Raises UsageError when a path is not absolute.
+    Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
+    and version we know), then from PATH. Raises UsageError when a path of ours is not absolute; what is not absolute
+    in PATH is left out, because root follows it too.
     """
     seen = os.environ if environ is None else environ
     user_home = seen.get("HOME") or str(Path("~").expanduser())
     home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
     trust = seen.get("IMAGEFACTORY_TRUST")
-    elements = [part for part in seen.get("IMAGEFACTORY_ELEMENTS", "").split(":") if part]
-    for value in (home, trust, *elements):
+    elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
+    programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
+    for value in (home, trust, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
-    inherited = seen.get("PATH", "")
+    inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
     own = str(Path(sys.executable).parent)
     return Settings(
         home=Path(home),
         trust=Path(trust) if trust else None,
         elements_path=tuple(map(Path, elements)),
-        path=":".join(dict.fromkeys([*inherited.split(":"), own, *SYSTEM_PATH.split(":")])).strip(":"),
+        path=":".join(dict.fromkeys([*programs, own, *inherited, *_parts(SYSTEM_PATH)])),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )
+
+
+def _parts(value: str) -> list[str]:
+    return [part for part in value.split(":") if part]

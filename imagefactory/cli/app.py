@@ -3,12 +3,12 @@
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from types import FrameType
 
 import typer
 
 from imagefactory import __version__
-from imagefactory.cli import boot, build, convert, doctor, gc, keys, plan, publish, recipe, releases, verify
 from imagefactory.cli.output import INTERRUPTED
 
 app = typer.Typer(
@@ -34,17 +34,28 @@ def options(
     del version
 
 
-for module in (doctor, plan, build, convert, verify, publish, boot, gc):
-    module.register(app)
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(keys.app, name="keys")
-app.add_typer(releases.app, name="releases")
+# In the order of --help. Each is imported only when it is called or listed: verify is done before all of them are read.
+VERBS = ("doctor", "plan", "build", "convert", "verify", "publish", "boot", "gc", "recipe", "keys", "releases")
+
+
+def load(argv: Sequence[str] = ()) -> None:
+    """Register the verb that `argv` begins with, or all of them."""
+    if argv and argv[0] == "--version":
+        return
+    wanted = [argv[0]] if argv and argv[0] in VERBS else VERBS
+    for name in wanted:
+        module = import_module(f"imagefactory.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            module.register(app)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
+        load(argv)
         app(args=list(argv), prog_name="imagefactory", standalone_mode=True)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1

@@ -6,8 +6,9 @@ from typing import Annotated, cast, get_args
 
 import typer
 
+from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.session import TrustFile, expectation, progress_session, size_option
+from imagefactory.cli.sizes import size_option
 from imagefactory.cli.verify import Manifest, MinVersion, Name
 from imagefactory.errors import UsageError
 from imagefactory.model.disk import Firmware
@@ -44,7 +45,9 @@ def boot(
         expected = expectation(settings, trust, name, min_version)
         with verified_image(target, expected, manifest=manifest) as image:
             accelerator = probe_kvm(settings.environment)
-            progress(Note("info", f"verified {image.proof.name}@{image.proof.version}; booting with {accelerator.kind}"))
+            progress(
+                Note("info", f"verified {image.proof.name}@{image.proof.version}; booting with {accelerator.kind}")
+            )
             answer({"verified": image.proof.to_json()}, f"VERIFIED {image.proof.name}@{image.proof.version}", as_json)
             sys.stdout.flush()
             status = run_interactive(

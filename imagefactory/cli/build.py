@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
-from imagefactory.cli.session import RecipeFile, expectation, factory_session, read_recipe
+from imagefactory.cli.session import RecipeFile, factory_session, read_recipe
 from imagefactory.errors import Busy
 from imagefactory.factory.gc import collect
 from imagefactory.factory.loop import Factory, Outcome
@@ -34,9 +35,7 @@ def build(
     """Build, boot, sign, publish and verify an image. Does only what is not done yet."""
     with factory_session() as factory:
         if os.geteuid() == 0:
-            factory.progress(
-                Note("warning", "no-separation: started as root, so builder and signer share one account")
-            )
+            factory.progress(Note("warning", "no-separation: started as root, so builder and signer share one account"))
         outcome = factory.build(read_recipe(recipe, factory.settings), fresh=fresh, publish=not no_publish)
         if outcome.worked:
             # Another build is no reason to fail: it cleans up when it ends.

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from imagefactory.cli.common import progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
-from imagefactory.cli.session import progress_session, size_option
+from imagefactory.cli.sizes import size_option
 from imagefactory.errors import OutputExists, UsageError
 from imagefactory.progress import StepAdvanced
 from imagefactory.steps import convert as step
@@ -42,9 +43,10 @@ def convert(
     if output.exists():
         raise OutputExists(f"{output} exists")
     largest = size_option("--max-size", max_size)
-    with progress_session() as (settings, progress), tempfile.TemporaryDirectory(
-        prefix=f".{output.name}.", dir=output.parent
-    ) as work:
+    with (
+        progress_session() as (settings, progress),
+        tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work,
+    ):
         made = Path(work) / "image"
         if as_is:
             done = step.copy_as_is(source, made, declared=from_, largest=largest)

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.session import expectation, factory_session
+from imagefactory.cli.session import factory_session
 from imagefactory.errors import TargetUnsupported
 from imagefactory.model.release import ReleaseRef
 from imagefactory.steps.verify import CATALOGUE, verify

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.session import TrustFile, expectation, progress_session
 from imagefactory.progress import StepAdvanced
 from imagefactory.steps import verify as step
 

@@ -49,8 +49,8 @@ Make = Callable[..., Path]
 
 def make_tree(tree: Path) -> Path:
     """A root file system with one of everything that a tar can hold."""
-    for name, content in BOOT_FILES.items():
-        path = tree / name
+    for part, content in BOOT_FILES.items():
+        path = tree / part
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     shutil.copytree(HOST_MODULES, tree / "usr/lib/grub/i386-pc")
@@ -259,6 +259,17 @@ def test_the_efi_system_partition_has_the_signed_programs(disk: Path, tmp_path: 
     config = call("mtype", "-i", f"{disk}@@{efi.start}", "::/EFI/debian/grub.cfg")
     assert f"search.fs_uuid {identities(SEED).filesystem} root" in config
     assert "UEFI" in call("mlabel", "-s", "-i", f"{disk}@@{efi.start}", "::")
+
+
+def test_the_efi_system_partition_does_not_look_like_a_partitioned_disk(disk: Path) -> None:
+    efi = LAYOUT.find("efi")
+    assert efi is not None
+    with disk.open("rb") as stream:
+        for sector in (0, 6):
+            stream.seek(efi.start + sector * 512)
+            content = stream.read(512)
+            assert content[82:90] == b"FAT32   "
+            assert not any(content[0x1BE:0x1FE])
 
 
 def test_bios_finds_the_core_image(disk: Path) -> None:

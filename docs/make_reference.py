@@ -1,0 +1,175 @@
+"""Write the reference pages that are made from the code: the recipe, the command line, the errors.
+
+`python -m docs.make_reference` writes them; with `--check` it changes nothing and exits with 1 when one is stale.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperOption
+
+from docs import reference_text
+from imagefactory import errors
+from imagefactory.cli.app import app
+from imagefactory.errors import FactoryError
+from imagefactory.model.recipe import recipe_schema
+from signing.errors import SigningError
+
+REFERENCE = Path(__file__).parent / "reference"
+MADE = "<!-- Made by python -m docs.make_reference. Edit the code, not this page. -->\n"
+Schema = Mapping[str, Any]
+
+
+def paragraph(text: str | None) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in (head, *(tuple(cell.replace("|", "\\|") for cell in r) for r in rows))]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def signing_errors(root: type[SigningError] = SigningError) -> Iterator[type[SigningError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from signing_errors(child)
+
+
+def errors_page() -> Iterator[str]:
+    yield from (MADE, reference_text.ERRORS)
+    factory: list[tuple[str, int, str, str]] = [_error_row(kind) for kind in errors.catalogue(FactoryError)]
+    signing = [(k.code, k.exit_code, paragraph(k.__doc__), k.advice) for k in signing_errors()]
+    for title, rows in (("Of the factory", factory), ("Of signing and verification", signing)):
+        shown = [(f'<a id="{code}"></a>`{code}`', str(status), what, do) for code, status, what, do in sorted(rows)]
+        yield from (f"## {title}\n", *table(("code", "exit", "meaning", "what to do"), shown), "")
+
+
+def _error_row(kind: type[FactoryError]) -> tuple[str, int, str, str]:
+    return kind.code, kind.exit_code, paragraph(kind.__doc__), kind.default_advice or "see the message"
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, TyperCommand]:
+    """Every verb by its full name, such as "releases list"."""
+    found: dict[str, TyperCommand] = {}
+    for name, command in vars(typer.main.get_command(app))["commands"].items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{name} {verb}": each for verb, each in inner.items()} if inner else {name: command}
+    return found
+
+
+def cli_page() -> Iterator[str]:
+    yield from (MADE, reference_text.CLI)
+    for name, command in commands().items():
+        arguments = [each for each in command.params if isinstance(each, TyperArgument)]
+        options = [each for each in command.params if isinstance(each, TyperOption)]
+        words = [_placeholder(each) if each.required else f"[{_placeholder(each)}]" for each in arguments]
+        words += [f"{each.opts[0]} {_placeholder(each)}" for each in options if each.required]
+        yield from (f"## {name}\n", f"    imagefactory {' '.join([name, *words, '[OPTIONS]'])}\n")
+        yield inspect.cleandoc(command.help or "") + "\n"
+        rows = [(f"`{_placeholder(each)}`", each.help or "", "") for each in arguments]
+        rows += [(f"`{_spelling(each)}`", each.help or "", _default(each)) for each in options]
+        yield from (*table(("parameter", "", "default"), rows), "")
+        yield f"{(command.epilog or '').replace('Example: ', 'Example: `')}`\n"
+
+
+def _placeholder(parameter: TyperArgument | TyperOption) -> str:
+    return str(parameter.metavar or (parameter.name or "").strip("_").upper())
+
+
+def _spelling(option: TyperOption) -> str:
+    return ", ".join(option.opts) if option.is_flag else f"{', '.join(option.opts)} {_placeholder(option)}"
+
+
+def _default(option: TyperOption) -> str:
+    if option.required:
+        return "required"
+    return "" if option.is_flag or option.default is None else f"`{option.default}`"
+
+
+# -- the recipe -------------------------------------------------------------------------------------------------------
+
+
+def recipe_page() -> Iterator[str]:
+    yield from (MADE, reference_text.RECIPE)
+    schema = recipe_schema()
+    fields = {"extends": schema["properties"].pop("extends"), **schema["properties"]}
+    required = schema["anyOf"][1]["required"]
+    yield from ("## Fields\n", *_fields(fields, required), "")
+    for name, part in schema["$defs"].items():
+        if part["properties"]:
+            yield from (f"## {name}\n", part["description"] + "\n")
+            yield from (*_fields(part["properties"], part.get("required", ())), "")
+
+
+def _fields(properties: Schema, required: Sequence[str]) -> list[str]:
+    rows = [
+        (f"`{key}`", _kind(field), "required" if key in required else _shown(field), field["description"])
+        for key, field in properties.items()
+    ]
+    return table(("key", "holds", "default", "description"), rows)
+
+
+def _kind(field: Schema) -> str:
+    kind = str(field.get("type"))
+    if "$ref" in field:
+        name = str(field["$ref"]).rpartition("/")[2]
+        found = f"[{name}](#{name.lower()})" if recipe_schema()["$defs"][name]["properties"] else "nothing"
+    elif alternatives := field.get("anyOf") or field.get("oneOf"):
+        found = " or ".join(dict.fromkeys(_kind(each) for each in alternatives if each.get("type") != "null"))
+    elif "enum" in field or "const" in field:
+        found = ", ".join(f"`{each}`" for each in field.get("enum", [field.get("const")]))
+    elif kind == "array":
+        found = f"list of {_kind(field['items'])}"
+    elif "examples" in field:
+        found = "duration" if str(field["pattern"]).endswith("[dhms]$") else "size"
+    else:
+        found = {"string": "text", "integer": "whole number", "object": "mapping"}[kind]
+    return found
+
+
+def _shown(field: Schema) -> str:
+    default = field.get("default")
+    if isinstance(default, list) and default:
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{default}`" if isinstance(default, str) else ""
+
+
+PAGES = {"recipe.md": recipe_page, "cli.md": cli_page, "errors.md": errors_page}
+
+
+def render(name: str) -> str:
+    """The text of one page."""
+    return "\n".join(PAGES[name]()).rstrip("\n") + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    stale = [name for name in PAGES if not _is_fresh(name)]
+    if "--check" in arguments:
+        for name in stale:
+            sys.stderr.write(f"docs/reference/{name} is stale: run python -m docs.make_reference\n")
+        return 1 if stale else 0
+    REFERENCE.mkdir(exist_ok=True)
+    for name in stale:
+        (REFERENCE / name).write_text(render(name))
+        sys.stdout.write(f"wrote docs/reference/{name}\n")
+    return 0
+
+
+def _is_fresh(name: str) -> bool:
+    page = REFERENCE / name
+    return page.is_file() and page.read_text() == render(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

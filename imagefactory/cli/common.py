@@ -1,0 +1,40 @@
+"""What any verb may begin with: settings, a renderer, what to expect. Imports little, so that verify starts fast."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imagefactory.cli.render import renderer
+from imagefactory.model.release import Version
+from imagefactory.progress import Progress
+from imagefactory.settings import Settings, read_settings
+from imagefactory.steps.verify import Expectation
+from signing.trust import find_trust, load_trust
+
+TrustFile = Annotated[
+    Path | None,
+    typer.Option("--trust", help="The trust file. Default: IMAGEFACTORY_TRUST, then HOME/trust.json, then /etc."),
+]
+
+
+@contextmanager
+def progress_session() -> Iterator[tuple[Settings, Progress]]:
+    """Settings and a renderer, for verbs that need no records."""
+    with renderer() as progress:
+        yield read_settings(), progress
+
+
+def expectation(
+    settings: Settings, trust: Path | None = None, name: str | None = None, min_version: str | None = None
+) -> Expectation:
+    """What verification expects: the trust file of these settings, and what the user pinned.
+
+    Raises NoTrustRoot, TrustInvalid, ReleaseNameInvalid.
+    """
+    found = load_trust(find_trust(settings.trust_files(trust)))
+    oldest = Version.parse(min_version) if min_version else None
+    return Expectation(found, datetime.now(UTC), name=name, min_version=oldest)

@@ -1,0 +1,188 @@
+"""From what a guest says about itself to a verdict."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagefactory.errors import BootCheckFailed, BootFailed, catalogue
+from imagefactory.model.evidence import Evidence
+from imagefactory.steps import boot_checks as checks
+from imagefactory.steps.boot_test import Report
+from imagefactory.tools.guest import SCRIPT, Answers, parse
+
+GIB = 1 << 30
+ABOUT = "sha256:" + "ab" * 32
+
+GOOD = f"""
+cloud_init=done
+cloud_init_result={{ "v1": {{  "datasource": "DataSourceNoCloud [seed=/dev/vdb]",  "errors": [] }}}}
+system=running
+root_source=/dev/vda3
+root_options=rw,relatime,errors=remount-ro
+root_size={4 * GIB - 200_000_000}
+disk_size={4 * GIB}
+part_end={4 * GIB - (1 << 20)}
+firmware=uefi
+secure_boot=1
+kernel_secure_boot=[    0.0] secureboot: Secure boot enabled
+tainted=0
+"""
+
+
+def verdicts(text: str) -> dict[str, bool]:
+    answers = parse(text)
+    found = checks.settled(answers) + checks.grown(answers, 3 * GIB, 4 * GIB) + checks.firmware(answers, "uefi", "")
+    found += checks.kernel("", answers, software=True)
+    return {check.name: check.passed for check in found}
+
+
+def test_a_good_guest_passes_everything() -> None:
+    found = verdicts(GOOD)
+    assert len(found) == 9
+    assert all(found.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "failed"),
+    [
+        ("cloud_init=done", "cloud_init=error", {"cloud-init"}),
+        ('"errors": []', '"errors": ["scripts-user"]', {"cloud-init"}),
+        ("system=running", "system=degraded\nfailed_unit=x.service", {"units", "system"}),
+        ("system=running", "system=", {"system"}),
+        ("rw,relatime", "ro,relatime", {"root-writable"}),
+        ("rw,relatime", "row,relatime", {"root-writable"}),
+        (f"root_size={4 * GIB - 200_000_000}", f"root_size={2 * GIB}", {"root-grown"}),
+        (f"part_end={4 * GIB - (1 << 20)}", f"part_end={3 * GIB}", {"root-grown"}),
+        (f"disk_size={4 * GIB}", f"disk_size={5 * GIB}", {"root-grown"}),
+        ("firmware=uefi", "firmware=bios", {"firmware"}),
+        ("secure_boot=1", "secure_boot=0", {"secure-boot"}),
+        ("Secure boot enabled", "Secure boot disabled", {"kernel-secure-boot"}),
+        ("tainted=0", "tainted=128", {"kernel"}),
+    ],
+)
+def test_each_fault_fails_its_own_check(before: str, after: str, failed: set[str]) -> None:
+    assert before in GOOD
+    assert {name for name, passed in verdicts(GOOD.replace(before, after, 1)).items() if not passed} == failed
+
+
+def test_a_guest_that_says_nothing_fails() -> None:
+    found = verdicts("")
+    assert {name for name, passed in found.items() if passed} == {"units", "kernel"}
+
+
+@given(st.text())
+def test_no_answer_breaks_the_judge(text: str) -> None:
+    verdicts(text)
+    verdicts("\n".join(f"{key}={text}" for key in ("root_size", "disk_size", "tainted", "root_options", "system")))
+
+
+def test_the_root_may_lie_elsewhere_than_on_a_partition() -> None:
+    answers = parse(f"root_size={4 * GIB}")
+    assert checks.grown(answers, 3 * GIB, 4 * GIB)[0].passed
+
+
+@pytest.mark.parametrize(
+    ("methods", "passed"),
+    [
+        ({"publickey"}, True),
+        ({"publickey", "gssapi-with-mic"}, True),
+        ({"publickey", "password"}, False),
+        ({"keyboard-interactive", "publickey"}, False),
+        ({"none"}, False),
+    ],
+)
+def test_nobody_gets_in_without_a_key(methods: set[str], passed: bool) -> None:
+    assert checks.login(frozenset(methods))[0].passed is passed
+
+
+def test_the_kernel_log_may_be_on_the_console_only() -> None:
+    answers = parse("firmware=uefi\nsecure_boot=1")
+    console = "x\n[    0.0] secureboot: Secure boot enabled\n"
+    assert all(check.passed for check in checks.firmware(answers, "uefi", console))
+    assert [check.name for check in checks.firmware(answers, "bios", console)] == ["firmware"]
+
+
+def test_what_the_recipe_expects_on_the_console() -> None:
+    found = checks.console_says("hello world", ["world", "moon"])
+    assert [(check.name, check.passed) for check in found] == [("console: world", True), ("console: moon", False)]
+
+
+def test_failed_checks_are_shown_together() -> None:
+    answers = parse("system=degraded\nfailed_unit=x.service\nfailed_line=x: cannot\nfailed_unit=y.service")
+    report = Report("bios", checks.settled(answers))
+    with pytest.raises(BootCheckFailed) as raised:
+        report.judge(Path("console.log"))
+    assert str(raised.value) == "boot-check-failed: bios: cloud-init, units, system, root-writable"
+    assert "units: failed: x.service, y.service" in raised.value.lines
+    assert "x: cannot" in raised.value.lines
+
+
+def test_answers() -> None:
+    assert parse("a=1\nb = 2\n=3\nnonsense\na=2=3\n") == Answers({"a": "2=3"}, {"a": ("1", "2=3")})
+    answers = parse("n=12\nbig=" + "9" * 100 + "\nminus=-1\nodd=١٢")
+    assert [answers.number(key) for key in ("n", "big", "minus", "odd", "none")] == [12, 0, 0, 0, 0]
+
+
+def test_the_script_is_a_posix_shell_script() -> None:
+    subprocess.run(["/bin/sh", "-n"], input=SCRIPT.encode(), check=True)
+
+
+def test_evidence() -> None:
+    evidence = Evidence("boot", ABOUT, "pass", {"boots": [{"checks": ["a", "b"], "seconds": 1.5}], "none": None})
+    document = json.loads(json.dumps(evidence.to_json()))
+    assert document == {
+        "kind": "boot",
+        "about": ABOUT,
+        "outcome": "pass",
+        "facts": {"boots": [{"checks": ["a", "b"], "seconds": 1.5}], "none": None},
+    }
+    assert replace(evidence, facts=document["facts"]).to_json() == document
+
+
+def test_evidence_cannot_be_changed_afterwards() -> None:
+    inner = {"a": [1]}
+    evidence = Evidence("boot", ABOUT, "pass", {"x": inner})
+    inner["a"].append(2)
+    assert evidence.to_json()["facts"] == {"x": {"a": [1]}}
+    with pytest.raises(TypeError):
+        evidence.facts["x"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "about", "outcome"),
+    [
+        ("", ABOUT, "pass"),
+        ("boot", "sha256:AB", "pass"),
+        ("boot", "md5:" + "ab" * 32, "pass"),
+        ("boot", ABOUT + "\n", "pass"),
+        ("boot", ABOUT, "maybe"),
+    ],
+)
+def test_evidence_that_is_none(kind: str, about: str, outcome: str) -> None:
+    with pytest.raises(ValueError, match=r"evidence|outcome"):
+        Evidence(kind, about, outcome, {})  # type: ignore[arg-type]
+
+
+def test_evidence_holds_json_only() -> None:
+    with pytest.raises(ValueError, match="is no JSON"):
+        Evidence("boot", ABOUT, "pass", {"x": object()})  # type: ignore[dict-item]
+
+
+def test_every_way_to_fail_says_what_to_do_next() -> None:
+    family = list(catalogue(BootFailed))
+    assert {error.code for error in family} == {
+        "boot-no-console",
+        "boot-timeout",
+        "boot-panic",
+        "boot-emergency",
+        "boot-no-loader",
+        "boot-refused",
+        "boot-reset",
+        "boot-check-failed",
+    }
+    assert all(error.default_advice and error.exit_code == 1 for error in family)
