@@ -1,6 +1,6 @@
 """How much memory our own processes take: not the programs that they start."""
 
-import subprocess  # noqa: S404 - measures programs
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path

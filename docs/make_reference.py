@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from docs import reference_text
 from imagefactory import errors
-from imagefactory.cli.app import app
+from imagefactory.cli.app import app, load
 from imagefactory.errors import FactoryError
 from imagefactory.model.recipe import recipe_schema
 from signing.errors import SigningError
@@ -61,6 +61,8 @@ def _error_row(kind: type[FactoryError]) -> tuple[str, int, str, str]:
 
 def commands() -> dict[str, TyperCommand]:
     """Every verb by its full name, such as "releases list"."""
+    if not app.registered_commands:
+        load()
     found: dict[str, TyperCommand] = {}
     for name, command in vars(typer.main.get_command(app))["commands"].items():
         inner = getattr(command, "commands", None)

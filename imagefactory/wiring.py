@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagefactory.errors import HomeUnusable
+from imagefactory.factory.line import BootTest
 from imagefactory.factory.loop import Factory
 from imagefactory.progress import Progress, silent
 from imagefactory.settings import Settings
+from imagefactory.steps.boot_test import boot_test
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records
 
 
 @contextmanager
-def factory(settings: Settings, progress: Progress = silent) -> Iterator[Factory]:
+def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest = boot_test) -> Iterator[Factory]:
     """A factory at `settings.home`, which is made if it is not there. Raises HomeUnusable."""
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -22,6 +24,6 @@ def factory(settings: Settings, progress: Progress = silent) -> Iterator[Factory
         raise HomeUnusable(f"{settings.home}: {error.strerror}", advice="set IMAGEFACTORY_HOME") from error
     records = Records(settings.home / "imagefactory.db")
     try:
-        yield Factory(settings, records, ArtifactStore(settings.home / "artifacts"), progress)
+        yield Factory(settings, records, ArtifactStore(settings.home / "artifacts"), progress, boot_test)
     finally:
         records.close()

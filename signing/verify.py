@@ -25,9 +25,9 @@ A folder of a published version (`verify_folder`):
 13. The manifest and SHA256SUMS name the same files: the formats, the manifest's other files, and in SHA256SUMS the
     manifest itself. The folder holds exactly these, SHA256SUMS and its signature.
 14. The provenance is signed by a provenance key, and its subjects are those of the manifest.
-15. Every file is regular and has the digest that SHA256SUMS gives it; formats have size, SHA-256 and SHA-512 of the
-    manifest, other files the SHA-256 of the manifest. Each is read once; a document is parsed from the very bytes
-    that were hashed.
+15. Every file is regular and has the digest that SHA256SUMS gives it; formats have size and SHA-256 of the manifest
+    (which binds the SHA-512 too), other files the SHA-256 of the manifest. Each is read once; a document is parsed from
+    the very bytes that were hashed.
 
 Whether anything was signed with development keys is part of every proof.
 """
@@ -194,7 +194,7 @@ def verify_folder(
             raise ProvenanceMismatch("the provenance is about other files than the manifest")
         files: dict[str, Digests] = {}
         for each, expected in sums.items():
-            found = _digests(fd, each, documents.get(each), each in formats, on_bytes)
+            found = _digests(fd, each, documents.get(each), on_bytes)
             if found.sha256 != expected:
                 raise DigestMismatch(f"{each!r} is not the file that SHA256SUMS names")
             _compare_digests(each, found, formats.get(each), manifest.files)
@@ -259,18 +259,18 @@ def _compare_names(where: str, found: set[str], expected: set[str]) -> None:
         raise FolderMismatch(f"{where} has {min(extra)!r}, which was not signed")
 
 
-def _digests(fd: int, name: str, raw: bytes | None, is_format: bool, on_bytes: OnBytes | None) -> Digests:
+def _digests(fd: int, name: str, raw: bytes | None, on_bytes: OnBytes | None) -> Digests:
     if raw is not None:
         return Digests(len(raw), hashlib.sha256(raw).hexdigest())
     file = open_regular(name, dir_fd=fd)
     try:
-        return hash_stream(file, algorithms=("sha256", "sha512") if is_format else ("sha256",), on_bytes=on_bytes)
+        return hash_stream(file, algorithms=("sha256",), on_bytes=on_bytes)
     finally:
         os.close(file)
 
 
 def _compare_digests(name: str, found: Digests, entry: FormatEntry | None, others: Mapping[str, str]) -> None:
-    if entry is not None and (found.size, found.sha256, found.sha512) != (entry.size, entry.sha256, entry.sha512):
+    if entry is not None and (found.size, found.sha256) != (entry.size, entry.sha256):
         raise DigestMismatch(f"{name!r} is not the file that the manifest names")
     if name in others and found.sha256 != others[name]:
         raise DigestMismatch(f"{name!r} is not the file that the manifest names")

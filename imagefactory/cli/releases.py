@@ -42,7 +42,9 @@ def list_(
             ", ".join(sorted({f"{piece['kind']} {piece['outcome']}" for piece in _evidence(release)})),
             ", ".join(f"{each.target} ({each.state})" for each in release.publications) or "nowhere",
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    # A pipe has no width; what reads it wants whole lines.
+    console.print(table, width=None if console.is_terminal else 1000, no_wrap=True)
 
 
 @app.command("show", epilog="Example: imagefactory releases show soe-debian-12")

@@ -155,6 +155,5 @@ def _repositories(recipe: Recipe, keyrings: Mapping[Path, str]) -> tuple[Source,
         return rootfs.ARCHIVE_KEYRING if path is None else keyrings.get(Path(path), str(path))
 
     return tuple(
-        Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by))
-        for each in recipe.repositories
+        Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by)) for each in recipe.repositories
     )

@@ -1,36 +1,61 @@
 """The production line of one build: it does one step and records what came of it. It decides nothing."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from debian.deb822 import Deb822
 
+from imagefactory.errors import FactoryError
 from imagefactory.factory.inputs import Inputs
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
+from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.release import Version
 from imagefactory.progress import Progress, StepAdvanced
 from imagefactory.settings import Settings
-from imagefactory.steps import attest, boot_test, convert, publish
+from imagefactory.steps import attest, convert, publish
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version, release_version
 from imagefactory.store.tables import Build, Release, StepResult
 from imagefactory.tools import qemu_img
 from imagefactory.tools.catalogue import Catalogue
-from imagefactory.tools.firmware import probe_kvm
+from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.hand import call_builder, call_signer
 from imagefactory.tools.inspect import opened
 from signing.digest import Digests, hash_stream
+from signing.errors import KeyUntrusted, SigningError
 from signing.manifest import PROVENANCE_FILE
 from signing.signer import signer_for
 from signing.trust import Trust
+
+
+class BootTest(Protocol):
+    """Boots an image under each firmware and returns what that proved: steps.boot_test.boot_test, or a fake."""
+
+    def __call__(
+        self,
+        image: Path,
+        image_format: str,
+        *,
+        about: str,
+        firmware: Sequence[Firmware],
+        memory: int,
+        timeout: float,
+        expect: Sequence[str],
+        work: Path,
+        logs: Path,
+        accelerator: Accelerator,
+        environment: Mapping[str, str],
+        on_advance: Callable[[str], None],
+    ) -> Evidence: ...
+
 
 # tmpfs beside the root file system: package archives, and DIB's own files. It takes memory only as it fills.
 SCRATCH_ROOM = 4 << 30
@@ -50,6 +75,7 @@ class Line:
     trust: Trust
     trust_file: Path
     progress: Progress
+    boot_test: BootTest
 
     @property
     def work(self) -> Path:
@@ -126,9 +152,7 @@ class Line:
         }
         made = self._build(request, plan.DISK)
         digests = self._keep(Path(made["disk"]), "disk")
-        return self.records.remember(
-            disk_key, plan.DISK, recipe.name, {"disk": digests.sha256}, {"size": digests.size}
-        )
+        return self.records.remember(disk_key, plan.DISK, recipe.name, {"disk": digests.sha256}, {"size": digests.size})
 
     def convert(self, disk: StepResult, image_format: str) -> StepResult:
         """Make one format of the disk."""
@@ -141,9 +165,7 @@ class Line:
             self._keep(made.path, "image", made.digests)
         facts = {"sha512": made.digests.sha512, "size": made.digests.size, "virtual_size": made.virtual_size}
         key = self.inputs.convert_key(disk.outputs["disk"], image_format)
-        return self.records.remember(
-            key, plan.CONVERT, self.inputs.recipe.name, {"image": made.digests.sha256}, facts
-        )
+        return self.records.remember(key, plan.CONVERT, self.inputs.recipe.name, {"image": made.digests.sha256}, facts)
 
     def boot(self, images: Mapping[str, StepResult]) -> StepResult:
         """Boot one format under every firmware, and prove that the others are the same disk."""
@@ -153,7 +175,7 @@ class Line:
         boot = recipe.tests.boot
         work = self._directory("boot")
         evidence = [
-            boot_test.boot_test(
+            self.boot_test(
                 self.artifacts.require(digest),
                 booted,
                 about=f"sha256:{digest}",
@@ -290,6 +312,22 @@ class Line:
         return directory
 
 
+def check_keys(settings: Settings, trust: Trust, trust_file: Path) -> None:
+    """See, before any work, that builder and signer have their keys and that the trust file believes them.
+
+    Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
+    """
+    provenance = signer_for(f"file:{settings.keys}", "provenance")
+    if provenance.keyid not in trust.provenance:
+        raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
+    call_signer(
+        {"action": "check", "keys": str(settings.keys), "trust": str(trust_file)},
+        environment=settings.environment,
+        log=settings.logs / "signer.log",
+        on_advance=lambda _: None,
+    )
+
+
 def read_status(status: Path) -> list[Package]:
     """The installed packages of a dpkg status file, sorted."""
     with status.open("rb") as stream:
@@ -310,25 +348,27 @@ def publish_release(
     trust: Trust,
     progress: Progress,
 ) -> Path:
-    """Publish a release to the catalogue at `root`, verify it from there, and record both."""
+    """Publish a release to the catalogue at `root`, verify it from there, and record both, or that it failed."""
     title = f"{plan.PUBLISH} {root}"
     publication = records.intend(release, f"catalogue:{root}")
-    files = {name: artifacts.require(digest) for name, digest in release.files.items()}
-    total = sum(path.stat().st_size for path in files.values())
-    copied = 0
+    try:
+        files = {name: artifacts.require(digest) for name, digest in release.files.items()}
+        total = sum(path.stat().st_size for path in files.values())
+        copied = 0
 
-    def on_bytes(count: int) -> None:
-        nonlocal copied
-        copied += count
-        progress(StepAdvanced(title, copied, total, "bytes"))
+        def on_bytes(count: int) -> None:
+            nonlocal copied
+            copied += count
+            progress(StepAdvanced(title, copied, total, "bytes"))
 
-    now = datetime.now(UTC)
-    catalogue = Catalogue(root)
-    folder = publish.publish(
-        files, catalogue, release.name, release_version(release), trust=trust, now=now, on_bytes=on_bytes
-    )
-    records.move_publication(publication, PublicationState.PUBLISHED)
-    publish.check(folder, trust, now=now, name=release.name)
+        now = datetime.now(UTC)
+        version = release_version(release)
+        folder = publish.publish(files, Catalogue(root), release.name, version, trust=trust, now=now, on_bytes=on_bytes)
+        records.move_publication(publication, PublicationState.PUBLISHED)
+        publish.check(folder, trust, now=now, name=release.name)
+    except (FactoryError, SigningError):
+        records.move_publication(publication, PublicationState.FAILED)
+        raise
     records.move_publication(publication, PublicationState.VERIFIED)
     return folder
 

@@ -1,16 +1,18 @@
 """The loop: look at what is there, plan, do the first thing that is to be done, look again."""
 
+import errno
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import FactoryError, Interrupted
+from imagefactory.errors import DiskFull, FactoryError, Interrupted
 from imagefactory.factory.inputs import Inputs, gather
-from imagefactory.factory.line import Line, publish_release
+from imagefactory.factory.line import BootTest, Line, check_keys, publish_release
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.packages import Change
@@ -27,7 +29,7 @@ from imagefactory.tools.catalogue import Catalogue
 from signing.errors import SigningError
 from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE
-from signing.trust import find_trust, load_trust
+from signing.trust import Trust, find_trust, load_trust
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ class View:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a build ended: the release that has the wanted content, where it is published, and whether any work was
-    needed. `build` is None when none was."""
+    """How a build ended: the release that has the wanted content, where of its recipe's targets it is published, and
+    whether any work was needed. `build` is None when none was."""
 
     release: Release
     published: Mapping[str, Path]
+    verified: Mapping[str, datetime]
     worked: bool
     reproduced: bool
     build: Build | None
@@ -71,6 +74,7 @@ class Factory:
     records: Records
     artifacts: ArtifactStore
     progress: Progress
+    boot_test: BootTest
 
     def plan(self, loaded: LoadedRecipe, *, fresh: bool = False, publish: bool = True) -> tuple[Action, ...]:
         """Which steps would run, and why. Fetches package lists; builds nothing and reserves nothing.
@@ -89,7 +93,9 @@ class Factory:
         with lock(self.settings.home / "locks", loaded.recipe.name):
             self._bury(loaded.recipe.name)
             KeyRing(self.settings.keys)
-            run = _Run(self, gather(loaded, self.settings), fresh, publish)
+            trust_file = find_trust(self.settings.trust_files())
+            trust = load_trust(trust_file)
+            run = _Run(self, gather(loaded, self.settings), trust, trust_file, fresh, publish)
             with self._recorded(run):
                 return run.to_the_end()
 
@@ -126,9 +132,7 @@ class Factory:
             return None
         return result
 
-    def _view(
-        self, inputs: Inputs, packages: Packages, fresh: bool, done: frozenset[str], publish: bool
-    ) -> View:
+    def _view(self, inputs: Inputs, packages: Packages, fresh: bool, done: frozenset[str], publish: bool) -> View:
         rootfs = self._known_rootfs(inputs)
         changes = () if plan.ROOTFS in done else packages.changes
         why = plan.why_rootfs(
@@ -179,18 +183,29 @@ class Factory:
     # -- the records of a run ------------------------------------------------------------------------------------------
 
     def _bury(self, name: str) -> None:
-        """Builds that died without a word; we hold the lock, so nobody works on them."""
+        """Builds that died without a word, and what they left; we hold the lock, so nobody works on them."""
         for build in self.records.abandoned(name):
             self.records.move_build(build, BuildState.INTERRUPTED, ("interrupted", "it died"))
-            shutil.rmtree(self.settings.work / build.id, ignore_errors=True)
+        left = {path.name for path in self.settings.work.iterdir()}
+        for build in self.records.builds(name) if left else ():
+            if build.id in left:
+                shutil.rmtree(self.settings.work / build.id, ignore_errors=True)
 
     @contextmanager
     def _recorded(self, run: "_Run") -> Iterator[None]:
         try:
             yield
         except (FactoryError, SigningError) as error:
-            run.end(BuildState.FAILED, (error.code, error.message))
+            with suppress(DiskFull):  # of the records: the next build of this name sees that this one is dead
+                run.end(BuildState.FAILED, (error.code, error.message))
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            full = DiskFull(f"no space for {error.filename or 'the build'}")
+            with suppress(DiskFull):
+                run.end(BuildState.FAILED, (full.code, full.message))
+            raise full from error
         except KeyboardInterrupt as error:
             run.end(BuildState.INTERRUPTED, ("interrupted", "somebody stopped it"))
             raise Interrupted("stopped") from error
@@ -201,9 +216,13 @@ class Factory:
 class _Run:
     """One run of the loop."""
 
-    def __init__(self, factory: Factory, inputs: Inputs, fresh: bool, publish: bool) -> None:
+    def __init__(
+        self, factory: Factory, inputs: Inputs, trust: Trust, trust_file: Path, fresh: bool, publish: bool
+    ) -> None:
         self._factory = factory
         self._inputs = inputs
+        self._trust = trust
+        self._trust_file = trust_file
         self._fresh = fresh
         self._publish = publish
         self._line: Line | None = None
@@ -281,11 +300,8 @@ class _Run:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
             factory, loaded = self._factory, self._inputs.loaded
-            trust_file = find_trust(factory.settings.trust_files())
-            trust = load_trust(trust_file)
-            build = factory.records.reserve(
-                loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs
-            )
+            check_keys(factory.settings, self._trust, self._trust_file)
+            build = factory.records.reserve(loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs)
             factory.records.move_build(build, BuildState.RUNNING)
             self._line = Line(
                 self._inputs,
@@ -293,9 +309,10 @@ class _Run:
                 factory.settings,
                 factory.records,
                 factory.artifacts,
-                trust,
-                trust_file,
+                self._trust,
+                self._trust_file,
                 factory.progress,
+                factory.boot_test,
             )
             self._line.work.mkdir(parents=True)
         return self._line
@@ -305,14 +322,15 @@ class _Run:
         reproduced = self._line is not None and self._line.build.state == BuildState.RUNNING
         if reproduced:
             self.end(BuildState.REPRODUCED)
-        published = {
-            f"{publication.target}/{view.situation.released}": _folder(view.release, publication)
+        there = {
+            f"{publication.target}/{view.situation.released}": publication
             for publication in view.release.publications
-            if publication.state == PublicationState.VERIFIED
+            if view.situation.targets.get(publication.target.removeprefix("catalogue:"))
         }
         return Outcome(
             release=view.release,
-            published=published,
+            published={target: _folder(view.release, each) for target, each in there.items()},
+            verified={target: each.verified for target, each in there.items() if each.verified is not None},
             worked=self._worked,
             reproduced=reproduced,
             build=self._line.build if self._line else None,

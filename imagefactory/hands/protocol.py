@@ -1,5 +1,6 @@
 """The hand's side of the conversation with its caller (tools/hand.py is the other side)."""
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from imagefactory.errors import FactoryError
+from imagefactory.errors import DiskFull, FactoryError
 from signing.errors import SigningError
 
 Document: TypeAlias = dict[str, Any]
@@ -32,6 +33,12 @@ def serve(actions: dict[str, Callable[[Document, Advance], Document]]) -> int:
     except SigningError as error:
         _send({"error": _document(error, None, ())})
         return error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = DiskFull(f"no space for {error.filename or 'what is being made'}")
+        _send({"error": _document(full, None, ())})
+        return full.exit_code
     _send({"result": result})
     return 0
 

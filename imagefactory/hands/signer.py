@@ -9,7 +9,8 @@ from pathlib import Path
 
 from imagefactory.hands.protocol import Advance, Document, serve
 from imagefactory.model.evidence import Evidence
-from imagefactory.steps.sign import SigningOrder, sign
+from imagefactory.steps import sign as sign_step
+from imagefactory.steps.sign import SigningOrder
 from signing.keys import KeyRing
 from signing.trust import load_trust
 
@@ -28,7 +29,7 @@ def sign_release(request: Document, advance: Advance) -> Document:
         expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
     )
     return {
-        "files": sign(
+        "files": sign_step.sign(
             order,
             load_trust(Path(request["trust"])),
             KeyRing(Path(request["keys"])),
@@ -39,5 +40,14 @@ def sign_release(request: Document, advance: Advance) -> Document:
     }
 
 
+def check_keys(request: Document, advance: Advance) -> Document:
+    del advance
+    directory = Path(request["keys"])
+    sign_step.check_keys(
+        f"file:{directory}", KeyRing(directory), load_trust(Path(request["trust"])), now=datetime.now(UTC)
+    )
+    return {}
+
+
 if __name__ == "__main__":
-    sys.exit(serve({"sign": sign_release}))
+    sys.exit(serve({"check": check_keys, "sign": sign_release}))

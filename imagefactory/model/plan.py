@@ -88,5 +88,5 @@ def why_rootfs(
         return f"newer packages: {summary(changes)}" if changes else None
     if newest is None:
         return "it was never built"
-    changed = [key for key in inputs if inputs[key] != newest.get(key)]
+    changed = [key for key in (*inputs, *(newest.keys() - inputs.keys())) if inputs.get(key) != newest.get(key)]
     return f"changed since the last build: {', '.join(changed)}" if changed else "its artifact is not kept any more"

@@ -171,7 +171,7 @@ def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.G
     report.checks += checks.settled(answers)
     report.checks += checks.grown(answers, vm.machine.disk.image_size, vm.machine.disk.size)
     report.checks += checks.login(login.methods(vm.port, deadline=deadline, watch=vm.check))
-    pong = vm.ask_agent("guest-ping", deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
+    pong = vm.agent.ask("guest-ping", deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
     report.checks.append(Check("guest-agent", pong is not None, "answers" if pong is not None else "does not answer"))
     console = vm.console.text()
     report.checks += checks.firmware(answers, bench.firmware, console)
@@ -214,7 +214,7 @@ def _altered_boot(bench: Bench) -> Report:
             )
             report.checks.append(Check("altered-refused", False, f"{ran!r} appeared although {what}"))
         except BootRefused as refusal:
-            report.checks.append(Check("altered-refused", True, f"{what}: {refusal.lines[-1]}"))
+            report.checks.append(Check("altered-refused", True, f"{what}: {refusal.message}"))
         report.seconds["refused"] = vm.seconds()
         report.judge(vm.console.path)
     return report
@@ -237,7 +237,7 @@ def _host_keys(bench: Bench, vm: VM, login: ssh.Guest, report: Report, deadline:
     )
     keys, source = ssh.host_keys(said), "console"
     if not keys:
-        file = vm.agent_file(HOST_KEY, deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
+        file = vm.agent.file(HOST_KEY, deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
         keys, source = ssh.host_keys(file.decode(errors="replace")), "guest agent"
     report.checks.append(Check("host-key", bool(keys), f"by the {source}" if keys else "neither by console nor agent"))
     if not keys:

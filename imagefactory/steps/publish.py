@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from imagefactory.errors import CatalogueConflict
+from imagefactory.errors import CatalogueConflict, CatalogueUnusable
 from imagefactory.model.release import Version
 from imagefactory.tools.catalogue import Catalogue, copy_into
 from signing.manifest import MANIFEST_FILE
@@ -25,21 +25,31 @@ def publish(
     """Copy the release's `files` (name to source) and return the published folder. A version that is there with the
     same manifest is left alone.
 
-    Raises CatalogueConflict for another release under this version, CatalogueUnusable, DiskFull, and errors of the
-    room signing when what would be published does not verify.
+    Raises CatalogueConflict for another release under this version, Busy, CatalogueUnusable, DiskFull, and errors of
+    the room signing when what would be published does not verify.
     """
     final = catalogue.folder(name, version)
     if final.exists():
-        if (final / MANIFEST_FILE).read_bytes() != files[MANIFEST_FILE].read_bytes():
-            raise CatalogueConflict(f"{final} holds another release")
+        _require_same(final, files)
         return final
-    staged = catalogue.stage(name, version)
-    try:
+    with catalogue.staged(name, version) as staged:
         copy_into(staged, files, on_bytes)
         check(staged, trust, now=now, name=name)
         return catalogue.commit(staged, name, version)
-    finally:
-        catalogue.discard(staged)
+
+
+def _require_same(published: Path, files: Mapping[str, Path]) -> None:
+    try:
+        same = (published / MANIFEST_FILE).read_bytes() == files[MANIFEST_FILE].read_bytes()
+    except FileNotFoundError:
+        same = False
+    except OSError as error:
+        raise CatalogueUnusable(f"{published}: {error.strerror}") from error
+    if not same:
+        raise CatalogueConflict(
+            f"{published} holds another release, or what is left of one",
+            advice="never replace a published version; remove that folder if you know what it is",
+        )
 
 
 def check(folder: Path, trust: Trust, *, now: datetime, name: str) -> VerifiedFolder:

@@ -19,8 +19,8 @@ from imagefactory.tools.inspect import inspect
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
 from signing.digest import hash_stream, open_regular, read_document
 from signing.envelope import open_envelope, seal
-from signing.errors import ProvenanceMismatch
-from signing.glance import sign_image
+from signing.errors import KeyUntrusted, ProvenanceMismatch
+from signing.glance import sign_image, verify_image_signature
 from signing.keys import KeyRing
 from signing.manifest import (
     MANIFEST_FILE,
@@ -105,6 +105,19 @@ def sign(
     return {name: _sha256(content) for name, content in written.items()}
 
 
+def check_keys(keys: str, ring: KeyRing, trust: Trust, *, now: datetime) -> None:
+    """See that what the signer would sign now could be believed: before hours of work, not after them.
+
+    Raises errors of the room signing.
+    """
+    release = signer_for(keys, "release")
+    if release.keyid not in trust.release:
+        raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {ring.directory}")
+    anything = bytes(64)
+    signature = sign_image(signer_for(keys, "glance"), ring.certificate(), anything)
+    verify_image_signature(signature, anything, trust.glance_ca, at=now)
+
+
 def _examine(
     order: SigningOrder,
     image_format: str,
@@ -149,12 +162,15 @@ def _check_subjects(formats: Mapping[str, FormatEntry], provenance: Provenance) 
 def _check_evidence(
     evidence: Sequence[Evidence], formats: Mapping[str, FormatEntry], provenance: Provenance
 ) -> tuple[EvidenceEntry, ...]:
-    """Every piece passed, is one that the builder signed for, and together they cover every image."""
+    """Every piece passed, is about an image of this release, and is one that the builder signed for; one image was
+    booted, and every other is covered too."""
     signed_for = {byproduct.get("digest", {}).get("sha256") for byproduct in provenance.byproducts}
     images = {entry.sha256 for entry in formats.values()}
     for piece in evidence:
         if piece.digest not in signed_for:
             raise EvidenceMissing(f"the provenance does not name this evidence of kind {piece.kind}")
+        if piece.about.removeprefix("sha256:") not in images:
+            raise EvidenceMissing(f"evidence of kind {piece.kind} is about other bytes: {piece.about[:19]}")
         if piece.outcome != "pass":
             raise EvidenceMissing(f"evidence of kind {piece.kind} says {piece.outcome}")
     if not any(piece.kind == "boot" for piece in evidence):

@@ -91,9 +91,7 @@ def verify(
         return image.proof
 
 
-def verify_catalogue(
-    target: str, expectation: Expectation, on_bytes: Callable[[int], None] | None = None
-) -> Proof:
+def verify_catalogue(target: str, expectation: Expectation, on_bytes: Callable[[int], None] | None = None) -> Proof:
     """Verify every byte of a published release. Raises like `verify`."""
     root, ref = split_target(target.removeprefix(CATALOGUE))
     return _folder(target, root, ref, expectation, on_bytes)

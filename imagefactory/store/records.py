@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, delete, event, func, select, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, inspect, select, text, update
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
-from imagefactory.errors import HomeUnusable, ReleaseUnknown, StateConflict
+from imagefactory.errors import DiskFull, HomeUnusable, ReleaseUnknown, StateConflict
 from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.store.tables import Artifact, Build, Publication, Release, StepResult
 
 State = TypeVar("State", bound=StrEnum)
 MIGRATIONS = Path(__file__).parent / "migrations"
+# The newest migration; a test compares it with the files.
+REVISION = "0001"
 
 
 class Records:
@@ -36,15 +34,25 @@ class Records:
         try:
             _migrate(self._engine)
         except DatabaseError as error:
-            raise HomeUnusable(f"{database} cannot be used: {error.orig}") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: DatabaseError) -> HomeUnusable | DiskFull:
+        if "disk is full" in str(error.orig):
+            return DiskFull(f"no space for {self._engine.url.database}")
+        return HomeUnusable(f"{self._engine.url.database} cannot be used: {error.orig}")
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        try:
+            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except IntegrityError:
+            raise
+        except DatabaseError as error:
+            raise self._unusable(error) from error
 
     # -- builds ----------------------------------------------------------------------------------------------------
 
@@ -248,25 +256,36 @@ def _move(
 ) -> None:
     if new not in transitions[old]:
         raise StateConflict(f"{table.__tablename__} {row}: {old} does not become {new}")
-    changed = session.execute(
-        update(table).where(table.id == row, table.state == old).values(state=new, **values)
-    )
+    changed = session.execute(update(table).where(table.id == row, table.state == old).values(state=new, **values))
     if changed.rowcount != 1:  # type: ignore[attr-defined]
         raise StateConflict(f"{table.__tablename__} {row}: it is not {old} any more")
 
 
 def _migrate(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    """Bring the tables up to date. Raises HomeUnusable when a newer imagefactory made them."""
     with engine.begin() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == _newest(config):
+        if _revision(connection) == REVISION:
             return
+        # alembic takes a third of a second to import, and is seldom needed.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.util import CommandError  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            newer = "update imagefactory, or set IMAGEFACTORY_HOME"
+            raise HomeUnusable(f"{engine.url.database} is of another version: {error}", advice=newer) from error
 
 
-def _newest(config: Config) -> str | None:
-    return ScriptDirectory.from_config(config).get_current_head()
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("select version_num from alembic_version"))
+    return found
 
 
 def _pragmas(connection: "sqlite3.Connection", record: object) -> None:

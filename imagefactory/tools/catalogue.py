@@ -4,18 +4,28 @@ A version is there as a whole or not at all: files are copied under a name that 
 publishes them.
 """
 
+import errno
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from imagefactory.errors import CatalogueConflict, CatalogueUnusable, DiskFull, ReleaseNameInvalid, ReleaseUnknown
+from imagefactory.errors import (
+    Busy,
+    CatalogueConflict,
+    CatalogueUnusable,
+    DiskFull,
+    ReleaseNameInvalid,
+    ReleaseUnknown,
+)
 from imagefactory.model.release import NAME, ReleaseRef, Version
 
 TARGETS = "targets"
 BLOCK = 1 << 20
-_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Catalogue:
@@ -45,38 +55,55 @@ class Catalogue:
             raise ReleaseUnknown(f"{self.root} has no {ref}")
         return self.folder(ref.name, version)
 
-    def stage(self, name: str, version: Version) -> Path:
-        """A new hidden folder to fill; leftovers of dead predecessors for the same version are removed.
+    @contextmanager
+    def staged(self, name: str, version: Version) -> Iterator[Path]:
+        """A new hidden folder to fill and commit; without that it goes away again.
 
-        Raises CatalogueConflict when the version is published, CatalogueUnusable.
+        One process at a time publishes a name here, and the kernel lets go of the lock when it dies, so leftovers are
+        those of dead predecessors. Raises Busy, CatalogueConflict when the version is published, CatalogueUnusable,
+        DiskFull.
         """
         final = self.folder(name, version)
-        if final.exists():
-            raise CatalogueConflict(f"{final} exists")
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            for stale in final.parent.glob(f".{version}.*"):
-                shutil.rmtree(stale)
-            staged = final.with_name(f".{version}.{uuid.uuid4().hex}")
-            staged.mkdir()
-        except OSError as error:
-            raise CatalogueUnusable(f"{self.root}: {error.strerror}") from error
-        return staged
+        with ExitStack() as stack:
+            with self._translated():
+                final.parent.mkdir(parents=True, exist_ok=True)
+                held = stack.enter_context((self.root / TARGETS / f".{name}.lock").open("w"))
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise Busy(f"another process is publishing {name} to {self.root}") from error
+                for stale in final.parent.glob(".*"):
+                    shutil.rmtree(stale)
+                if final.exists():
+                    raise CatalogueConflict(f"{final} exists")
+                folder = final.with_name(f".{version}.{uuid.uuid4().hex}")
+                folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            yield folder
 
     def commit(self, staged: Path, name: str, version: Version) -> Path:
-        """Make a filled folder visible. Raises CatalogueConflict when somebody else was faster."""
+        """Make a filled folder visible. Raises CatalogueConflict when there is one, CatalogueUnusable."""
         final = self.folder(name, version)
-        for directory in (staged, final.parent):
-            _sync(directory)
-        try:
-            staged.rename(final)
-        except OSError as error:
-            raise CatalogueConflict(f"{final} exists") from error
-        _sync(final.parent)
+        with self._translated():
+            for directory in (staged, final.parent):
+                _sync(directory)
+            try:
+                staged.rename(final)
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise CatalogueConflict(f"{final} exists") from error
+                raise
+            _sync(final.parent)
         return final
 
-    def discard(self, staged: Path) -> None:
-        shutil.rmtree(staged, ignore_errors=True)
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise DiskFull(f"no space in {self.root}") from error
+            raise CatalogueUnusable(f"{self.root}: {error.strerror}") from error
 
 
 def copy_into(folder: Path, files: Mapping[str, Path], on_bytes: Callable[[int], None]) -> None:
@@ -100,8 +127,10 @@ def _copy_sparse(source: int, target: int, on_bytes: Callable[[int], None]) -> N
     while position < size:
         try:
             start = os.lseek(source, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole follows
-            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # nothing but a hole follows
         end = os.lseek(source, start, os.SEEK_HOLE)
         os.lseek(target, start, os.SEEK_SET)
         os.lseek(source, start, os.SEEK_SET)

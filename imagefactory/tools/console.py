@@ -51,6 +51,8 @@ _FAULTS: Sequence[tuple[type[BootFailed], str, re.Pattern[str]]] = (
 _KERNEL_FAULT = re.compile(r"\bBUG: |\bOops: |\bCall Trace:|general protection fault|Unable to handle kernel")
 # A slow host, not the image: a virtual processor that was not scheduled in time.
 _STALL = re.compile(r"soft lockup|rcu.*(?:detected stall|stall on CPU|self-detected)|blocked for more than \d+ seconds")
+_WORD = re.compile(r"\w")
+_STRANGE = re.compile("\N{REPLACEMENT CHARACTER}+")  # the frames that firmware draws around its messages
 _STALL_LINES = 80  # lines of registers and stack that follow a stall
 
 
@@ -115,18 +117,19 @@ def kernel_faults(text: str, *, stalls: bool) -> tuple[str, ...]:
 
 
 def around(text: str, position: int, *, before: int = CONTEXT, after: int = 2) -> tuple[str, ...]:
-    """The lines around a position of a text, printable, none empty."""
+    """The lines around a position of a text, printable, none without a word."""
     start = text.rfind("\n", 0, position) + 1
     head = text[:start].splitlines()[-before:]
     rest = text[start:].splitlines()[: after + 1]
-    return tuple(line for line in map(printable, [*head, *rest]) if line)
+    return tuple(line for line in map(printable, [*head, *rest]) if _WORD.search(line))
 
 
 def last_lines(text: str, count: int = 8) -> tuple[str, ...]:
-    """The last lines of a text, printable, none empty."""
-    return tuple(line for line in map(printable, text.splitlines()) if line)[-count:]
+    """The last lines of a text, printable, none without a word."""
+    return tuple(line for line in map(printable, text.splitlines()) if _WORD.search(line))[-count:]
 
 
 def printable(line: str) -> str:
     """A line that is safe on a terminal and not too long."""
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line).rstrip()[:MAX_LINE]
+    safe = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+    return _STRANGE.sub("\N{REPLACEMENT CHARACTER}", safe).rstrip()[:MAX_LINE]

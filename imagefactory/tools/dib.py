@@ -1,7 +1,6 @@
 """diskimage-builder: elements become a root file system."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -50,9 +49,9 @@ def disk_image_create(
     ProgramTimeout.
     """
     follower = LogFollower(log, on_advance)
-    program = Path(sys.executable).parent / "disk-image-create"
+    argv: list[str | Path] = ["disk-image-create", "-n", "-t", "raw", "-o", stem, *elements]
     try:
-        run([program, "-n", "-t", "raw", "-o", stem, *elements], env=env, timeout=timeout, log=log, on_poll=follower)
+        run(argv, env=env, timeout=timeout, log=log, on_poll=follower)
     except ProgramFailed as error:
         raise _explain(log, error) from error
 

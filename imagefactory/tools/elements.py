@@ -15,6 +15,7 @@ from diskimage_builder.element_dependencies import (
 from imagefactory.errors import ElementsConflict
 from imagefactory.tools.dib import own_elements
 
+IGNORED = {"__pycache__", "README.rst"}
 MAX_FILES = 10_000  # an element is a handful of scripts; more is a mistake in the search path
 
 
@@ -46,13 +47,16 @@ def expand(elements: Sequence[str], path: Sequence[Path]) -> dict[str, Path]:
 
 
 def digests(elements: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each element: names, modes and contents of its files. Raises ElementsConflict."""
+    """SHA-256 of each element: names, modes and contents of its files, but for what is only read by people.
+
+    Raises ElementsConflict.
+    """
     return {name: _digest(name, path) for name, path in elements.items()}
 
 
 def _digest(name: str, element: Path) -> str:
     whole = sha256()
-    files = sorted(path for path in element.rglob("*") if "__pycache__" not in path.parts)
+    files = sorted(path for path in element.rglob("*") if not IGNORED.intersection(path.parts))
     if len(files) > MAX_FILES:
         raise ElementsConflict(f"element {name} has more than {MAX_FILES} files")
     for path in files:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import FactoryError, HandDied, NoRights, ProgramFailed, SignerRefused, catalogue
+from imagefactory.errors import FactoryError, HandDied, NoRights, ProgramFailed, RecipeError, SignerRefused, catalogue
 from imagefactory.tools.process import BASE_ENVIRONMENT, PIPE, run, start, tail
 
 HAND_TIMEOUT = 7200.0  # seconds; each program that a hand starts has a shorter deadline of its own
@@ -59,17 +59,24 @@ def _call(
     log: Path,
     on_advance: Callable[[str], None],
 ) -> dict[str, Any]:
-    with log.open("ab") as complaints, start(
-        argv,
-        env={**BASE_ENVIRONMENT, **environment},
-        timeout=HAND_TIMEOUT,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=complaints.fileno(),
-    ) as hand:
+    with (
+        log.open("ab") as complaints,
+        start(
+            argv,
+            env={**BASE_ENVIRONMENT, **environment},
+            timeout=HAND_TIMEOUT,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=complaints.fileno(),
+        ) as hand,
+    ):
         hand.send((json.dumps(dict(request)) + "\n").encode())
         for line in hand.lines():
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # not its language
+                hand.end()
+                break
             if "advance" in message:
                 on_advance(message["advance"])
             elif "error" in message:
@@ -77,7 +84,7 @@ def _call(
             else:
                 return dict(message["result"])
         status = hand.wait()
-    raise HandDied(f"{argv[-1]} ended with status {status} and said nothing", log=log, lines=tail(log))
+    raise HandDied(f"{argv[-1]} ended with status {status} and without an answer", log=log, lines=tail(log))
 
 
 def rebuild(document: Mapping[str, Any]) -> FactoryError:
@@ -91,4 +98,6 @@ def rebuild(document: Mapping[str, Any]) -> FactoryError:
     }
     if kind is None:
         return SignerRefused(document["message"], code=document["code"], **details)
+    if issubclass(kind, RecipeError):
+        del details["log"]  # it has a place in a file instead, which is in the message
     return kind(document["message"], **details)

@@ -6,6 +6,7 @@ we die: setpriv asks the kernel to kill it when its parent ends, even by SIGKILL
 """
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ BASE_ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 MAX_OUTPUT = 16 << 20  # bytes of stdout that are kept in memory when no log file takes them
 TAIL = 8  # lines of a log that an error shows
+WIDTH = 300  # characters of each
+NO_ROOM = 64 << 10  # bytes: a file system with less than that is full
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 PIPE = subprocess.PIPE
 POLL = 0.05  # seconds between two looks at a running program
@@ -56,6 +59,7 @@ class Program:
 
     def __init__(self, popen: "subprocess.Popen[bytes]", name: str, deadline: float, log: Path | None) -> None:
         self._popen = popen
+        self._pidfd = os.pidfd_open(popen.pid)
         self._deadline = deadline
         self._log = log
         self.name = name
@@ -74,42 +78,72 @@ class Program:
             stdin.flush()
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of a program that was started with `stdout=PIPE`, as they come."""
+        """The lines of a program that was started with `stdout=PIPE`, as they come.
+
+        Raises ProgramTimeout after the deadline, with the whole group ended.
+        """
         if self._popen.stdout is None:
             raise ValueError(f"{self.name} was started without a pipe")
-        yield from self._popen.stdout
+        stdout, rest = self._popen.stdout.fileno(), b""
+        while True:
+            # A deadline may be infinite, a poll may not.
+            if not _ready(stdout, min(self._deadline - time.monotonic(), 3600.0)):
+                if time.monotonic() > self._deadline:
+                    raise self._timeout()
+                continue
+            piece = os.read(stdout, 1 << 16)
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+            if not piece:
+                yield from [rest] if rest else []
+                return
 
     def poll(self) -> int | None:
-        return self._popen.poll()
+        """The status of a program that has ended, None of one that runs."""
+        return self._reap() if _ready(self._pidfd, 0) else None
 
     def wait(self, on_poll: Callable[[], None] | None = None) -> int:
         """Wait for the end and return the status. `on_poll` is called about twenty times a second.
 
         Raises ProgramTimeout after the deadline, with the whole group ended.
         """
-        while True:
-            try:
-                return self._popen.wait(timeout=POLL)
-            except subprocess.TimeoutExpired:
-                pass
+        while not _ready(self._pidfd, POLL):
             if on_poll is not None:
                 on_poll()
             if time.monotonic() > self._deadline:
-                self.end()
-                raise ProgramTimeout(
-                    f"{self.name} did not end before its deadline", log=self._log, lines=tail(self._log)
-                )
+                raise self._timeout()
+        return self._reap()
 
     def end(self) -> None:
         """End the process group: its input closes, then SIGTERM, then SIGKILL. Safe to call twice."""
         if self._popen.stdin is not None:
             with suppress(BrokenPipeError):
                 self._popen.stdin.close()
-        self._signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(timeout=GRACE)
-        self._signal(signal.SIGKILL)
-        self._popen.wait()
+        if self._popen.returncode is None:
+            self._signal(signal.SIGTERM)
+            _ready(self._pidfd, GRACE)
+            self._reap()
+
+    def close(self) -> None:
+        """End it and let go of its descriptors."""
+        self.end()
+        os.close(self._pidfd)
+        for stream in (self._popen.stdin, self._popen.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _timeout(self) -> ProgramTimeout:
+        self.end()
+        return ProgramTimeout(f"{self.name} did not end before its deadline", log=self._log, lines=tail(self._log))
+
+    def _reap(self) -> int:
+        """The status of a program that has ended or shall end now, with whatever is left in its group.
+
+        As long as nobody has asked for the status, the number of the group can be nobody else's.
+        """
+        if self._popen.returncode is None:
+            self._signal(signal.SIGKILL)
+        return self._popen.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         # PermissionError: under sudo the group is root's; it ends by the closing of its input.
@@ -144,8 +178,8 @@ def start(
     Raises ProgramMissing.
     """
     name = Path(argv[0]).name
-    program = find(str(argv[0]), env.get("PATH"))
-    command = ["setpriv", "--pdeathsig", "KILL", "--", *(limits or Limits()).argv(), program, *map(str, argv[1:])]
+    program = find(str(argv[0]), env.get("PATH", os.defpath))
+    command = [*_dies_with_us(), *(limits or Limits()).argv(), program, *map(str, argv[1:])]
     output = log.open("ab") if log is not None else None
     try:
         popen = subprocess.Popen(
@@ -167,11 +201,7 @@ def start(
     try:
         yield running
     finally:
-        if popen.poll() is None:
-            running.end()
-        for stream in (popen.stdin, popen.stdout):
-            if stream is not None:
-                stream.close()
+        running.close()
 
 
 def run(
@@ -220,10 +250,10 @@ def run(
 
 def failure(name: str, status: int, log: Path | None, output: bytes = b"") -> ProgramFailed | DiskFull:
     """The error for a program that ended with `status`, with the lines that matter."""
-    lines = tail(log) or tuple(output.decode(errors="replace").splitlines()[-TAIL:])
-    if any("No space left on device" in line for line in lines):
+    lines = tail(log) or _printable(output)
+    if any("No space left on device" in line for line in lines) or _is_full(log):
         return DiskFull(f"{name} ran out of space", log=log, lines=lines)
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
     return ProgramFailed(f"{name} {how}", log=log, lines=lines)
 
 
@@ -233,9 +263,45 @@ def tail(log: Path | None, count: int = TAIL) -> tuple[str, ...]:
         return ()
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - (64 << 10)))
-        text = stream.read().decode(errors="replace")
-    printable = ("".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in text.splitlines())
-    return tuple(line[:300] for line in printable if line.strip())[-count:]
+        return _printable(stream.read(), count)
+
+
+def _printable(output: bytes, count: int = TAIL) -> tuple[str, ...]:
+    lines = output[-(64 << 10) :].decode(errors="replace").splitlines()
+    clean = ("".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line) for line in lines if line.strip())
+    return tuple(line[:WIDTH] for line in clean)[-count:]
+
+
+def _is_full(log: Path | None) -> bool:
+    """Where there is no space, there is none either for the line of the log that would say so."""
+    if log is None:
+        return False
+    there = os.statvfs(log.parent)
+    return there.f_bavail * there.f_frsize < NO_ROOM
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
+
+
+def _ready(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read, or a process has ended, within `seconds`."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0, int(seconds * 1000))))
+
+
+def _dies_with_us() -> list[str]:
+    """The prefix of a command that the kernel kills when its parent ends, by whatever means.
+
+    Whoever loses its parent before it has asked the kernel would never be told: so it looks, afterwards, whether the
+    parent is still there.
+    """
+    still_ours = 'test "$PPID" = "$0" && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", still_ours, str(os.getpid())]
 
 
 def _memory_file(name: str) -> IO[bytes]:

@@ -5,6 +5,7 @@ while one of the methods below is called, in the thread of the caller. Do not sh
 """
 
 import asyncio
+import base64
 import socket
 import time
 from collections.abc import Coroutine, Mapping
@@ -80,3 +81,30 @@ class Channel:
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
+
+
+class Agent:
+    """The agent in a guest, over its channel. It belongs to the guest: no answer of it is an error of ours."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def ask(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: float) -> object | None:
+        """Its answer to a command, or None when it gives none before the deadline."""
+        try:
+            return self._channel.execute(command, arguments, deadline=deadline)
+        except (ChannelLost, ChannelSilent, CommandRefused):
+            return None
+
+    def file(self, path: str, *, deadline: float) -> bytes:
+        """The first 4 KiB of a file in the guest; nothing when that is not to be had."""
+        handle = self.ask("guest-file-open", {"path": path, "mode": "r"}, deadline=deadline)
+        if not isinstance(handle, int):
+            return b""
+        answer = self.ask("guest-file-read", {"handle": handle, "count": 4096}, deadline=deadline)
+        self.ask("guest-file-close", {"handle": handle}, deadline=deadline)
+        content = answer.get("buf-b64") if isinstance(answer, Mapping) else None
+        try:
+            return base64.b64decode(str(content), validate=True) if content is not None else b""
+        except ValueError:
+            return b""

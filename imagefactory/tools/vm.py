@@ -4,7 +4,6 @@ It lives as long as the `with` that starts it, dies with this process, and has n
 stack with one port forwarded from 127.0.0.1, its disk is a throwaway overlay. Deadlines are absolute monotonic times.
 """
 
-import base64
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -19,13 +18,14 @@ from imagefactory.tools import process
 from imagefactory.tools.console import Console, Fault, clean, diagnose, last_lines
 from imagefactory.tools.firmware import QEMU
 from imagefactory.tools.machine import Machine, Wires
-from imagefactory.tools.qmp import Channel, ChannelLost, ChannelSilent, CommandRefused
+from imagefactory.tools.qmp import Agent, Channel, ChannelLost, ChannelSilent, CommandRefused
 
 T = TypeVar("T")
 
 POLL = 0.1  # seconds between two looks at a machine
 GREETING = 30.0  # seconds until the monitor must answer
 ANSWER = 10.0  # seconds for one command to the monitor
+SCREEN = 2.0  # seconds between two looks at the screen
 PORT_ATTEMPTS = 5
 PORT_TAKEN = "Could not set up host forwarding"
 
@@ -46,6 +46,9 @@ _LEGAL: Mapping[Runstate, frozenset[Runstate]] = {
     Runstate.DEAD: frozenset(),
 }
 
+# The VGA screen in text mode: two bytes a cell, character and colour.
+TEXT_SCREEN, COLUMNS, ROWS = 0xB8000, 80, 25
+
 _POWERED_OFF = "guest-shutdown"  # QMP's reason for a guest that powers off
 
 
@@ -62,7 +65,7 @@ class VM:
 
     _program: process.Program
     _monitor: Channel
-    _agent: Channel
+    _agent: Agent
 
     def __init__(self, machine: Machine, name: str, *, work: Path, logs: Path, environment: Mapping[str, str]) -> None:
         self.machine = machine
@@ -78,6 +81,8 @@ class VM:
         self._state = Runstate.IDLE
         self._reason = ""
         self._looked_at = ""
+        self._screen_text = ""
+        self._next_screen = 0.0
         self._started = 0.0
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -147,8 +152,9 @@ class VM:
         try:
             self._monitor = Channel("monitor", monitor, deadline=deadline)
             stack.callback(self._monitor.close)
-            self._agent = Channel("agent", agent, deadline=deadline, greets=False)
-            stack.callback(self._agent.close)
+            channel = Channel("agent", agent, deadline=deadline, greets=False)
+            stack.callback(channel.close)
+            self._agent = Agent(channel)
         except (ChannelLost, ChannelSilent) as error:
             self._program.end()
             raise self._died() from error
@@ -215,6 +221,8 @@ class VM:
             self._blame(diagnose(text))
             self._looked_at = text
         self._blame(self._firmware_fault())
+        if self._state is Runstate.RUNNING:
+            self._blame(self._screen_fault())
         if self._program.poll() is not None:
             raise self._died()
 
@@ -233,10 +241,28 @@ class VM:
         said = self._firmware.read_bytes()[-4096:] if self._firmware.is_file() else b""
         return diagnose(clean(said))
 
+    def _screen_fault(self) -> Fault | None:
+        """A boot loader without a configuration knows no serial console: look at the screen while that is silent."""
+        if not self.console.silent or time.monotonic() < self._next_screen:
+            return None
+        self._next_screen = time.monotonic() + SCREEN
+        self._screen_text = self._read_screen()
+        return diagnose(self._screen_text)
+
+    def _read_screen(self) -> str:
+        """The text on a screen in text mode; anything on one in graphics mode."""
+        if self.machine.firmware != "bios":
+            return ""
+        cells = self._work / f"{self.name}-screen.bin"
+        self._ask("pmemsave", {"val": TEXT_SCREEN, "size": 2 * COLUMNS * ROWS, "filename": str(cells)})
+        text = cells.read_bytes()[::2].decode("cp437")
+        return "\n".join(text[at : at + COLUMNS].replace("\0", " ").rstrip() for at in range(0, len(text), COLUMNS))
+
     def _late(self, what: str) -> BootFailed:
         after = f"after {self.seconds():.0f} s"
         if self.console.silent:
-            return BootNoConsole(f"{self.name}: nothing on the serial console {after}")
+            lines = last_lines(self._screen_text)
+            return BootNoConsole(f"{self.name}: nothing on the serial console {after}", lines=lines)
         return BootTimeout(f"{self.name}: no {what} {after}", lines=last_lines(self.console.text()))
 
     def _ended(self) -> BootReset:
@@ -258,28 +284,11 @@ class VM:
             return "unknown"
         return ".".join(str(numbers.get(part)) for part in ("major", "minor", "micro"))
 
-    def ask_agent(
-        self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: float
-    ) -> object | None:
-        """The guest agent's answer, or None when it gives none before the deadline."""
+    @property
+    def agent(self) -> Agent:
+        """The guest's agent, which may or may not answer."""
         self._require(Runstate.RUNNING)
-        try:
-            return self._agent.execute(command, arguments, deadline=deadline)
-        except (ChannelLost, ChannelSilent, CommandRefused):
-            return None
-
-    def agent_file(self, path: str, *, deadline: float) -> bytes:
-        """The first 4 KiB of a file in the guest, by its agent; nothing when that is not to be had."""
-        handle = self.ask_agent("guest-file-open", {"path": path, "mode": "r"}, deadline=deadline)
-        if not isinstance(handle, int):
-            return b""
-        answer = self.ask_agent("guest-file-read", {"handle": handle, "count": 4096}, deadline=deadline)
-        self.ask_agent("guest-file-close", {"handle": handle}, deadline=deadline)
-        content = answer.get("buf-b64") if isinstance(answer, Mapping) else None
-        try:
-            return base64.b64decode(str(content), validate=True) if content is not None else b""
-        except ValueError:
-            return b""
+        return self._agent
 
     def _ask(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         try:

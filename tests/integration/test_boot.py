@@ -84,7 +84,7 @@ def test_a_disk_without_boot_code(bootable_image: BootableImage, tmp_path: Path)
     """The first sector, which BIOS runs, is gone; UEFI does not mind, so only BIOS is asked."""
     image = tmp_path / "image.raw"
     with bootable_image.raw.open("rb") as source, image.open("wb") as target:
-        target.write(bytes(440) + source.read(4 << 20)[440:])
+        target.write(bytes(512) + source.read(4 << 20)[512:])
         target.truncate(bootable_image.raw.stat().st_size)
     begin = time.monotonic()
     with pytest.raises(BootNoLoader) as raised:

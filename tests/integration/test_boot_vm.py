@@ -66,8 +66,8 @@ def test_a_life(tmp_path: Path) -> None:
         assert state(machine) is Runstate.RUNNING
         assert machine.wait_for("login prompt", login, deadline=time.monotonic() + 30) == "login"
         assert machine.qemu_version().split(".")[0].isdecimal()
-        assert machine.ask_agent("guest-ping", deadline=time.monotonic() + 0.2) is None
-        assert machine.agent_file("/etc/hostname", deadline=time.monotonic() + 0.2) == b""
+        assert machine.agent.ask("guest-ping", deadline=time.monotonic() + 0.2) is None
+        assert machine.agent.file("/etc/hostname", deadline=time.monotonic() + 0.2) == b""
     assert state(machine) is Runstate.DEAD
     assert not machine.screen.exists()
 
@@ -178,6 +178,34 @@ def test_the_probe_for_kvm_never_hangs() -> None:
     found = probe_kvm(ENVIRONMENT)
     assert time.monotonic() - begin < PROBE_SECONDS + 10
     assert found.reason
+
+
+def test_a_machine_dies_with_us(tmp_path: Path) -> None:
+    image_of(tmp_path, b"hello\r\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        machine = os.pidfd_open(int(child.stdout.readline()))
+        child.kill()
+        # A process that has ended makes its descriptor readable.
+        assert select.select([machine], [], [], 30)[0]
+        os.close(machine)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from imagefactory.tools import overlay
+from imagefactory.tools.firmware import TCG
+from imagefactory.tools.machine import Machine
+from imagefactory.tools.vm import VM
+work, env = Path(sys.argv[1]), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+disk = overlay.create(work / "disk.qcow2", work / "image.raw", "raw", environment=env)
+with VM(Machine("bios", TCG, 64, 1, disk), "bios", work=work, logs=work, environment=env) as vm:
+    print(vm._program.pid, flush=True)
+    time.sleep(60)
+"""
 
 
 def test_two_machines_in_two_threads(tmp_path: Path) -> None:

@@ -1,0 +1,495 @@
+"""Whole builds with fake programs: what is done, what is kept, and what is recorded, whatever goes wrong."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagefactory.errors import (
+    BootPanic,
+    Busy,
+    CatalogueConflict,
+    DiskTooSmall,
+    FactoryError,
+    FormatUnsupported,
+    HandDied,
+    ImageDamaged,
+    MirrorUnreachable,
+    PackageMissing,
+    ProgramFailed,
+    ReleaseUnknown,
+    RootfsFailed,
+    SignerRefused,
+    TargetUnsupported,
+)
+from imagefactory.model.build import BuildState, PublicationState
+from imagefactory.model.release import ReleaseRef
+from imagefactory.progress import StepFinished, StepStarted
+from imagefactory.store.lock import lock
+from imagefactory.store.records import release_version
+from imagefactory.store.tables import Build, Release
+from signing.errors import (
+    FolderMismatch,
+    KeyDamaged,
+    KeyPermissions,
+    KeysMissing,
+    KeyUntrusted,
+    NoTrustRoot,
+    SigningError,
+    TrustInvalid,
+)
+from tests.contract.conftest import FirstBuild
+from tests.fakes.host import FakeHost, make_keys
+
+STEPS = ["rootfs", "disk", "convert qcow2", "boot-test", "sign", "publish"]
+UNTOUCHED = ["rootfs", "sign", "publish"]
+NAME = "fake-debian-12"
+
+
+def done(host: FakeHost) -> list[str]:
+    """The steps that ran, in order; "publish" without its place."""
+    ran = [event.step for event in host.events if isinstance(event, StepFinished) and not event.reused]
+    return [step.split(" /")[0] for step in ran]
+
+
+def kept(host: FakeHost) -> list[str]:
+    reused = [event.step for event in host.events if isinstance(event, StepFinished) and event.reused]
+    return [step.split(" /")[0] for step in reused]
+
+
+def reason(host: FakeHost, step: str) -> str:
+    """Why a step ran."""
+    return next(event.reason for event in host.events if isinstance(event, StepStarted) and event.step == step)
+
+
+def builds(host: FakeHost) -> list[Build]:
+    with host.factory() as factory:
+        return list(factory.records.builds(NAME))
+
+
+def states(host: FakeHost) -> list[tuple[str, str | None]]:
+    return [(build.state, build.error_code) for build in builds(host)]
+
+
+def releases(host: FakeHost) -> list[Release]:
+    """Newest first."""
+    with host.factory() as factory:
+        return list(factory.records.releases(NAME))
+
+
+def folder(host: FakeHost) -> Path:
+    """The one published version."""
+    (version,) = (host.home / "catalogue/targets" / NAME).iterdir()
+    return version
+
+
+def rewrite(host: FakeHost, old: str, new: str) -> None:
+    text = host.recipe_file.read_text()
+    assert old in text
+    host.recipe_file.write_text(text.replace(old, new))
+
+
+# -- what is done ------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_build_does_every_step_in_order(first_build: FirstBuild, built: FakeHost) -> None:
+    finished = [event for event in first_build.events if isinstance(event, StepFinished)]
+    assert [event.step.split(" /")[0] for event in finished] == STEPS
+    assert not any(event.reused for event in finished)
+    started = {event.step: event.reason for event in first_build.events if isinstance(event, StepStarted)}
+    assert started["rootfs"] == "it was never built"
+    (release,) = releases(built)
+    version = release_version(release)
+    assert states(built) == [(BuildState.RELEASED, None)]
+    assert set(release.files) == {
+        f"{NAME}-{version}.qcow2",
+        "SHA256SUMS",
+        "SHA256SUMS.sig",
+        "provenance.sigstore.json",
+        "release.sigstore.json",
+    }
+    assert sorted(path.name for path in folder(built).iterdir()) == sorted(release.files)
+    assert [(each.target, each.state) for each in release.publications] == [
+        (f"catalogue:{built.home}/catalogue", PublicationState.VERIFIED)
+    ]
+    assert [piece["kind"] for piece in release.evidence["boot"]] == ["boot"]
+    assert list((built.home / "work").iterdir()) == []
+
+
+def test_a_second_build_is_unchanged_and_reserves_no_version(built: FakeHost) -> None:
+    outcome = built.build()
+    assert (outcome.worked, outcome.reproduced, outcome.build) == (False, False, None)
+    assert (done(built), kept(built)) == ([], STEPS)
+    assert len(builds(built)) == 1
+
+
+def test_a_plan_says_what_a_build_would_do_and_does_none_of_it(host: FakeHost) -> None:
+    with host.factory() as factory:
+        actions = factory.plan(host.load())
+    assert [action.step for action in actions if action.run] == [
+        "rootfs",
+        "disk",
+        "convert",
+        "boot-test",
+        "sign",
+        "publish",
+    ]
+    assert builds(host) == []
+    assert not (host.home / "catalogue").exists()
+
+
+def test_a_newer_candidate_rebuilds_and_says_which(built: FakeHost) -> None:
+    built.offer({"openssl": "3.0.18-1", "bash": "5.2.15-2"}, in_release="second")
+    outcome = built.build()
+    assert outcome.worked
+    assert done(built) == STEPS
+    assert reason(built, "rootfs") == "newer packages: openssl 3.0.17-1 -> 3.0.18-1"
+    assert len(releases(built)) == 2
+    assert outcome.release.version_number == 2
+    assert not built.build().worked
+
+
+def test_a_new_in_release_without_a_newer_candidate_is_no_work(built: FakeHost) -> None:
+    built.say("in-release", "second")
+    assert not built.build().worked
+    with built.factory() as factory:
+        (rootfs,) = [result for result in factory.records.results() if result.step == "rootfs"]
+    (first,) = releases(built)
+    assert first.created < rootfs.created, "the new lists are remembered, so that nobody looks again"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why", "steps"),
+    [
+        ("packages: [openssl]", "packages: [openssl, bash]", "changed since the last build: packages", STEPS),
+        # The root file system comes out as before, so the rest is kept: only the recipe that is signed for is new.
+        ("formats:", "environment: {DIB_X: y}\nformats:", "changed since the last build: environment", UNTOUCHED),
+        ("512 MiB", "513 MiB", None, ["disk", "convert qcow2", "boot-test", "sign", "publish"]),
+        ("qcow2: {}", "qcow2: {compression: zlib}", None, ["convert qcow2", "boot-test", "sign", "publish"]),
+        ("qcow2: {}", "qcow2: {}, raw: {}", None, ["convert raw", "boot-test", "sign", "publish"]),
+        ("formats:", "tests: {boot: {memory: 2 GiB}}\nformats:", None, ["boot-test", "sign", "publish"]),
+        ("formats:", "description: other words\nformats:", None, ["sign", "publish"]),
+    ],
+)
+def test_a_changed_recipe_does_what_depends_on_the_change(
+    built: FakeHost, old: str, new: str, why: str | None, steps: list[str]
+) -> None:
+    rewrite(built, old, new)
+    outcome = built.build()
+    assert done(built) == steps
+    if why is not None:
+        assert reason(built, "rootfs") == why
+    assert outcome.release.version_number == 2
+    assert states(built) == [(BuildState.RELEASED, None)] * 2
+    assert not built.build().worked
+
+
+def test_a_changed_element_rebuilds(built: FakeHost) -> None:
+    (built.recipe_file.parent / "elements/plain/README.rst").write_text("words\n")
+    built.build()
+    assert reason(built, "rootfs") == "changed since the last build: element plain"
+
+
+def test_fresh_with_equal_bytes_is_reproduced_and_no_new_release(built: FakeHost) -> None:
+    outcome = built.build(fresh=True)
+    assert (outcome.worked, outcome.reproduced) == (True, True)
+    assert done(built) == ["rootfs", "disk", "convert qcow2", "boot-test"]
+    assert states(built) == [(BuildState.RELEASED, None), (BuildState.REPRODUCED, None)]
+    assert len(releases(built)) == 1
+
+
+def test_fresh_with_other_bytes_is_a_new_release(built: FakeHost) -> None:
+    built.say("salt", "anything")
+    outcome = built.build(fresh=True)
+    assert (outcome.reproduced, outcome.release.version_number) == (False, 2)
+    assert done(built) == STEPS
+
+
+def test_without_publishing(host: FakeHost) -> None:
+    outcome = host.build(publish=False)
+    assert done(host) == STEPS[:-1]
+    assert dict(outcome.published) == {}
+    assert not (host.home / "catalogue").exists()
+    assert done_by_publishing(host) == ["publish"]
+
+
+def done_by_publishing(host: FakeHost) -> list[str]:
+    host.build()
+    return done(host)
+
+
+def test_to_several_targets(host: FakeHost) -> None:
+    rewrite(host, "formats:", "publish: [{catalogue: one}, {catalogue: two}]\nformats:")
+    outcome = host.build()
+    assert done(host) == [*STEPS, "publish"]
+    roots = [host.recipe_file.parent / name for name in ("one", "two")]
+    assert sorted(outcome.published) == [
+        f"catalogue:{root}/{NAME}@{release_version(outcome.release)}" for root in roots
+    ]
+    assert not (host.home / "catalogue").exists()
+
+
+def test_published_elsewhere_too_and_gone_from_there_is_no_concern_of_a_build(built: FakeHost) -> None:
+    with built.factory() as factory:
+        factory.publish(factory.records.releases(NAME)[0], built.root / "stick")
+    shutil.rmtree(built.root / "stick")
+    outcome = built.build()
+    assert not outcome.worked
+    assert len(outcome.published) == 1
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_publication_is_published_again(built: FakeHost) -> None:
+    shutil.rmtree(built.home / "catalogue")
+    outcome = built.build()
+    assert done(built) == ["publish"]
+    assert outcome.build is None
+    assert len(builds(built)) == 1
+    assert folder(built).is_dir()
+
+
+def test_a_published_folder_without_its_manifest_is_refused(built: FakeHost) -> None:
+    """Nobody repairs a published version in place."""
+    (folder(built) / "release.sigstore.json").unlink()
+    with pytest.raises(CatalogueConflict, match="holds another release"):
+        built.build()
+    (release,) = releases(built)
+    assert [each.state for each in release.publications] == [PublicationState.FAILED]
+
+
+def test_a_damaged_publication_fails_to_publish_again(built: FakeHost) -> None:
+    (folder(built) / "SHA256SUMS").unlink()
+    with built.factory() as factory, pytest.raises(FolderMismatch):
+        factory.publish(factory.records.releases(NAME)[0], built.home / "catalogue")
+    (release,) = releases(built)
+    assert [each.state for each in release.publications] == [PublicationState.FAILED]
+    shutil.rmtree(folder(built))
+    built.build()
+    assert done(built) == ["publish"]
+
+
+@pytest.mark.parametrize(
+    ("step", "output", "steps"),
+    [
+        ("rootfs", "rootfs", ["rootfs"]),
+        ("disk", "disk", ["disk"]),
+        ("convert", "image", ["convert qcow2"]),
+    ],
+)
+def test_a_deleted_artifact_is_made_again_with_the_same_bytes(
+    built: FakeHost, step: str, output: str, steps: list[str]
+) -> None:
+    with built.factory() as factory:
+        (result,) = [one for one in factory.records.results() if one.step == step]
+        factory.artifacts.remove(result.outputs[output])
+    outcome = built.build()
+    assert done(built) == steps
+    assert outcome.reproduced
+    assert len(releases(built)) == 1
+    if step == "rootfs":
+        assert reason(built, "rootfs") == "its artifact is not kept any more"
+
+
+def test_a_damaged_artifact_is_never_signed(built: FakeHost) -> None:
+    """The signer hashes for itself what the records believe to know."""
+    with built.factory() as factory:
+        (result,) = [one for one in factory.records.results() if one.step == "convert"]
+        image = factory.artifacts.path(result.outputs["image"])
+    image.chmod(0o644)
+    with image.open("ab") as stream:
+        stream.write(b"x")
+    rewrite(built, "formats:", "description: other words\nformats:")
+    with pytest.raises(SignerRefused) as caught:
+        built.build()
+    assert caught.value.code == "provenance-mismatch"
+    assert states(built)[-1] == (BuildState.FAILED, "provenance-mismatch")
+
+
+# -- failing steps -----------------------------------------------------------------------------------------------------
+
+NO_OPENSSL = "E: Unable to locate package openssl\n"
+FAILURES: list[tuple[str, str, type[FactoryError], str, list[str]]] = [
+    ("disk-image-create", "something broke\n", RootfsFailed, "diskimage-builder failed in root: 08-fake", []),
+    ("disk-image-create", NO_OPENSSL, PackageMissing, "no source offers openssl", []),
+    ("mke2fs", "mke2fs: bad luck\n", ProgramFailed, "mke2fs ended with status 1", ["rootfs"]),
+    ("mke2fs", "mke2fs: Could not allocate block in ext2 filesystem\n", DiskTooSmall, "", ["rootfs"]),
+    ("qemu-img", "qemu-img: no\n", ImageDamaged, "", ["rootfs", "disk"]),
+    ("qemu-system-x86_64", "Kernel panic\n", BootPanic, "uefi: Kernel panic", ["rootfs", "disk", "convert qcow2"]),
+]
+
+
+@pytest.mark.parametrize(("program", "words", "kind", "text", "before"), FAILURES)
+def test_a_failing_step_is_recorded_and_the_next_run_goes_on_from_there(
+    host: FakeHost, program: str, words: str, kind: type[FactoryError], text: str, before: list[str]
+) -> None:
+    host.say(f"fail-{program}", words)
+    with pytest.raises(kind) as caught:
+        host.build()
+    assert text in caught.value.message
+    assert caught.value.advice
+    assert done(host) == before
+    assert states(host) == [(BuildState.FAILED, kind.code)]
+    assert releases(host) == []
+    assert not (host.home / "catalogue").exists()
+    assert list((host.home / "work").iterdir()) == []
+
+    host.unsay(f"fail-{program}")
+    outcome = host.build()
+    assert (kept(host), done(host)) == (before, STEPS[len(before) :])
+    assert states(host) == [(BuildState.FAILED, kind.code), (BuildState.RELEASED, None)]
+    assert outcome.release.version_number == 2, "the version of the failed build is not used again"
+
+
+def test_an_error_shows_the_lines_of_the_log_that_matter(host: FakeHost) -> None:
+    host.say("fail-disk-image-create", "first\n\x1b[31mthe last words\x07\n")
+    with pytest.raises(RootfsFailed) as caught:
+        host.build()
+    assert caught.value.lines[-1] == "\ufffd[31mthe last words\ufffd"
+    assert caught.value.log is not None
+    assert caught.value.log.is_file()
+
+
+def test_a_mirror_that_is_down_is_found_before_any_version_is_reserved(host: FakeHost) -> None:
+    host.say("fail-apt-get", "E: Failed to fetch http://mirror.invalid/InRelease\n")
+    with pytest.raises(MirrorUnreachable) as caught:
+        host.build()
+    assert caught.value.exit_code == 4
+    assert builds(host) == []
+
+
+def test_a_package_that_nobody_offers_is_found_before_any_version_is_reserved(host: FakeHost) -> None:
+    rewrite(host, "[openssl]", "[openssl, no-such-package, nor-this]")
+    with pytest.raises(PackageMissing, match="no-such-package, nor-this"):
+        host.build()
+    assert builds(host) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("qcow2: {}", "iso: {}", FormatUnsupported),
+        ("formats:", "publish: [{cloud: mine}]\nformats:", TargetUnsupported),
+    ],
+)
+def test_what_cannot_be_built_is_refused_first(host: FakeHost, old: str, new: str, kind: type[FactoryError]) -> None:
+    rewrite(host, old, new)
+    with pytest.raises(kind):
+        host.build()
+    assert builds(host) == []
+
+
+def test_another_process_works_on_the_same_image(built: FakeHost) -> None:
+    with lock(built.home / "locks", NAME), pytest.raises(Busy, match=f"another process is working on {NAME}"):
+        built.build()
+
+
+def test_a_build_that_died_is_buried(built: FakeHost) -> None:
+    with built.factory() as factory:
+        dead = factory.records.reserve(NAME, built.recipe_file, "0" * 64, factory.settings.logs)
+        factory.records.move_build(dead, BuildState.RUNNING)
+        leftover = factory.settings.work / dead.id
+        leftover.mkdir()
+    assert not built.build().worked
+    assert states(built)[-1] == (BuildState.INTERRUPTED, "interrupted")
+    assert not leftover.exists()
+
+
+def test_a_hand_that_dies_without_a_word(host: FakeHost) -> None:
+    # SIGTERM: the first process of a namespace hears nothing from inside that it has no handler for.
+    (host.root / "bin/mount").write_text("#!/bin/sh\nkill -TERM $PPID\nsleep 5\n")
+    (host.root / "bin/mount").chmod(0o755)
+    with pytest.raises(HandDied, match="ended with status 143 and without an answer"):
+        host.build()
+    assert states(host) == [(BuildState.FAILED, HandDied.code)]
+
+
+# -- keys and trust ----------------------------------------------------------------------------------------------------
+
+
+def remove_keys(home: Path) -> None:
+    shutil.rmtree(home / "keys")
+
+
+def open_keys(home: Path) -> None:
+    (home / "keys").chmod(0o755)
+
+
+def open_release_key(home: Path) -> None:
+    (home / "keys/release.pem").chmod(0o644)
+
+
+def damage_metadata(home: Path) -> None:
+    (home / "keys/keys.json").write_text("{}")
+
+
+def damage(name: str) -> Callable[[Path], None]:
+    def damaged(home: Path) -> None:
+        (home / "keys" / name).write_text("-----BEGIN PRIVATE KEY-----\nnonsense\n")
+
+    return damaged
+
+
+def remove_release_key(home: Path) -> None:
+    (home / "keys/release.pem").unlink()
+
+
+def swap_keys(home: Path) -> None:
+    shutil.copyfile(home / "keys/provenance.pem", home / "keys/release.pem")
+
+
+def remove_trust(home: Path) -> None:
+    (home / "trust.json").unlink()
+
+
+def damage_trust(home: Path) -> None:
+    (home / "trust.json").write_text("{}")
+
+
+def trust_strangers(home: Path) -> None:
+    make_keys(home / "strangers")
+    (home / "strangers/trust.json").replace(home / "trust.json")
+
+
+CASES: list[tuple[Callable[[Path], None], str]] = [
+    (remove_keys, KeysMissing.code),
+    (open_keys, KeyPermissions.code),
+    (damage_metadata, KeyDamaged.code),
+    (open_release_key, KeyPermissions.code),
+    (remove_release_key, KeysMissing.code),
+    (swap_keys, "key-purpose"),
+    (damage("release.pem"), KeyDamaged.code),
+    (damage("provenance.pem"), KeyDamaged.code),
+    (damage("glance.pem"), KeyDamaged.code),
+    (damage("glance.crt"), KeyDamaged.code),
+    (remove_trust, NoTrustRoot.code),
+    (damage_trust, TrustInvalid.code),
+    (trust_strangers, KeyUntrusted.code),
+]
+
+
+@pytest.mark.parametrize(("spoil", "code"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_keys_and_trust_are_looked_at_before_any_work(host: FakeHost, spoil: Callable[[Path], None], code: str) -> None:
+    spoil(host.home)
+    with pytest.raises((SigningError, SignerRefused)) as caught:
+        host.build()
+    assert isinstance(caught.value, SigningError | SignerRefused)
+    assert caught.value.code == code
+    assert caught.value.advice
+    assert builds(host) == []
+    assert "disk-image-create" not in visited(host)
+
+
+def visited(host: FakeHost) -> str:
+    path = host.control / "visited"
+    return path.read_text() if path.exists() else ""
+
+
+# -- releases ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_release(built: FakeHost) -> None:
+    with built.factory() as factory, pytest.raises(ReleaseUnknown, match=f"there is no release {NAME}@20200101.1"):
+        factory.records.release(ReleaseRef.parse(f"{NAME}@20200101.1"))

@@ -1,0 +1,269 @@
+"""The signer finds out for itself what it signs, and believes nobody."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagefactory.errors import EvidenceMissing, FactoryError, FormatMismatch, HandDied, SignerRefused, VersionMismatch
+from imagefactory.model.evidence import Evidence
+from imagefactory.model.packages import Package
+from imagefactory.steps.attest import BuildAccount, attest
+from imagefactory.steps.convert import Converted, examine
+from imagefactory.steps.sign import SigningOrder, sign
+from imagefactory.tools.hand import call_signer
+from imagefactory.tools.process import run
+from signing.errors import KeyUntrusted, NotARegularFile, ProvenanceMismatch, SignatureInvalid, SigningError
+from signing.keys import KeyRing
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.signer import signer_for
+from signing.trust import load_trust
+from signing.verify import verify_manifest
+from tests.fakes.host import make_keys
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+NOW = datetime.now(UTC).replace(microsecond=0)
+NAME, VERSION = "fake-debian-12", "20251121.1"
+OS = {"distro": "debian", "version": "12", "codename": "bookworm"}
+SIZE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What lies before the signer: two images of one disk, keys, and evidence about the images."""
+
+    home: Path
+    work: Path
+    images: Mapping[str, Converted]
+    evidence: tuple[Evidence, ...]
+
+    def account(self, **changes: object) -> BuildAccount:
+        account = BuildAccount(
+            name=NAME,
+            version=VERSION,
+            build_id="b" * 32,
+            recipe={"name": NAME},
+            recipe_digest="0" * 64,
+            elements={"plain": "1" * 64},
+            packages=[Package("bash", "5.2", "amd64")],
+            in_release="2" * 64,
+            tools={"qemu-utils": "7.2"},
+            separated=True,
+            rootfs="3" * 64,
+            disk="4" * 64,
+            started=NOW - timedelta(hours=1),
+            finished=NOW,
+        )
+        return replace(account, **changes)  # type: ignore[arg-type]
+
+    def order(self, provenance: bytes, **changes: object) -> SigningOrder:
+        path = self.work / PROVENANCE_FILE
+        path.write_bytes(provenance)
+        order = SigningOrder(
+            name=NAME,
+            version=VERSION,
+            os=OS,
+            arch="amd64",
+            images={name: image.path for name, image in self.images.items()},
+            provenance=path,
+            evidence=self.evidence,
+            keys=f"file:{self.home / 'keys'}",
+            created=NOW,
+            expires=NOW + timedelta(days=1),
+        )
+        return replace(order, **changes)  # type: ignore[arg-type]
+
+    def attest(
+        self, evidence: tuple[Evidence, ...] | None = None, keys: Path | None = None, **changes: object
+    ) -> bytes:
+        """The builder's provenance."""
+        signer = signer_for(f"file:{keys or self.home / 'keys'}", "provenance")
+        return attest(self.account(**changes), self.images, self.evidence if evidence is None else evidence, signer)
+
+    def sign(self, order: SigningOrder) -> Path:
+        """Where the signer wrote what it signed."""
+        output = self.work / "signed"
+        output.mkdir()
+        trust, ring = load_trust(self.home / "trust.json"), KeyRing(self.home / "keys")
+        sign(order, trust, ring, output, environment=ENVIRONMENT, on_advance=lambda _: None)
+        return output
+
+
+@pytest.fixture
+def desk(tmp_path: Path, keys: Path) -> Desk:
+    raw, qcow2 = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    raw.write_bytes(b"\xeb" + bytes(SIZE - 1))
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2], env=ENVIRONMENT, timeout=20)
+    images = {path.suffix[1:]: examine(path, path.suffix[1:], environment=ENVIRONMENT) for path in (qcow2, raw)}
+    first, second = (f"sha256:{image.digests.sha256}" for image in images.values())
+    evidence = (
+        Evidence("boot", first, "pass", {"firmware": ["uefi"]}),
+        Evidence("same-disk", second, "pass", {"booted": first}),
+    )
+    return Desk(keys, tmp_path, images, evidence)
+
+
+def test_what_is_true_is_signed(desk: Desk) -> None:
+    output = desk.sign(desk.order(desk.attest()))
+    assert sorted(path.name for path in output.iterdir()) == ["SHA256SUMS", "SHA256SUMS.sig", MANIFEST_FILE]
+    proof = verify_manifest((output / MANIFEST_FILE).read_bytes(), load_trust(desk.home / "trust.json"), now=NOW)
+    formats = proof.manifest.formats
+    assert {name: entry.sha256 for name, entry in formats.items()} == {
+        name: image.digests.sha256 for name, image in desk.images.items()
+    }
+    assert {entry.virtual_size for entry in formats.values()} == {SIZE}
+    assert [piece.sha256 for piece in proof.manifest.evidence] == [piece.digest for piece in desk.evidence]
+
+
+def other_bytes(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    with desk.images["raw"].path.open("r+b") as stream:
+        stream.write(b"\xec")
+    return order
+
+
+def other_images(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    return replace(order, images={"qcow2": order.images["qcow2"]})
+
+
+def other_version(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(version="20251121.2"))
+
+
+def other_name(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(), name="another-debian-12")
+
+
+def other_format(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    return replace(order, images={"qcow2": order.images["raw"], "raw": order.images["qcow2"]})
+
+
+def a_link(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    link = desk.work / "link"
+    link.symlink_to(order.images["raw"])
+    return replace(order, images={**order.images, "raw": link})
+
+
+def strange_builder(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(keys=make_keys(desk.work / "strangers") / "keys"))
+
+
+def altered_provenance(desk: Desk) -> SigningOrder:
+    bundle = json.loads(desk.attest())
+    signature = bundle["dsseEnvelope"]["signatures"][0]
+    other = json.loads(desk.attest(version="20251121.2"))["dsseEnvelope"]["signatures"][0]["sig"]
+    signature["sig"] = other
+    return desk.order(json.dumps(bundle, separators=(",", ":"), sort_keys=True).encode())
+
+
+def no_evidence(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(evidence=()), evidence=())
+
+
+def no_boot(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(evidence=desk.evidence[1:]), evidence=desk.evidence[1:])
+
+
+def one_image_unproved(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(evidence=desk.evidence[:1]), evidence=desk.evidence[:1])
+
+
+def tampered_evidence(desk: Desk) -> SigningOrder:
+    tampered = replace(desk.evidence[0], facts={"firmware": ["uefi", "bios"]})
+    return desk.order(desk.attest(), evidence=(tampered, *desk.evidence[1:]))
+
+
+def failed_boot(desk: Desk) -> SigningOrder:
+    failed = (replace(desk.evidence[0], outcome="fail"), *desk.evidence[1:])
+    return desk.order(desk.attest(evidence=failed), evidence=failed)
+
+
+def another_image_booted(desk: Desk) -> SigningOrder:
+    """Even the builder's own word: the boot is of other bytes, and both images are only "the same disk"."""
+    first, second = (f"sha256:{image.digests.sha256}" for image in desk.images.values())
+    elsewhere = Evidence("boot", f"sha256:{'5' * 64}", "pass", {})
+    same = (Evidence("same-disk", first, "pass", {}), Evidence("same-disk", second, "pass", {}))
+    return desk.order(desk.attest(evidence=(elsewhere, *same)), evidence=(elsewhere, *same))
+
+
+REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[SigningError], str]] = [
+    (other_bytes, ProvenanceMismatch, "other bytes than those to be signed: fake-debian-12-20251121.1.raw"),
+    (other_images, ProvenanceMismatch, "fake-debian-12-20251121.1.raw"),
+    (other_version, VersionMismatch, "about fake-debian-12@20251121.2, not fake-debian-12@20251121.1"),
+    (other_name, VersionMismatch, "not another-debian-12@20251121.1"),
+    (other_format, FormatMismatch, "fake-debian-12-20251121.1.qcow2 is raw, not qcow2"),
+    (a_link, NotARegularFile, "symbolic link"),
+    (strange_builder, KeyUntrusted, ""),
+    (altered_provenance, SignatureInvalid, ""),
+    (no_evidence, EvidenceMissing, "no evidence that this release boots"),
+    (no_boot, EvidenceMissing, "no evidence that this release boots"),
+    (one_image_unproved, EvidenceMissing, "no evidence about fake-debian-12-20251121.1.raw"),
+    (tampered_evidence, EvidenceMissing, "does not name this evidence of kind boot"),
+    (failed_boot, EvidenceMissing, "evidence of kind boot says fail"),
+    (another_image_booted, EvidenceMissing, "evidence of kind boot is about other bytes"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "text"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
+def test_anything_else_is_refused_and_nothing_written(
+    desk: Desk, make: Callable[[Desk], SigningOrder], kind: type[FactoryError], text: str
+) -> None:
+    order = make(desk)
+    with pytest.raises(kind) as caught:
+        desk.sign(order)
+    assert text in caught.value.message
+    assert list((desk.work / "signed").iterdir()) == []
+
+
+# -- as a process of its own -------------------------------------------------------------------------------------------
+
+
+def ask(desk: Desk, **request: object) -> dict[str, Any]:
+    said: list[str] = []
+    whole = {"keys": str(desk.home / "keys"), "trust": str(desk.home / "trust.json"), **request}
+    return call_signer(whole, environment=ENVIRONMENT, log=desk.work / "signer.log", on_advance=said.append)
+
+
+def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
+    return {
+        "action": "sign",
+        "name": order.name,
+        "version": order.version,
+        "os": dict(order.os),
+        "arch": order.arch,
+        "images": {name: str(path) for name, path in order.images.items()},
+        "provenance": str(order.provenance),
+        "evidence": [piece.to_json() for piece in order.evidence],
+        "output": str(output),
+        "created": int(NOW.timestamp()),
+        "expires": None,
+        "environment": ENVIRONMENT,
+    }
+
+
+def test_the_hand_signs(desk: Desk) -> None:
+    answer = ask(desk, **sign_request(desk.order(desk.attest()), desk.work))
+    assert sorted(answer["files"]) == ["SHA256SUMS", "SHA256SUMS.sig", MANIFEST_FILE]
+
+
+def test_a_refusal_of_either_family_comes_through_with_its_code(desk: Desk) -> None:
+    with pytest.raises(EvidenceMissing) as missing:
+        ask(desk, **sign_request(no_evidence(desk), desk.work))
+    assert missing.value.code == "evidence-missing"
+    with pytest.raises(SignerRefused, match="other bytes") as refused:
+        ask(desk, **sign_request(other_bytes(desk), desk.work))
+    assert refused.value.code == "provenance-mismatch"
+
+
+def test_a_request_that_it_does_not_know(desk: Desk) -> None:
+    """There is no "sign this digest"."""
+    with pytest.raises(HandDied) as died:
+        ask(desk, action="sign-digest", digest="0" * 64)
+    assert any("KeyError" in line for line in died.value.lines)

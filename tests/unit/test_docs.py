@@ -1,0 +1,148 @@
+"""The documentation agrees with the code and with itself. Its commands are run by tests/integration/test_docs.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import make_reference
+from imagefactory.errors import catalogue
+from tests.doc_pages import ROOT, anchors, blocks, commands, links, matches, pages, steps
+
+# Commands that no test runs. Each stands in a page with its reason.
+NOT_RUN = {
+    "sudo apt-get install make git",
+    "make image",
+    "make install",
+    "make test",
+    "make check",
+    "make soak",
+    "make bench",
+    "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
+    "imagefactory build recipes/motd-debian-12.yaml",
+}
+
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("name", make_reference.PAGES)
+def test_made_pages_are_fresh(name: str) -> None:
+    """Mend with: python -m docs.make_reference."""
+    assert (make_reference.REFERENCE / name).read_text() == make_reference.render(name)
+
+
+def test_check_notices_a_stale_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_reference, "REFERENCE", tmp_path)
+    assert make_reference.main(["--check"]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert make_reference.main([]) == 0
+    assert make_reference.main(["--check"]) == 0
+    (tmp_path / "errors.md").write_text("old\n")
+    assert make_reference.main(["--check"]) == 1
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        name, _, fragment = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{page.relative_to(ROOT)} links to {link}"
+        assert not fragment or fragment in anchors(target), f"{page.relative_to(ROOT)} links to {link}"
+
+
+def test_every_page_is_reachable() -> None:
+    """From the README, by links."""
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if link[0] != "#"]
+    assert set(pages()) <= seen
+
+
+def test_every_error_is_listed() -> None:
+    text = (make_reference.REFERENCE / "errors.md").read_text()
+    codes = [kind.code for kind in catalogue()] + [kind.code for kind in make_reference.signing_errors()]
+    for code in codes:
+        assert text.count(f"`{code}` |") == 1, code
+
+
+def test_error_codes_in_pages_exist() -> None:
+    """A code in brackets in expected output is one of ours."""
+    known = {kind.code for kind in catalogue()} | {kind.code for kind in make_reference.signing_errors()}
+    shown = {
+        match[1]
+        for page in pages()
+        for block in blocks(page)
+        if block.language == "console"
+        for line in block.lines
+        if (match := re.search(r"^error: .*\[([a-z-]+)\]$", line))
+    }
+    assert shown
+    assert shown <= known
+
+
+def test_every_verb_is_documented() -> None:
+    text = (make_reference.REFERENCE / "cli.md").read_text()
+    for name, command in make_reference.commands().items():
+        assert f"\n## {name}\n" in text
+        assert f"`imagefactory {name}" in (command.epilog or "").replace("Example: ", "`"), f"{name} has no example"
+        assert command.help, f"{name} has no help"
+
+
+@every_page
+def test_commands_are_run_or_have_a_reason(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "console-host":
+            assert block.has_reason, f"{page}:{block.number}: why is this not run?"
+            assert {command.text for command in commands(block)} <= NOT_RUN
+            assert not any(command.expected for command in commands(block)), "nobody checks this output"
+        elif block.language != "console":
+            assert not any(line.startswith("$ ") for line in block.lines), f"{page}:{block.number}: not run"
+    outside = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"^\s*\$ ", outside, re.MULTILINE), "a command outside of a block"
+
+
+def test_the_list_of_commands_that_are_not_run_is_short_and_used() -> None:
+    used = {
+        command.text
+        for page in pages()
+        for block in blocks(page)
+        if block.language == "console-host"
+        for command in commands(block)
+    }
+    assert used == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "good"),
+    [
+        (["a", "b"], "a\nb\n", True),
+        (["a", "b"], "a\nb\nc\n", False),
+        (["a", "..."], "a\nb\nc\n", True),
+        (["...", "c"], "c\n", True),
+        (["a ... c"], "a    b\t c\n", True),
+        (["a...c"], "a\nc\n", False),
+        (["a", "", "b"], "\n  a\n\nb", True),
+        (["[a]"], "a\n", False),
+        ([], "a\n", False),
+    ],
+)
+def test_expected_output(expected: list[str], output: str, good: bool) -> None:
+    assert matches(expected, output) is good
+
+
+def test_a_page_is_read_in_order(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n```console\n$ one \\\n  more\nout\n$ two\n```\n\n<!-- file: a/b -->\n```yaml\nx: 1\n```\n\n"
+        "<!-- not run here: it is three -->\n```console-host\n$ three\n```\n"
+    )
+    first, second, file = steps(page)
+    assert (first.text, first.expected, first.number) == ("one \\\n  more", ("out",), 4)  # type: ignore[union-attr]
+    assert (second.text, second.expected, second.number) == ("two", (), 7)  # type: ignore[union-attr]
+    assert file == ("a/b", "x: 1\n")
+    assert len(list(steps(page, host="three"))) == 4
