@@ -24,7 +24,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/dib-lint -e elements 2>/dev/null || $(BIN)/python -m tests.dib_lint
+	PATH="$(abspath $(BIN)):$$PATH" ELEMENTS_DIR=elements LIB_DIR=elements $(BIN)/dib-lint > /dev/null
 
 unit: install
 	$(BIN)/pytest -q tests/unit

@@ -492,6 +492,13 @@ class SecretInRecipe(RecipeError):
     default_advice = "a recipe is published with its image: give secrets to the instance, not to the image"
 
 
+class OutputUnusable(HostError):
+    """The output of a command cannot be written where it should be."""
+
+    code = "output-unusable"
+    default_advice = "name a file in a directory that exists and that you may write to"
+
+
 class EvidenceMissing(Refused):
     """A release needs evidence about its images that is not there, or that speaks of other bytes."""
 

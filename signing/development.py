@@ -25,7 +25,7 @@ from signing.trust import Trust
 
 CA_NAME = "imagefactory development Glance CA"
 LEAF_NAME = "imagefactory development Glance signer"
-TRUST_COPY = "trust.json"
+TRUST_COPY = ".trust.json"  # there as long as the trust file is not
 
 
 def init_development(directory: Path, trust_file: Path, *, now: datetime) -> KeyRing:
@@ -43,6 +43,7 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
         # Somebody was killed between the keys and the trust file: the keys are whole, so finish the work.
         with _translated(trust_file):
             _write_trust(trust_file, read_document(unfinished))
+            unfinished.unlink()
         return KeyRing(directory)
     with _translated(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
         with _translated(trust_file):
             trust_file.parent.mkdir(parents=True, exist_ok=True)
             _write_trust(trust_file, trust.encode())
+            unfinished.unlink()
     except BaseException:
         # Keys that nobody can trust would only stand in the way of the next attempt.
         shutil.rmtree(directory, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 Format: an in-toto statement of type `urn:imagefactory:release:v1`. Its subjects are the format files; its predicate ::
 
-    {"name": SLUG, "version": "YYYYMMDD.N", "arch": "x86_64",
+    {"name": SLUG, "version": "YYYYMMDD.N", "arch": "amd64",
      "os": {"distro": "debian", "version": "12", "codename": "bookworm"},
      "formats": {"qcow2": {"file": "NAME-VERSION.qcow2", "size": BYTES, "virtual_size": BYTES,
                            "glance": {"img_signature": BASE64, "img_signature_hash_method": "SHA-512",

@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from imagefactory import __version__
-from imagefactory.cli.output import INTERRUPTED
+from imagefactory.cli.output import INTERRUPTED, usage
 
 app = typer.Typer(
     help="Turn a recipe into a golden image for OpenStack that can prove where it came from.",
@@ -56,16 +56,16 @@ def run(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         load(argv)
-        app(args=list(argv), prog_name="imagefactory", standalone_mode=True)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except KeyboardInterrupt:
+        status = app(args=list(argv), prog_name="imagefactory", standalone_mode=False)
+    except typer.TyperException as error:
+        return usage(error, "--json" in argv)
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("error: stopped [interrupted]\n")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`).
         return 0
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

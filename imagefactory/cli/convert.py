@@ -1,7 +1,5 @@
 """imagefactory convert: between raw and qcow2, or a foreign ISO as it is."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +9,10 @@ from imagefactory.cli.common import progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.sizes import size_option
-from imagefactory.errors import OutputExists, UsageError
+from imagefactory.errors import UsageError
 from imagefactory.progress import StepAdvanced
 from imagefactory.steps import convert as step
+from imagefactory.tools.new_file import new_file
 from imagefactory.tools.qemu_img import Qcow2Options
 
 LARGEST = "100 GiB"
@@ -40,14 +39,11 @@ def convert(
     """Convert an image, inspected before and after; print the digests of what came out."""
     if compression not in {"zstd", "zlib", "none"}:
         raise UsageError(f"--compression {compression} is not zstd, zlib or none")
-    if output.exists():
-        raise OutputExists(f"{output} exists")
     largest = size_option("--max-size", max_size)
     with (
         progress_session() as (settings, progress),
-        tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work,
+        new_file(output) as made,
     ):
-        made = Path(work) / "image"
         if as_is:
             done = step.copy_as_is(source, made, declared=from_, largest=largest)
         else:
@@ -60,11 +56,9 @@ def convert(
                 largest=largest,
                 foreign=True,
                 environment=settings.environment,
-                log=Path(work) / "convert.log",
+                log=made.with_name("convert.log"),
                 on_bytes=lambda count, total: progress(StepAdvanced("convert", count, total, "bytes")),
             )
-        # link(2) refuses an existing name, rename(2) would replace it.
-        os.link(made, output)
     digests = done.digests
     document = {
         "file": str(output),

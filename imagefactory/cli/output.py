@@ -8,7 +8,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from imagefactory.errors import FactoryError
+from imagefactory.errors import FactoryError, UsageError
 from signing.errors import SigningError
 
 P = ParamSpec("P")
@@ -42,6 +42,15 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(error.exit_code) from error
 
     return wrapped
+
+
+def usage(error: typer.TyperException, as_json: bool) -> int:
+    """Say what is wrong with a command line, and return the exit code for it."""
+    found = UsageError(error.format_message())
+    _explain(found)
+    if as_json:
+        answer({"error": describe(found)}, "", as_json=True)
+    return found.exit_code
 
 
 def describe(error: FactoryError | SigningError) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def human(size: int) -> str:
 
 
 def _amount(done: int, total: int, unit: str) -> str:
+    if unit == "bytes" and not total:
+        return human(done)
     if unit == "bytes":
         return f"{human(done)} of {human(total)}"
     return f"{done} of {total} {unit}"

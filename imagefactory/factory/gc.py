@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagefactory.factory.loop import Factory
-from imagefactory.model import plan
 from imagefactory.store.lock import lock_all
 
 LOG_AGE = 90 * 86400  # seconds that the logs of a build stay
@@ -57,16 +56,14 @@ def collect(factory: Factory, *, keep: int) -> Garbage:
 
 
 def _old_results(factory: Factory) -> frozenset[str]:
-    """All but the newest result of each step of each name; of conversions the newest disk's."""
-    newest: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """All but the newest result of each step of each name, and of conversions of each format."""
+    newest = set()
     old = set()
     for result in factory.records.results():
-        kept = newest[result.name, result.step]
-        most = 2 if result.step == plan.CONVERT else 1
-        if len(kept) < most:
-            kept.add(result.key)
-        else:
+        kind = (result.name, result.step, result.facts.get("format"))
+        if kind in newest:
             old.add(result.key)
+        newest.add(kind)
     return frozenset(old)
 
 

@@ -163,7 +163,12 @@ class Line:
         else:
             made = self._convert(source, image_format, title)
             self._keep(made.path, "image", made.digests)
-        facts = {"sha512": made.digests.sha512, "size": made.digests.size, "virtual_size": made.virtual_size}
+        facts = {
+            "format": image_format,
+            "sha512": made.digests.sha512,
+            "size": made.digests.size,
+            "virtual_size": made.virtual_size,
+        }
         key = self.inputs.convert_key(disk.outputs["disk"], image_format)
         return self.records.remember(key, plan.CONVERT, self.inputs.recipe.name, {"image": made.digests.sha256}, facts)
 

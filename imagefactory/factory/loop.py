@@ -28,7 +28,6 @@ from imagefactory.tools.apt import Index
 from imagefactory.tools.catalogue import Catalogue
 from signing.errors import SigningError
 from signing.keys import KeyRing
-from signing.manifest import MANIFEST_FILE
 from signing.trust import Trust, find_trust, load_trust
 
 
@@ -349,7 +348,7 @@ def _is_published(release: Release | None, root: Path) -> bool:
         publication.target == f"catalogue:{root}" and publication.state == PublicationState.VERIFIED
         for publication in release.publications
     )
-    return verified and (folder / MANIFEST_FILE).is_file()
+    return verified and all((folder / name).is_file() for name in release.files)
 
 
 def _booted(result: StepResult) -> str:

@@ -176,7 +176,7 @@ ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(_proxy_url)]
 # Names by which an environment takes over the programs that see it.
 _TAKEOVER: Final = re.compile(
     r"PATH|ENV|IFS|SHELL|SHELLOPTS|CDPATH|GLOBIGNORE|PS[0-9]|PROMPT_COMMAND|EDITOR|VISUAL|PAGER|HOME|USER|LOGNAME"
-    r"|TMPDIR|TMP_DIR|APT_CONFIG|TAR_OPTIONS|TAPE|RUBYOPT|RUBYLIB|NODE_OPTIONS|LOCPATH|NLSPATH|HOSTALIASES"
+    r"|TMPDIR|TMP_DIR|DIB_IMAGE_CACHE|DIB_LOCKFILES|DIB_NO_TMPFS|APT_CONFIG|TAR_OPTIONS|TAPE|RUBYOPT|RUBYLIB|NODE_OPTIONS|LOCPATH|NLSPATH|HOSTALIASES"
     r"|(LD_|BASH|PYTHON|PERL|GCONV|GLIBC|MALLOC_|SUDO_|DPKG_|GIT_|SSL_|OPENSSL_|XDG_|IMAGEFACTORY_).*"
 )
 # Names that the build sets itself, and the field of the recipe that they come from.
@@ -189,7 +189,9 @@ _SET_BY_FIELD: Final[Mapping[str, str]] = {
     "IMAGE_NAME": "name",
     "DIB_SOE_PACKAGES": "packages",
     "DIB_SOE_SOURCES": "repositories",
+    "DIB_SOE_IMAGE_SOURCES": "repositories",
     "DIB_SOE_KEYRINGS": "repositories",
+    "DIB_SOE_CA_CERTIFICATES": "ca_certificates",
     "HTTP_PROXY": "proxy",
     "HTTPS_PROXY": "proxy",
 }

@@ -8,7 +8,7 @@ SHA256SUMS and SHA256SUMS.sig.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from imagefactory.tools.inspect import inspect
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
 from signing.digest import hash_stream, open_regular, read_document
 from signing.envelope import open_envelope, seal
-from signing.errors import KeyUntrusted, ProvenanceMismatch
+from signing.errors import CertificateExpired, KeyUntrusted, ProvenanceMismatch
 from signing.glance import sign_image, verify_image_signature
 from signing.keys import KeyRing
 from signing.manifest import (
@@ -34,6 +34,8 @@ from signing.manifest import (
 from signing.provenance import Provenance
 from signing.signer import Signer, signer_for
 from signing.trust import Trust
+
+LEAF_MARGIN = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def sign(
 
     Raises ImageRefused errors, EvidenceMissing, VersionMismatch, and errors of the room signing.
     """
+    expires = _expiry(order, ring)
     provenance_raw = read_document(order.provenance)
     provenance = Provenance.from_statement(open_envelope(provenance_raw, trust.keys("provenance")))
     _check_invocation(order, provenance)
@@ -86,7 +89,7 @@ def sign(
         files={PROVENANCE_FILE: provenance_sha256},
         evidence=entries,
         created=order.created,
-        expires=order.expires,
+        expires=expires,
         development=ring.development,
     )
     on_advance("signing")
@@ -143,6 +146,14 @@ def _examine(
         sha512=sha512,
         glance=sign_image(glance, ring.certificate(), bytes.fromhex(sha512)),
     )
+
+
+def _expiry(order: SigningOrder, ring: KeyRing) -> datetime | None:
+    """No release outlives the certificate of its Glance signature, less LEAF_MARGIN: Nova checks its dates, too."""
+    last = ring.certificate().not_valid_after_utc.replace(microsecond=0) - LEAF_MARGIN
+    if last <= order.created:
+        raise CertificateExpired(f"the Glance certificate expires less than {LEAF_MARGIN.days} days from now")
+    return last if order.expires is None else min(order.expires, last)
 
 
 def _check_invocation(order: SigningOrder, provenance: Provenance) -> None:

@@ -156,4 +156,4 @@ def split_target(path: str) -> tuple[Path, ReleaseRef]:
     root, slash, ref = path.rpartition("/")
     if not NAME.fullmatch(ref.partition("@")[0]):
         raise ReleaseNameInvalid(f"{ref!r} is not NAME or NAME@VERSION")
-    return Path(root if slash else "."), ReleaseRef.parse(ref)
+    return Path(root or slash or "."), ReleaseRef.parse(ref)

@@ -17,9 +17,9 @@ _BOOTSTRAP = re.compile(r"\| I: (?P<what>[a-z][a-z .]+)\.\.\.$")
 _MEANINGS: tuple[tuple[re.Pattern[str], type[FactoryError], str], ...] = (
     (re.compile(r"No space left on device"), DiskFull, "the build ran out of space"),
     (re.compile(r"E: Unable to locate package (?P<what>\S+)"), PackageMissing, "no source offers {what}"),
-    (re.compile(r"E: Package '(?P<what>[^']+)' has no installation"), PackageMissing, "no source offers {what}"),
+    (re.compile(r"E: Package '(?P<what>[^'\s]+)' has no installation"), PackageMissing, "no source offers {what}"),
     (re.compile(r"Failed to fetch (?P<what>\S+)"), MirrorUnreachable, "could not fetch {what}"),
-    (re.compile(r"Could not (?:resolve|connect to) '?(?P<what>[^' ]+)"), MirrorUnreachable, "could not reach {what}"),
+    (re.compile(r"Could not (?:resolve|connect to) '?(?P<what>[^'\s]+)"), MirrorUnreachable, "could not reach {what}"),
 )
 
 

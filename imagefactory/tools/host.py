@@ -16,9 +16,12 @@ from imagefactory.tools.process import run
 # Every program that we start, and the Debian package that brings it. .ci/packages has the same packages; a test
 # compares them.
 PROGRAMS: Mapping[str, str] = {
+    "apt-cache": "apt",
     "apt-get": "apt",
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
+    "dpkg-query": "dpkg",
+    "dumpe2fs": "e2fsprogs",
     "grub-mkimage": "grub-common",
     "mke2fs": "e2fsprogs",
     "mcopy": "mtools",

@@ -298,9 +298,9 @@ def _dies_with_us() -> list[str]:
     """The prefix of a command that the kernel kills when its parent ends, by whatever means.
 
     Whoever loses its parent before it has asked the kernel would never be told: so it looks, afterwards, whether the
-    parent is still there.
+    parent is still there. (PWD: sh puts it into every environment, and what a program sees is the caller's choice.)
     """
-    still_ours = 'test "$PPID" = "$0" && exec "$@"'
+    still_ours = 'unset PWD; test "$PPID" = "$0" && exec "$@"'
     return ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", still_ours, str(os.getpid())]
 
 

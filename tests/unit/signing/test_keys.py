@@ -33,6 +33,8 @@ from signing.errors import (
     Unwritable,
 )
 from signing.keys import PURPOSES, KeyRing, Purpose, keyid_of
+from signing.signer import FileSigner
+from signing.trust import load_trust
 from tests.unit.signing.builders import NOW, Keys
 
 
@@ -143,7 +145,7 @@ def test_unwritable_place() -> None:
         init_development(Path("/proc/keys"), Path("/proc/trust.json"), now=NOW)
 
 
-@pytest.mark.parametrize("survived", [0, 1, 7, 15, 16])
+@pytest.mark.parametrize("survived", [0, 1, 7, 16, 17])
 def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
     """A process that dies between two files leaves no part of a set, and does not stand in the way of the next."""
     write = development._write
@@ -163,10 +165,14 @@ def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) 
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not (tmp_path / "trust.json").exists()
-    if survived == 16:  # every key file was written: the set is there as a whole
-        assert KeyRing(tmp_path / "keys").private_key("glance").key_size == 384
-    else:
-        assert not (tmp_path / "keys").exists()
+    whole = survived == 17  # every key file was written: only the trust file is missing
+    assert (tmp_path / "keys").exists() is whole
+    if whole:
+        keyid = FileSigner(KeyRing(tmp_path / "keys"), "release").keyid
+    ring = init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
+    trust = load_trust(tmp_path / "trust.json")
+    assert set(trust.release) == {keyid if whole else FileSigner(ring, "release").keyid}
+    with pytest.raises(KeysExist):
         init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
 
 

@@ -1,0 +1,142 @@
+"""What may go, and what stays."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imagefactory.errors import Busy
+from imagefactory.factory.gc import LOG_AGE, collect, find
+from imagefactory.factory.loop import Factory
+from imagefactory.model.build import BuildState
+from imagefactory.settings import read_settings
+from imagefactory.store.lock import lock
+from imagefactory.wiring import factory
+
+
+@dataclass(frozen=True)
+class Yard:
+    """A factory and short words for what it made."""
+
+    factory: Factory
+
+    def artifact(self, text: str) -> str:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        made = self.factory.settings.work / "made"
+        made.write_text(text * 1000)
+        self.factory.artifacts.adopt(made, digest)
+        self.factory.records.add_artifact(digest, "any", 1)
+        return digest
+
+    def build(self, text: str, name: str = "soe", formats: tuple[str, ...] = ("qcow2",)) -> None:
+        """A build with a root file system, a disk, images, and a release of them."""
+        records = self.factory.records
+        build = records.reserve(name, Path("/r.yaml"), "0" * 64, self.factory.settings.logs)
+        records.move_build(build, BuildState.RUNNING)
+        files = {}
+        for step in ("rootfs", "disk"):
+            self.remember(step, name, text, step)
+        for kind in formats:
+            files[kind] = self.remember("convert", name, text, kind)
+        files["manifest"] = self.artifact(f"manifest {name} {text}")
+        records.add_release(build, content_digest="0" * 64, files=files, images={}, evidence={})
+
+    def remember(self, step: str, name: str, text: str, output: str) -> str:
+        digest = self.artifact(f"{output} {name} {text}")
+        key = hashlib.sha256(f"{step} {output} {name} {text}".encode()).hexdigest()
+        self.factory.records.remember(key, step, name, {output: digest}, {"format": output})
+        return digest
+
+    def there(self) -> set[str]:
+        """The artifacts that are there, by their first words."""
+        paths = map(self.factory.artifacts.path, self.factory.artifacts)
+        return {path.read_text().split("m0")[0][:40].split(" ", 1)[0] for path in paths}
+
+    def count(self) -> int:
+        return len(list(self.factory.artifacts))
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    settings = read_settings({"HOME": str(tmp_path), "PATH": ""})
+    with factory(settings) as made:
+        yield Yard(made)
+
+
+def test_an_empty_factory(yard: Yard) -> None:
+    garbage = collect(yard.factory, keep=1)
+    assert (garbage.artifacts, garbage.results, garbage.directories, garbage.used, garbage.freed) == (
+        frozenset(),
+        frozenset(),
+        (),
+        0,
+        0,
+    )
+
+
+@pytest.mark.parametrize(("keep", "left"), [(3, 2 + 2 * 3), (2, 2 + 2 * 2), (1, 2 + 2), (0, 2 + 1)])
+def test_the_newest_releases_and_results_stay(yard: Yard, keep: int, left: int) -> None:
+    """A release has an image and a manifest; of steps only the newest result stays, with its root and disk."""
+    for text in ("one", "two", "three"):
+        yard.build(text)
+    planned = find(yard.factory, keep=keep)
+    assert yard.count() == 12
+    garbage = collect(yard.factory, keep=keep)
+    assert garbage == planned
+    assert yard.count() == left == 12 - len(garbage.artifacts)
+    assert {artifact.digest for artifact in yard.factory.records.artifacts()} == set(yard.factory.artifacts)
+    assert garbage.freed < garbage.used or keep == 3
+    assert [result.step for result in yard.factory.records.results()] == ["convert", "disk", "rootfs"]
+    assert len(yard.factory.records.releases()) == 3, "what was released is never forgotten"
+    assert not find(yard.factory, keep=keep).artifacts, "twice is once"
+
+
+def test_each_format_of_the_newest_disk_stays(yard: Yard) -> None:
+    for text in ("one", "two"):
+        yard.build(text, formats=("raw", "qcow2"))
+    collect(yard.factory, keep=1)
+    assert [result.facts["format"] for result in yard.factory.records.results() if result.step == "convert"] == [
+        "qcow2",
+        "raw",
+    ]
+    assert yard.count() == 2 + 3
+
+
+def test_names_do_not_push_each_other_out(yard: Yard) -> None:
+    yard.build("one", "tiny")
+    for text in ("one", "two", "three"):
+        yard.build(text, "soe")
+    collect(yard.factory, keep=1)
+    assert {release.name for release in yard.factory.records.releases()} == {"soe", "tiny"}
+    assert yard.count() == 2 * 4
+
+
+def test_what_nobody_knows_goes(yard: Yard) -> None:
+    yard.build("one")
+    stray = yard.artifact("stray")
+    assert find(yard.factory, keep=1).artifacts == {stray}
+
+
+def test_dead_builds_and_old_logs_go(yard: Yard) -> None:
+    settings = yard.factory.settings
+    dead = settings.work / "dead"
+    (dead / "scratch").mkdir(parents=True)
+    old, new = (settings.logs / "soe" / version for version in ("20240101.1", "20251121.1"))
+    for directory in (old, new):
+        directory.mkdir(parents=True)
+        (directory / "rootfs.log").touch()
+    past = time.time() - LOG_AGE - 60
+    os.utime(old, (past, past))
+    assert set(collect(yard.factory, keep=1).directories) == {dead, old}
+    assert not dead.exists()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_not_while_somebody_builds(yard: Yard) -> None:
+    with lock(yard.factory.settings.home / "locks", "soe"), pytest.raises(Busy):
+        collect(yard.factory, keep=1)

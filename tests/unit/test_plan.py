@@ -1,0 +1,237 @@
+"""What would be done, and why: a table of situations, and what holds for every situation there is."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagefactory.model.packages import Change
+from imagefactory.model.plan import (
+    BOOT,
+    CONVERT,
+    DISK,
+    PUBLISH,
+    ROOTFS,
+    SIGN,
+    Action,
+    Situation,
+    plan,
+    why_rootfs,
+)
+
+KEPT = "inputs unchanged"
+DONE = Situation(
+    rootfs=None,
+    rootfs_kept=KEPT,
+    disk=True,
+    formats={"raw": True, "qcow2": True},
+    boot=True,
+    released="soe@20251121.1",
+    targets={"/srv": True},
+)
+NOTHING = Situation(
+    rootfs="it was never built",
+    rootfs_kept=KEPT,
+    disk=False,
+    formats={"raw": False, "qcow2": False},
+    boot=False,
+    released=None,
+    targets={"/srv": False},
+)
+TITLES = ["rootfs", "disk", "convert raw", "convert qcow2", "boot-test", "sign", "publish /srv"]
+
+
+def runs(situation: Situation) -> list[str]:
+    return [action.title for action in plan(situation) if action.run]
+
+
+def reasons(situation: Situation) -> list[str]:
+    return [action.reason for action in plan(situation)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        (DONE, []),
+        (NOTHING, TITLES),
+        (replace(DONE, rootfs="newer packages: openssl 1 -> 2"), TITLES),
+        (replace(DONE, disk=False), TITLES[1:]),
+        (replace(DONE, formats={"raw": True, "qcow2": False}), TITLES[3:]),
+        (replace(DONE, boot=False), TITLES[4:]),
+        (replace(DONE, released=None), TITLES[5:]),
+        (replace(DONE, targets={"/srv": False}), TITLES[6:]),
+        (replace(DONE, targets={"/srv": True, "/mnt": False}), ["publish /mnt"]),
+        (replace(DONE, targets={}), []),
+        (replace(NOTHING, targets={}), TITLES[:-1]),
+        (replace(DONE, fresh=True), TITLES),
+        (replace(DONE, fresh=True, done=frozenset({"rootfs"})), TITLES[1:]),
+        (replace(DONE, fresh=True, done=frozenset(TITLES[:4])), TITLES[4:]),
+        # --fresh never signs or publishes again what is signed and published.
+        (replace(DONE, fresh=True, done=frozenset(TITLES[:5])), []),
+    ],
+)
+def test_what_runs(situation: Situation, expected: list[str]) -> None:
+    assert [action.title for action in plan(situation)][: len(TITLES)] == [
+        title for title in TITLES if title != "publish /srv" or "/srv" in situation.targets
+    ]
+    assert runs(situation) == expected
+
+
+def test_every_action_has_its_reason() -> None:
+    assert reasons(DONE) == [
+        KEPT,
+        "the root file system is the same",
+        "the disk is the same",
+        "the disk is the same",
+        "these very images have been booted",
+        "this content is soe@20251121.1",
+        "published and verified there",
+    ]
+    assert reasons(NOTHING) == [
+        "it was never built",
+        "there is no disk of this root file system",
+        "there is no raw of this disk",
+        "there is no qcow2 of this disk",
+        "these images have not been booted",
+        "this content is not signed",
+        "it is not published there",
+    ]
+
+
+def test_what_follows_is_a_forecast() -> None:
+    forecast = reasons(replace(DONE, disk=False))[2:]
+    assert set(forecast) == {"after disk, unless that gives what it gave before"}
+
+
+def test_fresh_says_so() -> None:
+    actions = plan(replace(DONE, fresh=True))
+    assert actions[0].reason == "--fresh builds everything again"
+    assert actions[-1].reason == "after rootfs, unless that gives what it gave before"
+    assert plan(replace(NOTHING, fresh=True))[0].reason == "it was never built"
+
+
+def test_an_action_as_json() -> None:
+    assert Action(CONVERT, run=True, reason="why", subject="raw").to_json() == {
+        "step": "convert",
+        "subject": "raw",
+        "run": True,
+        "reason": "why",
+    }
+
+
+# -- whatever the situation --------------------------------------------------------------------------------------------
+
+situations = st.builds(
+    Situation,
+    rootfs=st.sampled_from([None, "it was never built"]),
+    rootfs_kept=st.just(KEPT),
+    disk=st.booleans(),
+    formats=st.dictionaries(st.sampled_from(["raw", "qcow2", "iso"]), st.booleans(), min_size=1),
+    boot=st.booleans(),
+    released=st.sampled_from([None, "soe@20251121.1"]),
+    targets=st.dictionaries(st.sampled_from(["/srv", "/mnt", "/a b"]), st.booleans()),
+    fresh=st.booleans(),
+    done=st.just(frozenset[str]()),
+)
+
+
+def perform(situation: Situation, action: Action) -> Situation:
+    """The situation after an action that gave something new: what was made of the old is there no more."""
+    done = situation.done | {action.title}
+    none: Mapping[str, bool] = dict.fromkeys(situation.formats, False)
+    match action.step:
+        case "rootfs":
+            return replace(situation, rootfs=None, disk=False, formats=none, boot=False, released=None, done=done)
+        case "disk":
+            return replace(situation, disk=True, formats=none, boot=False, released=None, done=done)
+        case "convert":
+            formats = {**situation.formats, str(action.subject): True}
+            return replace(situation, formats=formats, boot=False, released=None, done=done)
+        case "boot-test":
+            return replace(situation, boot=True, done=done)
+        case "sign":
+            unpublished = dict.fromkeys(situation.targets, False)
+            return replace(situation, released="soe@20251121.2", targets=unpublished, done=done)
+        case _:
+            return replace(situation, targets={**situation.targets, str(action.subject): True}, done=done)
+
+
+def story(situation: Situation) -> list[str]:
+    """Look, plan, do the first thing, look again, until nothing is left to do."""
+    titles: list[str] = []
+    while True:
+        coming = next((action for action in plan(situation) if action.run), None)
+        if coming is None:
+            return titles
+        assert can_run(situation, coming), coming
+        titles.append(coming.title)
+        assert len(titles) < 50, "it never ends"
+        situation = perform(situation, coming)
+
+
+def can_run(situation: Situation, action: Action) -> bool:
+    """Whether everything is there that the step works on."""
+    needs = {
+        ROOTFS: True,
+        DISK: situation.rootfs is None,
+        CONVERT: situation.rootfs is None and situation.disk,
+        BOOT: situation.disk and all(situation.formats.values()),
+        SIGN: all(situation.formats.values()) and situation.boot,
+        PUBLISH: situation.released is not None,
+    }
+    return needs[action.step]
+
+
+@given(situations)
+def test_a_story_ends_and_the_first_action_never_lacks_what_it_needs(situation: Situation) -> None:
+    titles = story(situation)
+    assert len(set(titles)) == len(titles), "no step runs twice"
+
+
+@given(situations)
+def test_fresh_runs_every_building_step_exactly_once(situation: Situation) -> None:
+    titles = story(replace(situation, fresh=True))
+    building = [action.title for action in plan(situation) if action.step not in {SIGN, PUBLISH}]
+    assert [title for title in titles if title.split()[0] not in {SIGN, PUBLISH}] == building
+
+
+@given(situations)
+def test_it_is_pure(situation: Situation) -> None:
+    before = repr(situation)
+    assert plan(situation) == plan(situation)
+    assert repr(situation) == before
+
+
+@given(situations)
+def test_after_the_first_that_runs_everything_is_expected_to_run(situation: Situation) -> None:
+    flags = [action.run for action in plan(situation) if action.step != PUBLISH]
+    assert flags == sorted(flags)
+
+
+# -- why a root file system is built -----------------------------------------------------------------------------------
+
+NEWER = [Change("openssl", "3.0.17", "3.0.18"), Change("zlib1g", None, "1.3")]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "known", "newest", "changes", "expected"),
+    [
+        ({"a": 1}, {}, {"a": 1}, [], None),
+        ({"a": 1}, {}, {"a": 1}, NEWER, "newer packages: openssl 3.0.17 -> 3.0.18, zlib1g 1.3 is new"),
+        ({"a": 1}, None, None, [], "it was never built"),
+        ({"a": 2, "b": 1}, None, {"a": 1, "b": 1}, [], "changed since the last build: a"),
+        ({"a": 1, "element new": "x"}, None, {"a": 1}, [], "changed since the last build: element new"),
+        ({"a": 1}, None, {"a": 1, "element old": "x"}, [], "changed since the last build: element old"),
+        ({"a": 1}, None, {"a": 1}, [], "its artifact is not kept any more"),
+    ],
+)
+def test_why_a_root_file_system_is_built(
+    inputs: dict[str, object],
+    known: dict[str, object] | None,
+    newest: dict[str, object] | None,
+    changes: list[Change],
+    expected: str | None,
+) -> None:
+    assert why_rootfs(inputs, known, newest, changes) == expected
