@@ -146,7 +146,8 @@ def convert(ground: Ground, runs: int) -> Comparison:
 def verify(ground: Ground, runs: int) -> Comparison:
     """A signed raw disk of 3 GiB against openssl with the same digest; the start of both processes counts."""
     recipe = ground.scratch / "raw.yaml"
-    recipe.write_text(f"name: bench-raw\nextends: {RECIPE}\nformats: {{qcow2: null, raw: {{}}}}\n")
+    shutil.copy(RECIPE, ground.scratch)
+    recipe.write_text(f"name: bench-raw\nextends: {RECIPE.name}\nformats: {{qcow2: null, raw: {{}}}}\n")
     folder = ground.home / "catalogue" / "targets" / "bench-raw"
     env = {"IMAGEFACTORY_HOME": str(ground.home)}
     if not folder.exists():

@@ -1,6 +1,7 @@
 """What holds for every test run: soak tests only with --soak, and nothing is skipped in silence."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ MAY_SKIP: dict[str, str] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, and only these")
+    parser.addoption("--built-home", type=Path, help="where to build, or where tiny-debian-12 is built already")
 
 
 @pytest.hookimpl(trylast=True)

@@ -83,11 +83,12 @@ class BootableImage:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The one real build. Tests must leave it as it was."""
-    home = tmp_path_factory.mktemp("built") / "home"
-    keys = imagefactory(home, "keys", "init", "--development")
-    assert keys.status == 0, keys.stderr
+    home = request.config.getoption("--built-home") or tmp_path_factory.mktemp("built") / "home"
+    if not (home / "keys").exists():
+        keys = imagefactory(home, "keys", "init", "--development")
+        assert keys.status == 0, keys.stderr
     ran = imagefactory(home, "build", RECIPE, "--json", timeout=BUILD_TIMEOUT)
     assert ran.status == 0, ran.stderr
     return Built(home, RECIPE, ran.document)

@@ -33,7 +33,8 @@ from imagefactory.tools import boot_sector, loader, overlay, seed, vm
 from imagefactory.tools.firmware import PROBE_SECONDS, TCG, probe_kvm
 from imagefactory.tools.interactive import run_interactive
 from imagefactory.tools.machine import Machine
-from imagefactory.tools.vm import VM, Runstate
+from imagefactory.tools.runstate import Runstate
+from imagefactory.tools.vm import VM
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 MIB = 1 << 20
@@ -226,6 +227,7 @@ def test_two_machines_in_two_threads(tmp_path: Path) -> None:
 
 def test_the_step_reports_a_panic(tmp_path: Path) -> None:
     said: list[str] = []
+    begin = time.monotonic()
     with pytest.raises(BootPanic, match="boot-panic: bios: the kernel panicked") as raised:
         boot_test(
             image_of(tmp_path, b"Kernel panic - not syncing: no init\r\n"),
@@ -241,7 +243,8 @@ def test_the_step_reports_a_panic(tmp_path: Path) -> None:
             environment=ENVIRONMENT,
             on_advance=said.append,
         )
-    assert said == ["bios: waiting for a login prompt"]
+    assert "bios: waiting for a login prompt" in said
+    assert time.monotonic() - begin < 25  # under UEFI it would hang to its deadline
     assert raised.value.log == tmp_path / "logs" / "bios-console.log"
     assert (tmp_path / "logs" / "bios-screen.png").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.raw", "logs"]
