@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from imagefactory import __version__
-from imagefactory.cli.output import INTERRUPTED, usage
+from imagefactory.cli.output import INTERRUPTED, hang_up, usage
 
 app = typer.Typer(
     help="Turn a recipe into a golden image for OpenStack that can prove where it came from.",
@@ -62,9 +62,10 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("error: stopped [interrupted]\n")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`).
-        return 0
+    except SystemExit as leaving:  # typer's own: shell completion, a closed pipe
+        return leaving.code if isinstance(leaving.code, int) else 1
+    finally:
+        hang_up()
     return status if isinstance(status, int) else 0
 
 

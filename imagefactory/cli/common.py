@@ -17,7 +17,10 @@ from signing.trust import find_trust, load_trust
 
 TrustFile = Annotated[
     Path | None,
-    typer.Option("--trust", help="The trust file. Default: IMAGEFACTORY_TRUST, then HOME/trust.json, then /etc."),
+    # readable=False: whoever opens it says why it cannot be read, with a code of its own.
+    typer.Option(
+        "--trust", help="The trust file. Default: IMAGEFACTORY_TRUST, then HOME/trust.json, then /etc.", readable=False
+    ),
 ]
 
 

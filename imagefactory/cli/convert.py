@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False, readable=False)],
     output: Annotated[Path, typer.Argument(metavar="DST", help="Must not exist.", show_default=False)],
     from_: Annotated[
         str | None, typer.Option("--from", help="The format that SRC must have; its bytes decide, not its name.")
@@ -45,7 +45,7 @@ def convert(
         new_file(output) as made,
     ):
         if as_is:
-            done = step.copy_as_is(source, made, declared=from_, largest=largest)
+            done = step.copy_as_is(source, made, declared=from_, largest=largest, environment=settings.environment)
         else:
             done = step.convert(
                 source,

@@ -2,13 +2,15 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from imagefactory.errors import FactoryError, UsageError
+from imagefactory.errors import FactoryError, Interrupted, UsageError
 from signing.errors import SigningError
 
 P = ParamSpec("P")
@@ -36,12 +38,27 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (FactoryError, SigningError) as error:
-            _explain(error)
-            if kwargs.get("as_json"):
-                answer({"error": describe(error)}, "", as_json=True)
-            raise typer.Exit(error.exit_code) from error
+            raise _leave(error, kwargs.get("as_json")) from error
+        except KeyboardInterrupt as error:
+            raise _leave(Interrupted("stopped"), kwargs.get("as_json")) from error
 
     return wrapped
+
+
+def _leave(error: FactoryError | SigningError, as_json: object) -> typer.Exit:
+    _explain(error)
+    if as_json:
+        answer({"error": describe(error)}, "", as_json=True)
+    return typer.Exit(error.exit_code)
+
+
+def hang_up() -> None:
+    """Write what is left to stdout. Whoever reads it may have seen enough (`| head`), and that is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What cannot be written would be tried again at the end of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage(error: typer.TyperException, as_json: bool) -> int:
@@ -73,4 +90,5 @@ def _explain(error: FactoryError | SigningError) -> None:
         lines.append(f"  log: {about['log']}")
     if about["advice"]:
         lines.append(f"  to do: {about['advice']}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    with suppress(BrokenPipeError):
+        sys.stderr.write("\n".join(lines) + "\n")

@@ -1,5 +1,6 @@
 """imagefactory releases: what exists, with its evidence, and where it is published."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -42,9 +43,9 @@ def list_(
             ", ".join(sorted({f"{piece['kind']} {piece['outcome']}" for piece in _evidence(release)})),
             ", ".join(f"{each.target} ({each.state})" for each in release.publications) or "nowhere",
         )
-    console = Console(highlight=False)
     # A pipe has no width; what reads it wants whole lines.
-    console.print(table, width=None if console.is_terminal else 1000, no_wrap=True)
+    width = None if sys.stdout.isatty() else 1000
+    Console(highlight=False, width=width).print(table)
 
 
 @app.command("show", epilog="Example: imagefactory releases show soe-debian-12")

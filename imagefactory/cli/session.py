@@ -15,7 +15,9 @@ from imagefactory.tools.elements import search_path
 from imagefactory.tools.recipe_file import check_elements, load_recipe
 from imagefactory.wiring import factory
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).", show_default=False)]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).", show_default=False, readable=False)
+]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from imagefactory.progress import StepAdvanced
 from imagefactory.steps import verify as step
 
 Manifest = Annotated[
-    Path | None, typer.Option("--manifest", help="Of a file. Default: release.sigstore.json beside it.")
+    Path | None, typer.Option("--manifest", help="Of a file. Default: release.sigstore.json beside it.", readable=False)
 ]
 Name = Annotated[str | None, typer.Option("--name", help="The image name that is expected.")]
 MinVersion = Annotated[str | None, typer.Option("--min-version", help="The oldest version that is good enough.")]

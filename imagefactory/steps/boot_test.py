@@ -1,89 +1,31 @@
 """Prove that an image boots: start it under each firmware, look at it from outside and inside, turn it off, again.
 
-A login prompt alone is no proof (a system whose root stays read-only has one), so every boot answers a list of checks.
-What ends a boot at once (a panic, an emergency shell, nothing to boot) raises its own error; checks that a running
-system fails are collected, so that a user sees all of them together.
+A login prompt alone is no proof (a system whose root stays read-only has one), so every boot answers a list of checks:
+boot_checks says which, boot_rounds does them.
 """
 
-import time
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from threading import Event
+from typing import TypeVar
 
-from imagefactory.errors import BootCheckFailed, BootRefused, ProgramFailed, ProgramTimeout
+from imagefactory.errors import Interrupted
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
-from imagefactory.steps import boot_checks as checks
-from imagefactory.steps.boot_checks import Check
-from imagefactory.tools import guest, loader, overlay, seed, ssh
-from imagefactory.tools.console import LOGIN
+from imagefactory.steps.boot_rounds import CPUS, Bench, boots
 from imagefactory.tools.firmware import Accelerator
-from imagefactory.tools.machine import Machine
-from imagefactory.tools.overlay import Overlay
-from imagefactory.tools.vm import VM
+from imagefactory.tools.vm import POLL
+
+T = TypeVar("T")
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
 REVISION = 1
-
-CPUS = 2
-GROW = 1 << 30  # bytes that a disk is larger than its image, at least: enough to see whether the root grew
-AGENT_SECONDS = 30.0
-HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
-KEYS_SAID = ("END SSH HOST KEY KEYS", " finished at ")  # by cloud-init, on the console, when it is done
-RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every boot under one firmware shares: `memory` in MiB, `timeout` in seconds per boot."""
-
-    image: Path
-    image_format: str
-    firmware: Firmware
-    memory: int
-    timeout: float
-    expect: Sequence[str]
-    user: str
-    work: Path
-    logs: Path
-    accelerator: Accelerator
-    environment: Mapping[str, str]
-    on_advance: Callable[[str], None]
-
-    def disk(self, name: str) -> Overlay:
-        """A fresh disk over the image, larger than it."""
-        path, env = self.work / f"{name}.qcow2", self.environment
-        size = overlay.virtual_size(self.image, self.image_format, environment=env)
-        grow = max(GROW, size // 8 // GROW * GROW)
-        return overlay.create(path, self.image, self.image_format, grow=grow, environment=env)
-
-    def vm(self, name: str, disk: Overlay, seed_disk: Path | None = None) -> VM:
-        """A machine to start, of a name that its logs carry too."""
-        machine = Machine(self.firmware, self.accelerator, self.memory, CPUS, disk, seed_disk)
-        return VM(machine, name, work=self.work, logs=self.logs, environment=self.environment)
-
-
-@dataclass
-class Report:
-    """What one boot showed. `seconds` since the start of the machine, by phase."""
-
-    name: str
-    checks: list[Check] = field(default_factory=list)
-    facts: dict[str, JSON] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def judge(self, log: Path) -> None:
-        """Raises BootCheckFailed when a check did not pass."""
-        failed = [check for check in self.checks if not check.passed]
-        if failed:
-            lines = [line for check in failed for line in (f"{check.name}: {check.detail}", *check.lines)]
-            names = ", ".join(check.name for check in failed)
-            raise BootCheckFailed(f"{self.name}: {names}", log=log, lines=tuple(lines))
-
-    def to_json(self) -> dict[str, JSON]:
-        seconds: dict[str, JSON] = {phase: round(value, 1) for phase, value in self.seconds.items()}
-        return {"boot": self.name, "checks": [c.to_json() for c in self.checks], "seconds": seconds, **self.facts}
 
 
 def boot_test(
@@ -107,7 +49,8 @@ def boot_test(
     `memory` is in MiB, `timeout` in seconds for each single boot, `expect` are strings that the console must show.
     Throwaway files go to a directory of their own under `work`, console logs and pictures to `logs`; the image is only
     read. `user` is tried when cloud-init does not name the default user. UEFI means Secure Boot, enforced, with one
-    more boot whose boot loader was altered.
+    more boot whose boot loader was altered. Where there are processors enough, the firmwares take their turns side by
+    side, each with as much memory; `on_advance` is called in the thread of the caller.
 
     Raises a BootFailed (its class says what), FirmwareMissing, AcceleratorBroken, or what programs raise.
     """
@@ -115,155 +58,67 @@ def boot_test(
     if not kinds:
         raise ValueError("a boot test needs a firmware to boot with")
     logs.mkdir(parents=True, exist_ok=True)
-    boots: list[JSON] = []
-    for kind in kinds:
-        with TemporaryDirectory(prefix=f"boot-{kind}-", dir=work) as directory:
-            bench = Bench(
-                image=image,
-                image_format=image_format,
-                firmware=kind,
-                memory=memory,
-                timeout=timeout,
-                expect=expect,
-                user=user,
-                work=Path(directory),
-                logs=logs,
-                accelerator=accelerator,
-                environment=environment,
-                on_advance=on_advance,
-            )
-            boots += [report.to_json() for report in _under(bench)]
-    facts: dict[str, JSON] = {
-        "accelerator": {"kind": accelerator.kind, "reason": accelerator.reason},
-        "memory_mib": memory,
-        "cpus": CPUS,
-        "firmware": kinds,
-        "secure_boot": "uefi" in kinds,
-        "boots": boots,
-    }
-    return Evidence("boot", about, "pass", facts)
+    said: SimpleQueue[str] = SimpleQueue()
+    stop = Event()
 
-
-def _under(bench: Bench) -> list[Report]:
-    """All the boots under one firmware."""
-    identity = seed.create(bench.work, environment=bench.environment)
-    login = ssh.Guest(bench.user, identity.key, bench.work / "known_hosts", bench.environment)
-    disk = bench.disk("disk")
-    first = Report(bench.firmware)
-    with bench.vm(first.name, disk, identity.disk) as vm:
-        login = _first_boot(bench, vm, login, first)
-    second = Report(f"{bench.firmware}-again")
-    with bench.vm(second.name, disk, identity.disk) as vm:
-        _second_boot(bench, vm, login, second)
-    if bench.firmware != "uefi":
-        return [first, second]
-    return [first, second, _altered_boot(bench)]
-
-
-def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.Guest:
-    """Everything about a system that boots for the first time. Returns how to log in to it again."""
-    deadline = time.monotonic() + bench.timeout
-    _login_prompt(bench, vm, report, deadline)
-    login = _host_keys(bench, vm, login, report, deadline)
-    bench.on_advance(f"{vm.name}: waiting for cloud-init and all units")
-    answers = _ask(vm, login, report, deadline)
-    report.seconds["settled"] = vm.seconds()
-    report.checks += checks.settled(answers)
-    report.checks += checks.grown(answers, vm.machine.disk.image_size, vm.machine.disk.size)
-    report.checks += checks.login(login.methods(vm.port, deadline=deadline, watch=vm.check))
-    pong = vm.agent.ask("guest-ping", deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
-    report.checks.append(Check("guest-agent", pong is not None, "answers" if pong is not None else "does not answer"))
-    console = vm.console.text()
-    report.checks += checks.firmware(answers, bench.firmware, console)
-    report.checks += checks.kernel(console, answers, software=bench.accelerator.kind == "tcg")
-    report.checks += checks.console_says(console, bench.expect)
-    report.facts |= {
-        "qemu": vm.qemu_version(),
-        "os": answers.get("os"),
-        "kernel": answers.get("kernel"),
-        "user": login.user,
-        "memory_available_kib": answers.number("memory"),
-    }
-    _power_off(bench, vm, report, deadline)
-    return login
-
-
-def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None:
-    """A system that has been shut down comes up again, with the same host key, and is whole."""
-    deadline = time.monotonic() + bench.timeout
-    _login_prompt(bench, vm, report, deadline)
-    answers = _ask(vm, login, report, deadline)
-    report.seconds["settled"] = vm.seconds()
-    report.checks += checks.settled(answers)
-    report.checks += checks.kernel(vm.console.text(), answers, software=bench.accelerator.kind == "tcg")
-    _power_off(bench, vm, report, deadline)
-
-
-def _altered_boot(bench: Bench) -> Report:
-    """One bit of the boot loader is flipped: Secure Boot must not run it."""
-    report = Report(f"{bench.firmware}-altered")
-    bench.on_advance(f"{report.name}: starting with one bit of the boot loader flipped")
-    disk = bench.disk("altered")
-    what = loader.alter(disk, bench.work, environment=bench.environment)
-    with bench.vm(report.name, disk) as vm:
-        try:
-            ran = vm.wait_for(
-                "refusal by Secure Boot",
-                lambda text: next((sign for sign in RAN_ANYWAY if sign in text), None),
-                deadline=time.monotonic() + bench.timeout,
-            )
-            report.checks.append(Check("altered-refused", False, f"{ran!r} appeared although {what}"))
-        except BootRefused as refusal:
-            report.checks.append(Check("altered-refused", True, f"{what}: {refusal.message}"))
-        report.seconds["refused"] = vm.seconds()
-        report.judge(vm.console.path)
-    return report
-
-
-def _login_prompt(bench: Bench, vm: VM, report: Report, deadline: float) -> None:
-    bench.on_advance(f"{vm.name}: waiting for a login prompt")
-    prompt = vm.wait_for("login prompt", LOGIN.search, deadline=deadline)
-    report.seconds["login"] = vm.seconds()
-    report.checks.append(Check("login-prompt", True, prompt[0]))
-
-
-def _host_keys(bench: Bench, vm: VM, login: ssh.Guest, report: Report, deadline: float) -> ssh.Guest:
-    """Learn the guest's host keys and its default user from the console; the keys from its agent if need be."""
-    halfway = time.monotonic() + (deadline - time.monotonic()) / 2
-    said = vm.wait_for(
-        "ssh host keys",
-        lambda text: text if any(sign in text for sign in KEYS_SAID) or time.monotonic() > halfway else None,
-        deadline=deadline,
+    bench = Bench(
+        image=image,
+        image_format=image_format,
+        firmware=kinds[0],
+        memory=memory,
+        timeout=timeout,
+        expect=expect,
+        user=user,
+        work=work,
+        logs=logs,
+        accelerator=accelerator,
+        environment=environment,
+        on_advance=said.put,
+        stop=stop,
     )
-    keys, source = ssh.host_keys(said), "console"
-    if not keys:
-        file = vm.agent.file(HOST_KEY, deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
-        keys, source = ssh.host_keys(file.decode(errors="replace")), "guest agent"
-    report.checks.append(Check("host-key", bool(keys), f"by the {source}" if keys else "neither by console nor agent"))
-    if not keys:
-        report.judge(vm.console.path)
-    login = login.named(ssh.default_user(said) or bench.user)
-    login.know(keys)
-    return login
+    rounds = [partial(_under, replace(bench, firmware=kind)) for kind in kinds]
+    results = _side_by_side(rounds, said, on_advance, stop)
+    return Evidence("boot", about, "pass", _facts(bench, kinds, results))
 
 
-def _ask(vm: VM, login: ssh.Guest, report: Report, deadline: float) -> guest.Answers:
-    """Run the guest's script over ssh. Raises BootCheckFailed when it does not let us in."""
-    patience = max(1, int((deadline - time.monotonic()) / 3))
-    try:
-        text = login.ask(vm.port, guest.SCRIPT, deadline=deadline, watch=vm.check, arguments=(str(patience),))
-    except (ProgramFailed, ProgramTimeout) as error:
-        report.checks.append(Check("ssh", False, f"as {login.user}: {error.message}", error.lines))
-        report.judge(vm.console.path)
-        raise
-    report.checks.append(Check("ssh", True, f"as {login.user}, with a throwaway key"))
-    return guest.parse(text)
+def _under(bench: Bench) -> list[JSON]:
+    """The reports of one firmware's boots, done in a directory of their own."""
+    with TemporaryDirectory(prefix=f"boot-{bench.firmware}-", dir=bench.work) as directory:
+        return [report.to_json() for report in boots(replace(bench, work=Path(directory)))]
 
 
-def _power_off(bench: Bench, vm: VM, report: Report, deadline: float) -> None:
-    bench.on_advance(f"{vm.name}: shutting down")
-    pressed = vm.seconds()
-    vm.power_off(deadline=deadline)
-    report.checks.append(Check("power-off", True, f"clean, {vm.seconds() - pressed:.0f} s after the button"))
-    report.seconds["off"] = vm.seconds()
-    report.judge(vm.console.path)
+def _facts(bench: Bench, kinds: Sequence[Firmware], results: Sequence[Sequence[JSON]]) -> dict[str, JSON]:
+    return {
+        "accelerator": {"kind": bench.accelerator.kind, "reason": bench.accelerator.reason},
+        "memory_mib": bench.memory,
+        "cpus": CPUS,
+        "firmware": list(kinds),
+        "secure_boot": "uefi" in kinds,
+        "boots": [boot for result in results for boot in result],
+    }
+
+
+def _side_by_side(
+    work: Sequence[Callable[[], T]], said: SimpleQueue[str], on_advance: Callable[[str], None], stop: Event
+) -> list[T]:
+    """Do all the work, as much of it at a time as there are processors, and pass on what is said meanwhile.
+
+    When one fails, or we are interrupted, `stop` tells the others, and the first failure is raised.
+    """
+    with ThreadPoolExecutor(min(len(work), len(os.sched_getaffinity(0)))) as pool:
+        futures = [pool.submit(job) for job in work]
+        try:
+            while True:
+                done, running = wait(futures, timeout=POLL, return_when=FIRST_EXCEPTION)
+                while not said.empty():
+                    on_advance(said.get())
+                if not running or any(future.exception() for future in done):
+                    break
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    failures = [future.exception() for future in futures if not future.cancelled()]
+    first = next((error for error in failures if error and not isinstance(error, Interrupted)), None)
+    if first is not None:
+        raise first
+    return [future.result() for future in futures]

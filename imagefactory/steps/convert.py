@@ -70,25 +70,33 @@ def convert(
             log=log,
             on_bytes=on_bytes,
         )
-    return examine(output, output_format, environment=environment)
+    return examine(output, output_format, environment=environment, name=f"what {source} holds")
 
 
-def copy_as_is(source: Path, output: Path, *, declared: str | None, largest: int) -> Converted:
+def copy_as_is(
+    source: Path, output: Path, *, declared: str | None, largest: int, environment: Mapping[str, str]
+) -> Converted:
     """Copy a foreign image byte for byte; an ISO, for one. Raises ImageRefused errors, OutputExists."""
     if output.exists():
         raise OutputExists(f"{output} exists")
     with opened(source) as descriptor:
         found = inspect(descriptor, str(source), declared=declared, largest=largest)
+        if found.format == "qcow2":
+            qemu_img.check(descriptor, str(source), environment)
         with open(descriptor, "rb", closefd=False) as reader, output.open("xb") as writer:
             reader.seek(0)
             shutil.copyfileobj(reader, writer, 1 << 20)
     with opened(output) as descriptor:
-        return Converted(output, found.format, found.size, hash_stream(descriptor))
+        return Converted(output, found.format, found.virtual_size, hash_stream(descriptor))
 
 
-def examine(image: Path, image_format: str, *, environment: Mapping[str, str]) -> Converted:
-    """Inspect and hash an image of ours that must be of `image_format`. Raises ImageRefused errors."""
+def examine(image: Path, image_format: str, *, environment: Mapping[str, str], name: str | None = None) -> Converted:
+    """Inspect and hash an image of ours that must be of `image_format`; messages call it `name`.
+
+    Raises ImageRefused errors.
+    """
+    name = name or str(image)
     with opened(image) as descriptor:
-        inspect(descriptor, str(image), declared=image_format)
-        size = qemu_img.virtual_size(descriptor, image_format, str(image), environment)
+        inspect(descriptor, name, declared=image_format)
+        size = qemu_img.virtual_size(descriptor, image_format, name, environment)
         return Converted(image, image_format, size, hash_stream(descriptor))

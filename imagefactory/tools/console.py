@@ -48,6 +48,10 @@ _FAULTS: Sequence[tuple[type[BootFailed], str, re.Pattern[str]]] = (
     ),
 )
 
+# The VGA screen in text mode, in the memory of the machine: two bytes a cell, character and colour.
+SCREEN_AT, COLUMNS, ROWS = 0xB8000, 80, 25
+SCREEN_SIZE = 2 * COLUMNS * ROWS
+
 _KERNEL_FAULT = re.compile(r"\bBUG: |\bOops: |\bCall Trace:|general protection fault|Unable to handle kernel")
 # A slow host, not the image: a virtual processor that was not scheduled in time.
 _STALL = re.compile(r"soft lockup|rcu.*(?:detected stall|stall on CPU|self-detected)|blocked for more than \d+ seconds")
@@ -93,6 +97,12 @@ class Console:
 def clean(raw: bytes) -> str:
     """Console bytes as text without control sequences."""
     return _CONTROL.sub("", raw.decode(errors="replace"))
+
+
+def screen_text(cells: bytes) -> str:
+    """The cells of a VGA screen as lines of text."""
+    text = cells[::2].decode("cp437").replace("\0", " ")
+    return "\n".join(text[at : at + COLUMNS].rstrip() for at in range(0, len(text), COLUMNS))
 
 
 def diagnose(text: str) -> Fault | None:

@@ -8,17 +8,26 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from enum import Enum
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
-from imagefactory.errors import AcceleratorBroken, BootFailed, BootNoConsole, BootReset, BootTimeout, ProgramFailed
+from imagefactory.errors import (
+    AcceleratorBroken,
+    BootFailed,
+    BootNoConsole,
+    BootReset,
+    BootTimeout,
+    Interrupted,
+    ProgramFailed,
+)
 from imagefactory.tools import process
-from imagefactory.tools.console import Console, Fault, clean, diagnose, last_lines
+from imagefactory.tools.console import SCREEN_AT, SCREEN_SIZE, Console, Fault, clean, diagnose, last_lines, screen_text
 from imagefactory.tools.firmware import QEMU
 from imagefactory.tools.machine import Machine, Wires
 from imagefactory.tools.qmp import Agent, Channel, ChannelLost, ChannelSilent, CommandRefused
+from imagefactory.tools.runstate import Runstate, WrongState, changed
 
 T = TypeVar("T")
 
@@ -30,44 +39,31 @@ PORT_ATTEMPTS = 5
 PORT_TAKEN = "Could not set up host forwarding"
 
 
-class Runstate(Enum):
-    """Where a machine is in its one life."""
-
-    IDLE = "not started yet"
-    RUNNING = "running"
-    OFF = "stopped by its guest"
-    DEAD = "ended"
-
-
-_LEGAL: Mapping[Runstate, frozenset[Runstate]] = {
-    Runstate.IDLE: frozenset({Runstate.RUNNING}),
-    Runstate.RUNNING: frozenset({Runstate.OFF, Runstate.DEAD}),
-    Runstate.OFF: frozenset({Runstate.DEAD}),
-    Runstate.DEAD: frozenset(),
-}
-
-# The VGA screen in text mode: two bytes a cell, character and colour.
-TEXT_SCREEN, COLUMNS, ROWS = 0xB8000, 80, 25
-
 _POWERED_OFF = "guest-shutdown"  # QMP's reason for a guest that powers off
-
-
-class WrongState(Exception):
-    """A machine was asked for something that it cannot do where it is: a mistake in the caller."""
 
 
 class VM:
     """One run of a machine. Use as a context manager; leaving it ends QEMU.
 
     `work` takes what is thrown away, `logs` takes NAME-console.log, NAME-qemu.log and, when a boot fails, a picture of
-    the screen as NAME-screen.png. Belongs to the thread that starts it: QEMU dies with that thread.
+    the screen as NAME-screen.png. Whoever waits for it gets Interrupted soon after `stop` is
+    set. Belongs to the thread that starts it: QEMU dies with that thread.
     """
 
     _program: process.Program
     _monitor: Channel
     _agent: Agent
 
-    def __init__(self, machine: Machine, name: str, *, work: Path, logs: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        *,
+        work: Path,
+        logs: Path,
+        environment: Mapping[str, str],
+        stop: Event | None = None,
+    ) -> None:
         self.machine = machine
         self.name = name
         self.port = 0
@@ -77,6 +73,7 @@ class VM:
         self._firmware = work / f"{name}-firmware.log"
         self._work = work
         self._environment = environment
+        self._stop = stop
         self._stack = ExitStack()
         self._state = Runstate.IDLE
         self._reason = ""
@@ -85,16 +82,12 @@ class VM:
         self._next_screen = 0.0
         self._started = 0.0
 
-    # -- life ---------------------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> Runstate:
         return self._state
 
     def _set_state(self, state: Runstate) -> None:
-        if state not in _LEGAL[self._state]:
-            raise WrongState(f"{self.name} is {self._state.value} and cannot become {state.value}")
-        self._state = state
+        self._state = changed(self.name, self._state, state)
 
     def _require(self, state: Runstate) -> None:
         if self._state is not state:
@@ -159,8 +152,6 @@ class VM:
             self._program.end()
             raise self._died() from error
 
-    # -- watching -----------------------------------------------------------------------------------------------------
-
     def seconds(self) -> float:
         """Since QEMU was started."""
         return time.monotonic() - self._started
@@ -209,6 +200,8 @@ class VM:
 
     def _look(self, wait: float) -> None:
         """Take in events for `wait` seconds, then the console, then QEMU itself."""
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted(f"{self.name} was told to stop")
         for event in self._monitor.events(wait):
             data = event.get("data")
             if event["event"] == "SHUTDOWN" and self._state is Runstate.RUNNING:
@@ -254,9 +247,8 @@ class VM:
         if self.machine.firmware != "bios":
             return ""
         cells = self._work / f"{self.name}-screen.bin"
-        self._ask("pmemsave", {"val": TEXT_SCREEN, "size": 2 * COLUMNS * ROWS, "filename": str(cells)})
-        text = cells.read_bytes()[::2].decode("cp437")
-        return "\n".join(text[at : at + COLUMNS].replace("\0", " ").rstrip() for at in range(0, len(text), COLUMNS))
+        self._ask("pmemsave", {"val": SCREEN_AT, "size": SCREEN_SIZE, "filename": str(cells)})
+        return screen_text(cells.read_bytes())
 
     def _late(self, what: str) -> BootFailed:
         after = f"after {self.seconds():.0f} s"
@@ -266,15 +258,13 @@ class VM:
         return BootTimeout(f"{self.name}: no {what} {after}", lines=last_lines(self.console.text()))
 
     def _ended(self) -> BootReset:
-        how = {_POWERED_OFF: "powered off", "guest-reset": "was reset by its guest"}.get(self._reason, self._reason)
+        how = {_POWERED_OFF: "powered off", "guest-reset": "was reset"}.get(self._reason, self._reason)
         return BootReset(
             f"{self.name}: the machine {how} after {self.seconds():.0f} s", lines=last_lines(self.console.text())
         )
 
     def _died(self) -> Exception:
         return process.failure(QEMU, self._program.poll() or 0, self._log)
-
-    # -- talking ------------------------------------------------------------------------------------------------------
 
     def qemu_version(self) -> str:
         """Such as "7.2.22"."""

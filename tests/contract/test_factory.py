@@ -1,6 +1,11 @@
 """Whole builds with fake programs: what is done, what is kept, and what is recorded, whatever goes wrong."""
 
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,7 +191,9 @@ def test_a_changed_recipe_does_what_depends_on_the_change(
 
 
 def test_a_changed_element_rebuilds(built: FakeHost) -> None:
-    (built.recipe_file.parent / "elements/plain/README.rst").write_text("words\n")
+    script = built.recipe_file.parent / "elements/plain/install.d/50-more"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
     built.build()
     assert reason(built, "rootfs") == "changed since the last build: element plain"
 
@@ -404,6 +411,42 @@ def test_a_hand_that_dies_without_a_word(host: FakeHost) -> None:
     with pytest.raises(HandDied, match="ended with status 143 and without an answer"):
         host.build()
     assert states(host) == [(BuildState.FAILED, HandDied.code)]
+
+
+@pytest.mark.parametrize(
+    ("size", "before"),
+    [("1m", []), ("6m", ["rootfs"]), ("10m", ["rootfs", "disk"]), ("14m", STEPS[:-1])],
+    ids=["rootfs", "disk", "convert", "publish"],
+)
+def test_a_full_disk_and_then_room_again(host: FakeHost, size: str, before: list[str]) -> None:
+    """A home that has no room for what a step makes; then the same home with more."""
+    host.say("salt", os.urandom(2 << 20).hex())
+    small = host.root / "small"
+    small.mkdir()
+    script = """
+        mount -t tmpfs -o size=$1,mode=0700 none "$2" && cp -a "$3/." "$2" || exit 99
+        shift 3
+        "$@"; echo "status $?" >&2
+        mount -o remount,size=512m none "$IMAGEFACTORY_HOME"
+        "$@" > /dev/null; echo "status $?" >&2
+    """
+    become = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
+    done = subprocess.run(
+        [
+            *(*become, "unshare", "--mount", "sh", "-c", script, "sh", size, str(small), str(host.home)),
+            *(sys.executable, "-m", "tests.fakes.command", "build", "--json", str(host.recipe_file)),
+        ],
+        env={**host.environ, "IMAGEFACTORY_HOME": str(small)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert re.findall("^status [0-9]+$", done.stderr, re.MULTILINE) == ["status 3", "status 0"], done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "disk-full"
+    first, second = done.stderr.split("status 3\n")
+    assert re.findall(r"^\+ (.+?):", first, re.MULTILINE) == before
+    assert re.findall(r"^= (.+?):", second, re.MULTILINE) == before
 
 
 # -- keys and trust ----------------------------------------------------------------------------------------------------

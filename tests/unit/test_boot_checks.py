@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import BootCheckFailed, BootFailed, catalogue
 from imagefactory.model.evidence import Evidence
 from imagefactory.steps import boot_checks as checks
-from imagefactory.steps.boot_test import Report
+from imagefactory.steps.boot_rounds import Report
 from imagefactory.tools.guest import SCRIPT, Answers, parse
 
 GIB = 1 << 30

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import BootEmergency, BootFailed, BootNoLoader, BootPanic, BootRefused
-from imagefactory.tools.console import LOGIN, Console, around, clean, diagnose, kernel_faults, last_lines, printable
+from imagefactory.tools.console import (
+    LOGIN,
+    Console,
+    around,
+    clean,
+    diagnose,
+    kernel_faults,
+    last_lines,
+    printable,
+    screen_text,
+)
 
 FAULTS: list[tuple[str, type[BootFailed]]] = [
     ("[    1.9] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", BootPanic),
@@ -89,6 +99,12 @@ def test_lines_for_people_are_few_short_and_printable() -> None:
     assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
     assert around("a\nb\nc\nd\n", 4, before=1, after=1) == ("b", "c", "d")
     assert around("only", 0) == ("only",)
+
+
+def test_a_screen_in_text_mode() -> None:
+    rows = ["GRUB loading.", "", "grub rescue>"]
+    cells = "".join(row.ljust(80, "\0") for row in rows).encode("cp437")
+    assert screen_text(bytes(byte for cell in cells for byte in (cell, 7))) == "\n".join(rows)
 
 
 def test_a_console_is_read_as_it_grows(tmp_path: Path) -> None:

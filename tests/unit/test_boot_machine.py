@@ -16,7 +16,8 @@ from imagefactory.tools.firmware import TCG, Accelerator, firmware_argv, probe_k
 from imagefactory.tools.machine import Machine, Wires
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.qmp import Channel, ChannelLost, ChannelSilent
-from imagefactory.tools.vm import VM, Runstate, WrongState
+from imagefactory.tools.runstate import Runstate, WrongState, changed
+from imagefactory.tools.vm import VM
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 WIRES = Wires(monitor=5, agent=6, port=2222, console=Path("/logs/a,b"), firmware=Path("/work/debug"))
@@ -138,6 +139,22 @@ def test_a_machine_that_does_not_run_answers_nothing(tmp_path: Path) -> None:
         vm.power_off(deadline=0)
     with pytest.raises(WrongState):
         _ = vm.agent
+
+
+def test_a_machine_lives_once() -> None:
+    legal = {
+        (Runstate.IDLE, Runstate.RUNNING),
+        (Runstate.RUNNING, Runstate.OFF),
+        (Runstate.RUNNING, Runstate.DEAD),
+        (Runstate.OFF, Runstate.DEAD),
+    }
+    for old in Runstate:
+        for new in Runstate:
+            if (old, new) in legal:
+                assert changed("bios", old, new) is new
+            else:
+                with pytest.raises(WrongState, match=f"bios is {old.value} and cannot become {new.value}"):
+                    changed("bios", old, new)
 
 
 def test_a_channel_whose_other_side_is_gone() -> None:

@@ -1,0 +1,342 @@
+"""The command line: every verb explains itself, answers in one JSON document, and never ends in a traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagefactory.cli.app import VERBS, run
+from tests.contract.conftest import FirstBuild
+from tests.fakes.host import FakeHost
+
+NAME = "fake-debian-12"
+COMMANDS = [
+    *([verb] for verb in VERBS if verb not in {"recipe", "keys", "releases"}),
+    ["recipe", "schema"],
+    ["recipe", "check"],
+    ["keys", "init"],
+    ["releases", "list"],
+    ["releases", "show"],
+]
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Shell:
+    """Command lines on a host, in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.stderr = ""
+
+    def text(self, *argv: str | Path) -> tuple[int, str]:
+        """The exit code and what is on stdout."""
+        self._capsys.readouterr()
+        status = run([str(argument) for argument in argv])
+        said = self._capsys.readouterr()
+        self.stderr = said.err
+        assert "Traceback" not in said.err + said.out
+        return status, said.out
+
+    def json(self, *argv: str | Path) -> Answer:
+        """The exit code and the one JSON document on stdout."""
+        status, stdout = self.text(*argv, "--json")
+        document = json.loads(stdout)
+        assert isinstance(document, dict)
+        return status, document
+
+    def refused(self, *argv: str | Path) -> tuple[int, str]:
+        """The exit code and the code of the error; with and without --json they are the same."""
+        status, document = self.json(*argv)
+        error = document["error"]
+        assert error["message"]
+        assert error["advice"] or error["code"] in {"home-unusable"}
+        plain, stdout = self.text(*argv)
+        assert (plain, stdout) == (status, "")
+        assert f"error: {error['message']} [{error['code']}]\n" in self.stderr
+        return status, error["code"]
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield Shell(capsys)
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeHost], FakeHost]:
+    """Be on a host."""
+
+    def there(host: FakeHost) -> FakeHost:
+        for name, value in host.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("IMAGEFACTORY_TRUST", raising=False)
+        monkeypatch.chdir(host.root)
+        return host
+
+    return there
+
+
+def program(*argv: str, **options: Any) -> "subprocess.Popen[bytes]":  # noqa: ANN401 - Popen's own
+    code = "from imagefactory.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, *argv], **options)
+
+
+# -- explaining --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(shell: Shell, command: list[str]) -> None:
+    for flag in ("--help", "-h"):
+        status, text = shell.text(*command, flag)
+        assert status == 0
+        assert f"Example: imagefactory {' '.join(command)}" in " ".join(text.split())
+        assert "--json" in text
+        assert f"Usage: imagefactory {' '.join(command)}" in text
+
+
+def test_the_whole_explains_itself(shell: Shell) -> None:
+    status, text = shell.text("--help")
+    assert status == 0
+    assert all(verb in text for verb in VERBS)
+
+
+def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
+    for argv in ([], ["keys"], ["recipe"], ["releases"]):
+        status, text = shell.text(*argv)
+        assert status == 2
+        assert "Usage: imagefactory" in text + shell.stderr
+
+
+def test_the_version(shell: Shell) -> None:
+    status, text = shell.text("--version")
+    assert status == 0
+    assert text.startswith("imagefactory ")
+
+
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+def test_a_script_for_the_shell_is_made(kind: str) -> None:
+    environ = {**os.environ, "_IMAGEFACTORY_COMPLETE": f"source_{kind}"}
+    with program(stdout=subprocess.PIPE, env=environ) as completing:
+        script, _ = completing.communicate(timeout=30)
+    assert completing.returncode == 0
+    assert b"imagefactory" in script
+    assert b"_IMAGEFACTORY_COMPLETE=complete_" + kind.encode() in script
+
+
+def test_the_shell_is_told_the_verbs() -> None:
+    environ = {
+        **os.environ,
+        "_IMAGEFACTORY_COMPLETE": "complete_bash",
+        "COMP_WORDS": "imagefactory v",
+        "COMP_CWORD": "1",
+    }
+    with program(stdout=subprocess.PIPE, env=environ) as completing:
+        words, _ = completing.communicate(timeout=30)
+    assert words.split() == [b"verify"]
+
+
+# -- what it is asked to do --------------------------------------------------------------------------------------------
+
+
+def test_what_is_there_after_a_build(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], built: FakeHost, first_build: FirstBuild
+) -> None:
+    """One host, every verb that changes nothing."""
+    assert first_build.host is built
+    host = on(built)
+    status, plan = shell.json("plan", host.recipe_file)
+    assert (status, [action["run"] for action in plan["actions"]]) == (0, [False] * 6)
+    status, text = shell.text("plan", host.recipe_file)
+    assert text.startswith("keep  rootfs")
+
+    status, again = shell.json("build", host.recipe_file)
+    assert (status, again["unchanged"], again["reproduced"]) == (0, True, False)
+    ref = again["release"]
+    status, text = shell.text("build", host.recipe_file)
+    assert f"VERIFIED {ref}" in text
+    assert "unchanged: no work was needed" in text
+
+    status, listed = shell.json("releases", "list")
+    assert (status, [release["release"] for release in listed["releases"]]) == (0, [ref])
+    assert ref in shell.text("releases", "list", NAME)[1]
+    assert shell.text("releases", "list", "other")[1] == "no releases yet\n"
+    status, shown = shell.json("releases", "show", ref)
+    assert (status, shown["publications"][0]["state"]) == (0, "verified")
+    assert ref in shell.text("releases", "show", NAME)[1]
+
+    status, verified = shell.json("verify", f"catalogue:{host.home}/catalogue/{NAME}")
+    assert (status, verified["verified"]["name"]) == (0, NAME)
+    folder = host.home / "catalogue/targets" / NAME / ref.partition("@")[2]
+    status, text = shell.text("verify", folder / f"{ref.replace('@', '-')}.qcow2")
+    assert status == 0
+    assert text.startswith(f"VERIFIED {ref}\n")
+    assert "name not pinned" in text
+
+    status, garbage = shell.json("gc", "--dry-run")
+    assert (status, garbage["dry_run"], garbage["artifacts"]) == (0, True, [])
+    status, checked = shell.json("recipe", "check", host.recipe_file)
+    assert (status, checked["recipe"]["name"]) == (0, NAME)
+    assert NAME in shell.text("recipe", "check", host.recipe_file)[1]
+
+    status, published = shell.json("publish", ref, "--to", f"catalogue:{host.root}/elsewhere")
+    assert (status, published["release"]) == (0, ref)
+    assert (host.root / "elsewhere/targets" / NAME).is_dir()
+
+
+def test_schema(shell: Shell) -> None:
+    status, schema = shell.json("recipe", "schema")
+    assert (status, schema["title"]) == (0, "imagefactory recipe")
+
+
+def test_keys(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(host)
+    monkeypatch.setenv("IMAGEFACTORY_HOME", str(host.root / "new"))
+    status, made = shell.json("keys", "init", "--development")
+    assert status == 0
+    assert {"root", "targets", "freshness", "release", "provenance", "glance"} == made["keys"].keys()
+    assert shell.refused("keys", "init", "--development") == (1, "keys-exist")
+    assert shell.refused("keys", "init") == (2, "usage")
+
+
+def test_doctor(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    status, found = shell.json("doctor")
+    assert status == (0 if found["ok"] else 3)
+    assert {"rights", "space", "memory", "kvm", "mirrors", "qemu-img"} <= {check["name"] for check in found["checks"]}
+    assert all(check["ok"] or check["fix"] for check in found["checks"] if check["required"])
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+USAGE: list[list[str]] = [
+    ["nonsense"],
+    ["build"],
+    ["build", "a", "b"],
+    ["build", "r.yaml", "--keep", "0"],
+    ["build", "r.yaml", "--keep", "many"],
+    ["plan", "--nonsense", "r.yaml"],
+    ["verify"],
+    ["gc", "--keep", "-1"],
+    ["keys", "nonsense"],
+    ["releases", "show"],
+    ["publish", "soe"],
+]
+
+
+@pytest.mark.parametrize("argv", USAGE, ids=" ".join)
+def test_wrong_usage(shell: Shell, argv: list[str]) -> None:
+    assert shell.refused(*argv) == (2, "usage")
+
+
+RECIPES: list[tuple[str, str]] = [
+    ("[not, a, mapping]", "recipe-invalid"),
+    ("name: [", "recipe-not-yaml"),
+    ("\x00\x01\x02", "recipe-not-yaml"),
+    ("{}", "recipe-invalid"),
+]
+
+
+@pytest.mark.parametrize("verb", [["build"], ["plan"], ["recipe", "check"]], ids=" ".join)
+def test_recipes_that_are_none(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost, verb: list[str]
+) -> None:
+    on(host)
+    for text, code in RECIPES:
+        host.recipe_file.write_text(text)
+        assert shell.refused(*verb, host.recipe_file) == (2, code)
+    assert shell.refused(*verb, "missing.yaml") == (2, "recipe-not-found")
+    assert shell.refused(*verb, host.root) == (2, "recipe-unreadable")
+    assert shell.refused(*verb, "/dev/zero") == (2, "recipe-unreadable")
+    assert shell.refused(*verb, "n" * 300) in {(2, "recipe-not-found"), (2, "recipe-unreadable")}
+
+
+TARGETS: list[tuple[list[str], int, str]] = [
+    (["verify", "missing.qcow2"], 1, "unreadable"),
+    (["verify", "."], 1, "not-a-regular-file"),
+    (["verify", "n" * 300], 1, "unreadable"),
+    (["verify", "glance:soe"], 2, "target-unsupported"),
+    (["verify", "catalogue:/srv/No"], 2, "release-name-invalid"),
+    (["verify", "catalogue:"], 2, "release-name-invalid"),
+    (["verify", "catalogue:/no/such/place/soe"], 1, "release-unknown"),
+    (["verify", "recipe/fake.yaml"], 1, "unreadable"),
+    (["verify", "recipe/fake.yaml", "--manifest", "recipe/fake.yaml"], 1, "bundle-invalid"),
+    (["verify", "recipe/fake.yaml", "--min-version", "new"], 2, "release-name-invalid"),
+    (["verify", "recipe/fake.yaml", "--trust", "missing"], 1, "no-trust-root"),
+    (["verify", "recipe/fake.yaml", "--trust", "recipe/fake.yaml"], 1, "trust-invalid"),
+    (["boot", "missing.qcow2"], 1, "unreadable"),
+    (["boot", "missing.qcow2", "--firmware", "coreboot"], 2, "usage"),
+    (["publish", "soe", "--to", "catalogue:/srv"], 1, "release-unknown"),
+    (["publish", "SOE", "--to", "catalogue:/srv"], 2, "release-name-invalid"),
+    (["publish", "soe", "--to", "/srv"], 2, "target-unsupported"),
+    (["publish", "soe", "--to", "catalogue:"], 2, "target-unsupported"),
+    (["releases", "show", "soe"], 1, "release-unknown"),
+    (["releases", "show", "soe@1"], 2, "release-name-invalid"),
+]
+
+
+def test_targets_that_are_none(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    for argv, status, code in TARGETS:
+        assert (argv, *shell.refused(*argv)) == (argv, status, code)
+
+
+def test_a_home_that_cannot_be(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(host)
+    for home, expected in (
+        ("relative", (2, "usage")),
+        (str(host.recipe_file), (3, "home-unusable")),
+        ("/proc/nowhere", (3, "home-unusable")),
+        ("/" + "n" * 300, (3, "home-unusable")),
+    ):
+        monkeypatch.setenv("IMAGEFACTORY_HOME", home)
+        assert shell.refused("releases", "list") == expected
+        assert shell.refused("build", host.recipe_file) == expected
+
+
+def test_without_keys_or_trust(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    (host.home / "trust.json").rename(host.home / "elsewhere.json")
+    assert shell.refused("build", host.recipe_file) == (1, "no-trust-root")
+    assert shell.refused("verify", host.recipe_file) == (1, "no-trust-root")
+    (host.home / "keys").rename(host.home / "elsewhere")
+    assert shell.refused("build", host.recipe_file) == (1, "keys-missing")
+
+
+# -- how it ends -------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`imagefactory recipe schema | head -c 1` ends in silence."""
+    for argv in (["recipe", "schema"], ["--help"]):
+        with program(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stderr is not None
+            writer.stdout.close()
+            assert writer.stderr.read() == b""
+        assert writer.returncode in {0, 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_verb_that_is_stopped(number: signal.Signals, keys: Path) -> None:
+    """Any verb, not only build: one document, one code."""
+    code = (
+        "import os, signal, sys; from imagefactory.cli import app, verify\n"
+        f"verify.step.verify = lambda *a, **k: (os.kill(os.getpid(), {int(number)}), signal.pause())\n"
+        "sys.exit(app.run(sys.argv[1:]))"
+    )
+    argv = [sys.executable, "-c", code, "verify", "--json", "any", "--trust", str(keys / "trust.json")]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (130, "interrupted")
+    assert b"Traceback" not in done.stderr
