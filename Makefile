@@ -6,6 +6,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 RECIPE ?= recipes/soe-debian-12.yaml
+# Root file systems are built, mounted and compared: as root, or with sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
 .PHONY: image test check lint unit soak bench docs lock install
@@ -15,7 +17,7 @@ image: install
 	$(BIN)/imagefactory build $(RECIPE)
 
 test: check
-	$(BIN)/pytest tests/contract tests/integration tests/conformance
+	$(AS_ROOT) $(BIN)/pytest tests/contract tests/integration tests/conformance
 
 check: lint unit
 
@@ -30,10 +32,10 @@ unit: install
 	$(BIN)/pytest -q tests/unit
 
 soak: install
-	$(BIN)/pytest tests --soak
+	$(AS_ROOT) $(BIN)/pytest tests --soak
 
 bench: install
-	$(BIN)/python -m bench
+	$(AS_ROOT) $(BIN)/python -m bench
 
 docs: install
 	$(BIN)/python -m docs.make_reference

@@ -1,5 +1,6 @@
 """What holds for every test run: soak tests only with --soak, and nothing is skipped in silence."""
 
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,18 @@ MAY_SKIP: dict[str, str] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, and only these")
+    parser.addoption("--seed", type=int, default=random.randrange(1 << 32), help="of the soak tests' dice")  # noqa: S311
     parser.addoption("--built-home", type=Path, help="where to build, or where tiny-debian-12 is built already")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"soak: --seed {config.getoption('--seed')}"] if config.getoption("--soak") else []
+
+
+@pytest.fixture
+def dice(pytestconfig: pytest.Config) -> random.Random:
+    """For soak tests: the same with the same --seed, which the header shows."""
+    return random.Random(pytestconfig.getoption("--seed"))  # noqa: S311
 
 
 @pytest.hookimpl(trylast=True)

@@ -59,7 +59,6 @@ def boot_test(
         raise ValueError("a boot test needs a firmware to boot with")
     logs.mkdir(parents=True, exist_ok=True)
     said: SimpleQueue[str] = SimpleQueue()
-    stop = Event()
 
     bench = Bench(
         image=image,
@@ -74,10 +73,10 @@ def boot_test(
         accelerator=accelerator,
         environment=environment,
         on_advance=said.put,
-        stop=stop,
+        stop=Event(),
     )
     rounds = [partial(_under, replace(bench, firmware=kind)) for kind in kinds]
-    results = _side_by_side(rounds, said, on_advance, stop)
+    results = _side_by_side(rounds, said, on_advance, bench.stop)
     return Evidence("boot", about, "pass", _facts(bench, kinds, results))
 
 

@@ -449,6 +449,31 @@ def test_a_full_disk_and_then_room_again(host: FakeHost, size: str, before: list
     assert re.findall(r"^= (.+?):", second, re.MULTILINE) == before
 
 
+def test_without_root_and_sudo(host: FakeHost) -> None:
+    """Somebody whom sudo asks for a password is told so at once, and nothing is left of it."""
+    sudo = host.root / "bin/sudo"
+    sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    sudo.chmod(0o755)
+    become = []
+    if os.geteuid() == 0:
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+        subprocess.run(["chown", "-R", "65534:65534", "--", host.root], check=True)
+        for parent in host.root.parents[:3]:
+            parent.chmod(0o755)
+    done = subprocess.run(
+        [*become, sys.executable, "-m", "tests.fakes.command", "build", "--json", str(host.recipe_file)],
+        env={**host.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["lines"]) == ("no-rights", ["sudo: a password is required"])
+    assert "disk-image-create" not in visited(host)
+    assert list((host.home / "work").iterdir()) == []
+
+
 # -- keys and trust ----------------------------------------------------------------------------------------------------
 
 

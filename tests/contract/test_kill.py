@@ -147,10 +147,7 @@ def test_a_build_that_is_stopped_at_every_point(host: FakeHost, number: signal.S
 
 
 @pytest.mark.soak
-def test_builds_that_are_killed_at_random_moments(host: FakeHost) -> None:
-    seed = random.randrange(1 << 32)  # noqa: S311
-    print(f"seed {seed}")  # noqa: T201 - shown when it fails
-    dice = random.Random(seed)  # noqa: S311
+def test_builds_that_are_killed_at_random_moments(host: FakeHost, dice: random.Random) -> None:
     before = traces.Host.now()
     for _ in range(100):
         build = host.start("build", *dice.choice([[], ["--fresh"]]), str(host.recipe_file))

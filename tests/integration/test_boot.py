@@ -1,11 +1,7 @@
 """A real image, booted under BIOS and UEFI, and what happens to it when something is wrong with it."""
 
-import hashlib
-import resource
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -14,6 +10,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_test import boot_test
 from imagefactory.tools.firmware import probe_kvm
+from tests.integration.conftest import BootableImage, Built
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 TIMEOUT = 900.0  # seconds for each boot: software emulation on a busy host
@@ -21,14 +18,7 @@ MEMORY = 1024  # MiB
 ABOUT = "sha256:" + "0" * 64
 
 SETTLED = {"login-prompt", "ssh", "cloud-init", "units", "system", "root-writable", "kernel", "power-off"}
-FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "firmware", "console: Linux version"}
-
-
-class BootableImage(Protocol):
-    """One release in two formats."""
-
-    raw: Path
-    qcow2: Path
+FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "firmware"}
 
 
 def boot(image: Path, image_format: str, directory: Path, *firmware: Firmware, expect: str) -> Evidence:
@@ -55,29 +45,20 @@ def checks_of(facts: Mapping[str, JSON]) -> dict[str, set[str]]:
     return {boot["boot"]: {check["name"] for check in boot["checks"] if check["outcome"] == "pass"} for boot in boots}
 
 
-def digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@pytest.mark.parametrize(("firmware", "image_format"), [("bios", "raw"), ("uefi", "qcow2")])
-def test_it_boots(bootable_image: BootableImage, tmp_path: Path, firmware: Firmware, image_format: str) -> None:
-    image = bootable_image.raw if image_format == "raw" else bootable_image.qcow2
-    before = digest(image)
-    document = boot(image, image_format, tmp_path, firmware, expect="Linux version").to_json()
-    assert document["outcome"] == "pass"
-    facts = document["facts"]
-    assert isinstance(facts, dict)
-    expected = {firmware: FIRST, f"{firmware}-again": SETTLED}
-    if firmware == "uefi":
-        expected["uefi"] = FIRST | {"secure-boot", "kernel-secure-boot"}
-        expected["uefi-altered"] = {"altered-refused"}
-    assert checks_of(facts) == expected
-    assert facts["secure_boot"] is (firmware == "uefi")
-    assert digest(image) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
-    assert not list((tmp_path / "logs").glob("*-screen.png")) or firmware == "uefi"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 300 << 10  # KiB, with all of pytest
+def test_everything_that_a_boot_must_prove(built: Built) -> None:
+    """The build that all tests share booted its image under both firmwares; this is what it says it saw."""
+    shown = built.run("releases", "show", built.release, "--json").document
+    facts = shown["evidence"][0]["facts"]
+    assert checks_of(facts) == {
+        "bios": FIRST,
+        "bios-again": SETTLED,
+        "uefi": FIRST | {"secure-boot", "kernel-secure-boot"},
+        "uefi-again": SETTLED,
+        "uefi-altered": {"altered-refused"},
+    }
+    assert facts["secure_boot"] is True
+    assert facts["accelerator"]["kind"] in {"kvm", "tcg"}
+    assert facts["memory_mib"] == 512
 
 
 def test_a_disk_without_boot_code(bootable_image: BootableImage, tmp_path: Path) -> None:
@@ -86,10 +67,8 @@ def test_a_disk_without_boot_code(bootable_image: BootableImage, tmp_path: Path)
     with bootable_image.raw.open("rb") as source, image.open("wb") as target:
         target.write(bytes(512) + source.read(4 << 20)[512:])
         target.truncate(bootable_image.raw.stat().st_size)
-    begin = time.monotonic()
     with pytest.raises(BootNoLoader) as raised:
         boot(image, "raw", tmp_path, "bios", expect="")
-    assert time.monotonic() - begin < 60
     assert raised.value.lines
 
 
