@@ -13,7 +13,8 @@ HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 .PHONY: image test check lint unit soak bench docs lock install
 
 image: install
-	@[ -e "$(HOME_DIR)/keys" ] || { echo "Making development keys in $(HOME_DIR)/keys"; $(BIN)/imagefactory keys init --development; }
+	@$(if $(AS_ROOT),sudo -v,:)
+	@[ -e "$(HOME_DIR)/trust.json" ] || { echo "Making development keys in $(HOME_DIR)/keys"; $(BIN)/imagefactory keys init --development; }
 	$(BIN)/imagefactory build $(RECIPE)
 
 test: check
