@@ -13,7 +13,7 @@ from imagefactory.model.recipe import CatalogueTarget, LoadedRecipe, Recipe
 from imagefactory.settings import Settings
 from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
-from imagefactory.tools.apt import host_sources
+from imagefactory.tools.apt import ARCHIVE_KEYRING, host_sources
 from imagefactory.tools.dib import dib_version
 from imagefactory.tools.host_packages import versions
 
@@ -145,14 +145,14 @@ def _keyrings(loaded: LoadedRecipe) -> dict[str, Path]:
     paths = {
         Path(repository.signed_by)
         for repository in loaded.recipe.repositories
-        if repository.signed_by is not None and str(repository.signed_by) != rootfs.ARCHIVE_KEYRING
+        if repository.signed_by is not None and str(repository.signed_by) != ARCHIVE_KEYRING
     }
     return {f"{loaded.digests[path][:12]}-{path.name}": path for path in sorted(paths)}
 
 
 def _repositories(recipe: Recipe, keyrings: Mapping[Path, str]) -> tuple[Source, ...]:
     def signed_by(path: str | Path | None) -> str:
-        return rootfs.ARCHIVE_KEYRING if path is None else keyrings.get(Path(path), str(path))
+        return ARCHIVE_KEYRING if path is None else keyrings.get(Path(path), str(path))
 
     return tuple(
         Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by)) for each in recipe.repositories

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagefactory.model.packages import Source
+from imagefactory.tools.apt import ARCHIVE_KEYRING
 from imagefactory.tools.dib import disk_image_create
 from imagefactory.tools.process import run
 
@@ -19,7 +20,6 @@ REVISION = 1
 
 TIMEOUT = 3600.0
 KEYRINGS = Path("/etc/apt/keyrings")
-ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CANONICAL = ("http://deb.debian.org/debian", "http://security.debian.org/debian-security")
 
 

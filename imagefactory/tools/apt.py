@@ -17,7 +17,12 @@ from imagefactory.tools.process import run
 UPDATE_TIMEOUT = 300.0
 QUERY_TIMEOUT = 60.0
 
-_TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
+ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+# What is configured, whether or not it was ever fetched; without the host's lists apt answers at once.
+_CONFIGURED_ONLY = ["--no-release-info", "-o", "Dir::State::lists=/dev/null", "-o", "Dir::State::status=/dev/null"]
+# Any failure is an error, and the cache of all packages is not made before somebody asks for it.
+_UPDATE = ["-o", "APT::Update::Error-Mode=any", "-o", "pkgCacheFile::Generate=false"]
 _DEBIAN_URI = re.compile(r"/debian(-security)?/?$")
 _UPGRADE = re.compile(r"^Inst (?P<name>\S+)(?: \[(?P<old>[^\]]+)\])? \((?P<new>\S+) ")
 
@@ -26,24 +31,23 @@ def host_sources(codename: str, environment: Mapping[str, str]) -> tuple[Source,
     """The Debian archives that this host's own apt uses, for the release `codename`.
 
     apt itself reads its configuration, one-line and deb822. Only component main of the archives whose suites are a
-    Debian release, its updates and its security updates are taken; a host on another Debian release lends its mirrors.
-    Raises NoMirror.
+    Debian release, its updates and its security updates are taken, and only what Debian's own keys signed is believed;
+    a host on another Debian release lends its mirrors. Raises NoMirror.
     """
     listed = run(
-        ["apt-get", "indextargets", "--format", _TARGET_FORMAT, "Created-By: Packages"],
+        ["apt-get", "indextargets", *_CONFIGURED_ONLY, "--format", _TARGET_FORMAT, "Created-By: Packages"],
         env=environment,
         timeout=QUERY_TIMEOUT,
     )
     found: dict[str, Source] = {}
     for line in listed.stdout.decode(errors="replace").splitlines():
-        uri, suite, component, signed_by = [*line.split("|"), "", "", ""][:4]
+        uri, suite, component = [*line.split("|"), "", ""][:3]
         if component != "main" or not _DEBIAN_URI.search(uri):
             continue
         pocket = suite.partition("-")[2]
         if pocket in {"", "updates", "security"}:
             wanted = f"{codename}-{pocket}" if pocket else codename
-            keyring = signed_by if signed_by.startswith("/") else "/usr/share/keyrings/debian-archive-keyring.gpg"
-            found.setdefault(wanted, Source(uri=uri.rstrip("/"), suite=wanted, components=("main",), signed_by=keyring))
+            found.setdefault(wanted, Source(uri.rstrip("/"), wanted, ("main",), ARCHIVE_KEYRING))
     if codename not in found:
         raise NoMirror(f"this host's apt sources name no Debian mirror for {codename}")
     return tuple(found[suite] for suite in sorted(found))
@@ -68,7 +72,7 @@ class Index:
         (self.directory / "empty-status").touch()
         try:
             run(
-                ["apt-get", *self._options(), "-o", "APT::Update::Error-Mode=any", "update"],
+                ["apt-get", *self._options(), *_UPDATE, "update"],
                 env=self.environment,
                 timeout=UPDATE_TIMEOUT,
             )
