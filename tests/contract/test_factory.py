@@ -46,6 +46,7 @@ from signing.errors import (
 )
 from tests.contract.conftest import FirstBuild
 from tests.fakes.host import FakeHost, make_keys
+from tests.passable import let_others_pass
 
 STEPS = ["rootfs", "disk", "convert qcow2", "boot-test", "sign", "publish"]
 UNTOUCHED = ["rootfs", "sign", "publish"]
@@ -458,8 +459,7 @@ def test_without_root_and_sudo(host: FakeHost) -> None:
     if os.geteuid() == 0:
         become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
         subprocess.run(["chown", "-R", "65534:65534", "--", host.root], check=True)
-        for parent in host.root.parents[:3]:
-            parent.chmod(0o755)
+        let_others_pass(host.root)
     done = subprocess.run(
         [*become, sys.executable, "-m", "tests.fakes.command", "build", "--json", str(host.recipe_file)],
         env={**host.environ, "PYTHONDONTWRITEBYTECODE": "1"},

@@ -19,6 +19,7 @@ from imagefactory.errors import ConversionUnsupported, FormatMismatch, ImageTooL
 from imagefactory.steps.convert import Converted, convert, examine
 from imagefactory.tools.inspect import inspect, opened
 from imagefactory.tools.qemu_img import Qcow2Options
+from tests.passable import let_others_pass
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 MIB = 1 << 20
@@ -280,8 +281,7 @@ def test_a_file_of_somebody_else(images: Path, tmp_path: Path) -> None:
     shutil.copyfile(images / "disk.raw", source)
     source.chmod(0)
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    let_others_pass(tmp_path)
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] if ROOT else []
     code = "import sys; from imagefactory.cli.app import run; sys.exit(run(sys.argv[1:]))"
     done = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import BIN, RECIPE, Built
+from tests.passable import let_others_pass
 
 AS_USER = Path(__file__).with_name("as_user.sh")
 STEP_TIMEOUT = 900.0  # seconds
@@ -80,9 +81,7 @@ def wait_for_no_traces(home: Path, before: list[str]) -> None:
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Builder:
-    # pytest's own directories are for their owner alone.
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+    let_others_pass(tmp_path)
     return Builder(tmp_path / "user")
 
 
