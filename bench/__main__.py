@@ -21,7 +21,7 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "convert": (cases.convert, 5),
     "verify": (cases.verify, 7),
     "disk": (cases.disk, 7),
-    "rootfs": (cases.rootfs, 1),
+    "rootfs": (cases.rootfs, 3),
 }
 
 INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"

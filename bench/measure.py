@@ -15,12 +15,13 @@ Candidate: TypeAlias = Callable[[], None]
 @dataclass(frozen=True)
 class Comparison:
     """Seconds of ours and of each peer, run in turns; `limit` is what the ratio to the first peer should not pass, or,
-    `in_seconds`, what our own median should not."""
+    `in_seconds`, what our own median should not. `notes` say what the peers are."""
 
     name: str
     seconds: Mapping[str, tuple[float, ...]]
     limit: float
     in_seconds: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def medians(self) -> dict[str, float]:
@@ -45,6 +46,7 @@ class Comparison:
             spread = f"{min(self.seconds[name]):.2f}-{max(self.seconds[name]):.2f}"
             ratio = "" if name == ours else f"  ours is {self.ratios[name]:.2f}x of it"
             shown.append(f"  {name:58} {median:8.2f} s  ({spread}){ratio}")
+        shown += [f"  {note}" for note in self.notes]
         goal = f"{self.limit:.1f} s" if self.in_seconds else f"{self.limit:.2f}x of the first peer"
         shown.append(f"  goal: at most {goal}: {'met' if self.met else 'MISSED'}")
         return shown

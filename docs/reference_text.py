@@ -36,8 +36,9 @@ The environment:
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
 | `http_proxy`, `https_proxy`, `no_proxy` | handed to the programs that fetch packages | none |
 
-Paths in these variables are absolute. Programs that imagefactory starts see `PATH`, a locale, the time zone UTC and
-the proxies, and nothing else of the environment.
+Paths in these variables are absolute, and the home has no white space, `:` or characters of the shell in it. Programs
+that imagefactory starts see `PATH`, a locale, the time zone UTC and the proxies, and nothing else of the environment;
+those that run as root do not see the caller's `PATH`.
 """
 RECIPE = """\
 # Recipe

@@ -1,16 +1,19 @@
-"""What the environment says, read once, here and nowhere else. Nothing in it is secret."""
+"""What the environment says, read once, here and nowhere else. Only a proxy may hold a secret, and is never shown."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagefactory.errors import UsageError
+from imagefactory.errors import HomeUnusable, UsageError
 from imagefactory.tools.process import BASE_ENVIRONMENT
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+# Paths that diskimage-builder's shell, apt's source lines and lists of paths all read as one word.
+PLAIN_PATH = re.compile(r"[\w./@+~-]+")
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,26 @@ class Settings:
     trust: Path | None
     elements_path: tuple[Path, ...]
     path: str
-    proxies: Mapping[str, str]
+    root_path: str
+    proxies: Mapping[str, str] = field(repr=False)  # may hold a user name and a password
 
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of the programs that we start: a search path, a locale, the proxies."""
         return {**BASE_ENVIRONMENT, "PATH": self.path, **self.proxies}
+
+    @property
+    def root_environment(self) -> dict[str, str]:
+        """The same for what runs as root: nothing of the caller's PATH is in it."""
+        return {**self.environment, "PATH": self.root_path}
+
+    def check_home(self) -> None:
+        """Raises HomeUnusable for a path that diskimage-builder would read as several, or as shell."""
+        if PLAIN_PATH.fullmatch(str(self.home)) is None:
+            raise HomeUnusable(
+                f"{str(self.home)!r} has white space, ':' or characters of the shell in it",
+                advice="set IMAGEFACTORY_HOME to a path of letters, digits and . _ @ + ~ -",
+            )
 
     @property
     def keys(self) -> Path:
@@ -56,8 +73,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read IMAGEFACTORY_HOME, _TRUST, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
-    and version we know), then from PATH. Raises UsageError when a path of ours is not absolute; what is not absolute
-    in PATH is left out, because root follows it too.
+    and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
+    absolute; what is not absolute in PATH is left out.
     """
     seen = os.environ if environ is None else environ
     user_home = seen.get("HOME") or str(Path("~").expanduser())
@@ -75,6 +92,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         trust=Path(trust) if trust else None,
         elements_path=tuple(map(Path, elements)),
         path=":".join(dict.fromkeys([*programs, own, *inherited, *_parts(SYSTEM_PATH)])),
+        root_path=":".join(dict.fromkeys([*programs, own, *_parts(SYSTEM_PATH)])),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )
 

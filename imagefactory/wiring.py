@@ -16,6 +16,7 @@ from imagefactory.store.records import Records
 @contextmanager
 def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest = boot_test) -> Iterator[Factory]:
     """A factory at `settings.home`, which is made if it is not there. Raises HomeUnusable."""
+    settings.check_home()
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for directory in ("artifacts", "work", "logs"):

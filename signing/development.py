@@ -46,7 +46,7 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
             unfinished.unlink()
         return KeyRing(directory)
     with _translated(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
             trust = _make(scratch, now)

@@ -5,6 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A property holds however busy the machine is.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Tests that may be skipped, by the beginning of their node id, with the reason for which that is no loss.
 MAY_SKIP: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, cast, get_args
 
 import typer
@@ -10,11 +11,11 @@ from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.sizes import size_option
 from imagefactory.cli.verify import Manifest, MinVersion, Name
-from imagefactory.errors import UsageError
+from imagefactory.errors import ProgramFailed, UsageError
 from imagefactory.model.disk import Firmware
 from imagefactory.progress import Note
 from imagefactory.steps.verify import verified_image
-from imagefactory.tools.firmware import probe_kvm
+from imagefactory.tools.firmware import QEMU, firmware_argv, probe_kvm
 from imagefactory.tools.interactive import run_interactive
 
 
@@ -40,10 +41,13 @@ def boot(
 
     Ctrl-A X ends it. What the guest changes is thrown away.
     """
-    chosen = _firmware(firmware)
+    chosen, mebibytes = _firmware(firmware), size_option("--memory", memory) >> 20
+    if not mebibytes:
+        raise UsageError(f"--memory {memory} is less than 1 MiB")
     with progress_session() as (settings, progress):
         expected = expectation(settings, trust, name, min_version)
         with verified_image(target, expected, manifest=manifest) as image:
+            _require_firmware(chosen)
             accelerator = probe_kvm(settings.environment)
             progress(
                 Note("info", f"verified {image.proof.name}@{image.proof.version}; booting with {accelerator.kind}")
@@ -54,14 +58,21 @@ def boot(
                 image.descriptor,
                 image.format,
                 firmware=chosen,
-                memory=size_option("--memory", memory) >> 20,
+                memory=mebibytes,
                 accelerator=accelerator,
                 environment=settings.environment,
                 seed=seed,
                 # With --json the answer has stdout for itself.
                 terminal=(0, 2 if as_json else 1),
             )
-    raise typer.Exit(0 if status == 0 else 1)
+    if status != 0:
+        raise ProgramFailed(f"{QEMU} ended with status {status}", advice="what it said is above; try more --memory")
+
+
+def _require_firmware(firmware: Firmware) -> None:
+    """Before the answer is given. Raises FirmwareMissing."""
+    with TemporaryDirectory(prefix="imagefactory-firmware-") as work:
+        firmware_argv(firmware, Path(work))
 
 
 def _firmware(name: str) -> Firmware:

@@ -41,7 +41,7 @@ def build(
         if outcome.worked:
             # Another build is no reason to fail: it cleans up when it ends.
             with suppress(Busy):
-                collect(factory, keep=keep)
+                collect(factory, keep=keep, name=outcome.release.name)
         facts = _facts(factory, outcome)
     answer(_document(outcome, facts), _text(outcome, facts), as_json)
 

@@ -1,18 +1,22 @@
 """imagefactory convert: between raw and qcow2, or a foreign ISO as it is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from imagefactory.cli.common import progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.sizes import size_option
-from imagefactory.errors import UsageError
+from imagefactory.errors import FactoryError, UsageError
+from imagefactory.model.recipe import Qcow2Options as RecipeOptions
 from imagefactory.progress import StepAdvanced
 from imagefactory.steps import convert as step
-from imagefactory.tools.new_file import new_file
+from imagefactory.tools.new_file import LOG, new_file
 from imagefactory.tools.qemu_img import Qcow2Options
 
 LARGEST = "100 GiB"
@@ -39,6 +43,7 @@ def convert(
     """Convert an image, inspected before and after; print the digests of what came out."""
     if compression not in {"zstd", "zlib", "none"}:
         raise UsageError(f"--compression {compression} is not zstd, zlib or none")
+    options = _options(compression, cluster_size)
     largest = size_option("--max-size", max_size)
     with (
         progress_session() as (settings, progress),
@@ -47,18 +52,19 @@ def convert(
         if as_is:
             done = step.copy_as_is(source, made, declared=from_, largest=largest, environment=settings.environment)
         else:
-            done = step.convert(
-                source,
-                made,
-                to or _by_ending(output),
-                declared=from_,
-                options=Qcow2Options(compression, size_option("--cluster-size", cluster_size)),
-                largest=largest,
-                foreign=True,
-                environment=settings.environment,
-                log=made.with_name("convert.log"),
-                on_bytes=lambda count, total: progress(StepAdvanced("convert", count, total, "bytes")),
-            )
+            with _without_log():
+                done = step.convert(
+                    source,
+                    made,
+                    to or _by_ending(output),
+                    declared=from_,
+                    options=options,
+                    largest=largest,
+                    foreign=True,
+                    environment=settings.environment,
+                    log=made.with_name(LOG),
+                    on_bytes=lambda count, total: progress(StepAdvanced("convert", count, total, "bytes")),
+                )
     digests = done.digests
     document = {
         "file": str(output),
@@ -70,6 +76,25 @@ def convert(
     }
     text = f"{output}: {done.format}, {human(digests.size)}\nsha256:{digests.sha256}\nsha512:{digests.sha512}"
     answer(document, text, as_json)
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """The log goes away with the directory that it is in: of an error its lines stay."""
+    try:
+        yield
+    except FactoryError as error:
+        error.log = None
+        raise
+
+
+def _options(compression: str, cluster_size: str) -> Qcow2Options:
+    """As in a recipe. Raises UsageError."""
+    try:
+        chosen = RecipeOptions.model_validate({"compression": compression, "cluster_size": cluster_size})
+    except ValidationError as error:
+        raise UsageError(f"--cluster-size: {error.errors()[0]['msg']}") from error
+    return Qcow2Options(chosen.compression, chosen.cluster_size)
 
 
 def _by_ending(output: Path) -> str:

@@ -27,13 +27,16 @@ def gc(
     document = {
         "dry_run": dry_run,
         "used": garbage.used,
+        "used_by": dict(garbage.kinds),
         "freed": garbage.freed,
         "artifacts": sorted(garbage.artifacts),
         "directories": sorted(map(str, garbage.directories)),
     }
     what = "would be freed" if dry_run else "freed"
+    kinds = ", ".join(f"{kind} {human(size)}" for kind, size in garbage.kinds.items())
     text = (
         f"{human(garbage.freed)} {what} of {human(garbage.used)}: {len(garbage.artifacts)} files,"
-        f" {len(garbage.directories)} directories"
+        f" {len(garbage.directories)} directories\n"
+        f"  used before by {kinds}"
     )
     answer(document, text, as_json)

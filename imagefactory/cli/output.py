@@ -1,21 +1,25 @@
 """What a command says: one JSON document or text on stdout, everything else on stderr."""
 
+import errno
 import functools
 import json
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from imagefactory.errors import FactoryError, Interrupted, UsageError
+from imagefactory.errors import DiskFull, FactoryError, Interrupted, SystemFailure, UsageError
 from signing.errors import SigningError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 130
+# Whether the command has given its answer: there is never a second document on stdout.
+_answered: ContextVar[bool] = ContextVar("answered", default=False)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress and logs on stderr.")]
 
@@ -27,6 +31,7 @@ def say(text: str = "") -> None:
 
 def answer(document: dict[str, Any], text: str, as_json: bool) -> None:
     """The answer of a command, as JSON or as text."""
+    _answered.set(True)
     say(json.dumps(document, indent=2, sort_keys=True) if as_json else text.rstrip("\n"))
 
 
@@ -35,19 +40,32 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        _answered.set(False)
         try:
             return command(*args, **kwargs)
         except (FactoryError, SigningError) as error:
             raise _leave(error, kwargs.get("as_json")) from error
         except KeyboardInterrupt as error:
             raise _leave(Interrupted("stopped"), kwargs.get("as_json")) from error
+        except BrokenPipeError:  # nobody reads stdout any more
+            raise
+        except OSError as error:
+            raise _leave(_coded(error), kwargs.get("as_json")) from error
 
     return wrapped
 
 
+def _coded(error: OSError) -> FactoryError:
+    """The last line: what nobody foresaw has a code too."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{where}{error.strerror}")
+    return SystemFailure(f"{where}{error.strerror or error}")
+
+
 def _leave(error: FactoryError | SigningError, as_json: object) -> typer.Exit:
     _explain(error)
-    if as_json:
+    if as_json and not _answered.get():
         answer({"error": describe(error)}, "", as_json=True)
     return typer.Exit(error.exit_code)
 
@@ -90,5 +108,7 @@ def _explain(error: FactoryError | SigningError) -> None:
         lines.append(f"  log: {about['log']}")
     if about["advice"]:
         lines.append(f"  to do: {about['advice']}")
+    # Words of images and of servers get this far: no character that a terminal would obey.
+    text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in "\n".join(lines))
     with suppress(BrokenPipeError):
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write(text + "\n")

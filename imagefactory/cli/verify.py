@@ -7,7 +7,6 @@ import typer
 
 from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.errors import UsageError
 from imagefactory.progress import StepAdvanced
 from imagefactory.steps import verify as step
 
@@ -32,8 +31,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Verify an image against the keys that you trust. Exit 0 says what was proved, exit 1 has a code."""
-    if manifest is not None and target.startswith(step.CATALOGUE):
-        raise UsageError("--manifest is for a file: a catalogue has its own", advice="leave --manifest out")
     with progress_session() as (settings, progress):
         read = 0
 

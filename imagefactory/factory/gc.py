@@ -1,9 +1,11 @@
 """What the factory keeps on disk, and what it lets go: plan and act apart."""
 
+import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,36 +17,49 @@ LOG_AGE = 90 * 86400  # seconds that the logs of a build stay
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go: artifacts by digest, results by key, directories of dead builds, old logs. `used` and `freed` are
-    bytes on disk of the artifact store."""
+    """What can go: artifacts by digest, results by key, directories of dead builds, old logs, package lists of images
+    that nobody makes any more. `kinds` says what each part of the home takes; `used` (their sum) and `freed` are bytes
+    on disk."""
 
     artifacts: frozenset[str]
     results: frozenset[str]
     directories: tuple[Path, ...]
-    used: int
+    kinds: Mapping[str, int]
     freed: int
 
+    @property
+    def used(self) -> int:
+        return sum(self.kinds.values())
 
-def find(factory: Factory, *, keep: int) -> Garbage:
+
+def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     """Look for garbage: everything but the newest `keep` releases of each name and the newest result of each step of
-    each name. Changes nothing; what it finds is garbage only while nobody builds."""
-    results = _old_results(factory)
-    wanted = _wanted(factory, keep, results)
+    each name; with `keep` 0 also the last results of a name that has neither release nor recipe any more. With `name`
+    what belongs to other names is left alone. Changes nothing; what it finds is garbage only while nobody builds."""
+    gone = _gone(factory) if keep == 0 else frozenset()
+    results = _old_results(factory, gone, name)
+    wanted = _wanted(factory, keep, results, name)
     sizes = {digest: factory.artifacts.path(digest).stat().st_blocks * 512 for digest in factory.artifacts}
     unwanted = frozenset(sizes.keys() - wanted)
+    home = factory.settings.home
+    lists = [home / "apt" / each for each in sorted(gone) if name in {None, each} and (home / "apt" / each).is_dir()]
+    directories = (*factory.settings.work.iterdir(), *_old_logs(factory, name), *lists)
     return Garbage(
         artifacts=unwanted,
         results=results,
-        directories=(*factory.settings.work.iterdir(), *_old_logs(factory)),
-        used=sum(sizes.values()),
-        freed=sum(sizes[digest] for digest in unwanted),
+        directories=directories,
+        kinds={
+            "artifacts": sum(sizes.values()),
+            **{part: _taken(home / part) for part in ("apt", "logs", "work")},
+        },
+        freed=sum(sizes[digest] for digest in unwanted) + sum(map(_taken, directories)),
     )
 
 
-def collect(factory: Factory, *, keep: int) -> Garbage:
-    """Find garbage and remove it. Raises Busy while somebody builds."""
+def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
+    """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds."""
     with lock_all(factory.settings.home / "locks"):
-        garbage = find(factory, keep=keep)
+        garbage = find(factory, keep=keep, name=name)
         for key in garbage.results:
             factory.records.forget_result(key)
         for digest in garbage.artifacts:
@@ -55,19 +70,31 @@ def collect(factory: Factory, *, keep: int) -> Garbage:
     return garbage
 
 
-def _old_results(factory: Factory) -> frozenset[str]:
-    """All but the newest result of each step of each name, and of conversions of each format."""
+def _gone(factory: Factory) -> frozenset[str]:
+    """Names of which something is kept, that have no release, and whose recipe is not where it was."""
+    lists = factory.settings.home / "apt"
+    names = {result.name for result in factory.records.results()}
+    names |= {path.name for path in lists.iterdir()} if lists.is_dir() else set()
+    names -= {release.name for release in factory.records.releases()}
+    return frozenset(
+        name for name in names if not any(Path(build.recipe_file).exists() for build in factory.records.builds(name))
+    )
+
+
+def _old_results(factory: Factory, gone: frozenset[str], name: str | None) -> frozenset[str]:
+    """All but the newest result of each step of each name, and of conversions of each format; of names that are gone
+    all."""
     newest = set()
     old = set()
     for result in factory.records.results():
         kind = (result.name, result.step, result.facts.get("format"))
-        if kind in newest:
+        if name in {None, result.name} and (kind in newest or result.name in gone):
             old.add(result.key)
         newest.add(kind)
     return frozenset(old)
 
 
-def _wanted(factory: Factory, keep: int, old: frozenset[str]) -> set[str]:
+def _wanted(factory: Factory, keep: int, old: frozenset[str], name: str | None) -> set[str]:
     wanted: set[str] = set()
     for result in factory.records.results():
         if result.key not in old:
@@ -75,11 +102,25 @@ def _wanted(factory: Factory, keep: int, old: frozenset[str]) -> set[str]:
     seen: dict[str, int] = defaultdict(int)
     for release in factory.records.releases():
         seen[release.name] += 1
-        if seen[release.name] <= keep:
+        if seen[release.name] <= keep or name not in {None, release.name}:
             wanted.update(release.files.values())
     return wanted
 
 
-def _old_logs(factory: Factory) -> Iterable[Path]:
+def _taken(directory: Path) -> int:
+    """The bytes on disk of the files below a directory."""
+    taken = 0
+    for place, _, files in os.walk(directory):
+        for file in files:
+            with suppress(OSError):  # gone meanwhile
+                taken += (Path(place) / file).lstat().st_blocks * 512
+    return taken
+
+
+def _old_logs(factory: Factory, name: str | None) -> Iterable[Path]:
     oldest = time.time() - LOG_AGE
-    return [path for path in factory.settings.logs.glob("*/*") if path.is_dir() and path.stat().st_mtime < oldest]
+    return [
+        path
+        for path in factory.settings.logs.glob(f"{name or '*'}/*")
+        if path.is_dir() and path.stat().st_mtime < oldest
+    ]

@@ -7,21 +7,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import FormatUnsupported, TargetUnsupported
+from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, TargetUnsupported
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import CatalogueTarget, LoadedRecipe, Recipe
-from imagefactory.settings import Settings
+from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
-from imagefactory.tools.apt import ARCHIVE_KEYRING, host_sources
+from imagefactory.tools.apt import ARCHIVE_KEYRING, Index, host_sources, through
 from imagefactory.tools.dib import dib_version
 from imagefactory.tools.host_packages import versions
+from imagefactory.tools.recipe_file import copy_reference
 
 BUILD_TOOLS = ("mmdebstrap",)
 DISK_TOOLS = ("e2fsprogs", "fdisk", "mtools", "grub-common", "tar")
 CONVERT_TOOLS = ("qemu-utils",)
 BOOT_TOOLS = ("qemu-system-x86", "ovmf", "seabios")
 BUILDABLE = ("raw", "qcow2")
+KEYRINGS = "keyrings"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Inputs:
     """What goes into one build.
 
     `elements` has every element with its directory. `sources` are used inside the build, `image_sources` stay in the
-    image (empty: the distribution's own), `index_sources` are for this host's apt; they differ in where the keyrings
-    lie. `tools` has the versions of the host's programs, `targets` says where releases go.
+    image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
+    `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
+    recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases go.
     """
 
     loaded: LoadedRecipe
@@ -40,6 +43,7 @@ class Inputs:
     sources: tuple[Source, ...]
     image_sources: tuple[Source, ...]
     index_sources: tuple[Source, ...]
+    index_directory: Path
     keyrings: Mapping[str, Path]
     tools: Mapping[str, str]
     targets: tuple[Path, ...]
@@ -88,6 +92,33 @@ class Inputs:
     def content_digest(self, images: Mapping[str, str]) -> str:
         return key("content", {"name": self.recipe.name, "recipe": self.loaded.digest, "images": dict(images)})
 
+    def index(self, environment: Mapping[str, str]) -> Index:
+        """This host's apt with the sources, the keys and the proxy of the recipe. Raises InputsChanged."""
+        self.copy_keyrings(self.index_directory / KEYRINGS)
+        return Index(self.index_directory, self.index_sources, through(self.recipe.proxy, environment))
+
+    def copy_keyrings(self, directory: Path) -> dict[str, Path]:
+        """Copy the repository keys that were digested to `directory`; returns the copies. Raises InputsChanged."""
+        return self._copied({name: (path, name) for name, path in self.keyrings.items()}, directory)
+
+    def copy_certificates(self, directory: Path) -> tuple[Path, ...]:
+        """Copy the certificates that were digested to `directory`, in their order. Raises InputsChanged."""
+        paths = map(Path, self.recipe.ca_certificates)
+        return tuple(self._copied({str(path): (path, path.name) for path in paths}, directory).values())
+
+    def check_elements(self) -> None:
+        """Raises InputsChanged unless the elements are still those that were digested."""
+        now = element_tools.digests(element_tools.expand(self.recipe.elements, self.elements_path))
+        if now != self.element_digests:
+            differing = {name for name, _ in now.items() ^ self.element_digests.items()}
+            raise InputsChanged(f"an element changed while it was built: {', '.join(sorted(differing))}")
+
+    def _copied(self, files: Mapping[str, tuple[Path, str]], directory: Path) -> dict[str, Path]:
+        directory.mkdir(parents=True, exist_ok=True)
+        for source, name in files.values():
+            copy_reference(self.loaded, source, directory / name)
+        return {key: directory / name for key, (_, name) in files.items()}
+
     def _tools(self, names: Sequence[str]) -> dict[str, str]:
         return {name: self.tools.get(name, "not installed") for name in names}
 
@@ -95,15 +126,22 @@ class Inputs:
 def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
     """Look at the recipe, its elements and this host; change nothing.
 
-    Raises FormatUnsupported, TargetUnsupported, ElementsConflict, NoMirror, ProgramMissing.
+    Raises FormatUnsupported, TargetUnsupported, ElementsConflict, ElementsUnsafe, NoMirror, ProgramMissing.
     """
     recipe = loaded.recipe
     _refuse_what_cannot_be_built(recipe)
     path = element_tools.search_path(loaded.files[0], settings.elements_path)
+    for directory in path:
+        if PLAIN_PATH.fullmatch(str(directory)) is None:
+            raise ElementsUnsafe(
+                f"{str(directory)!r} has white space, ':' or characters of the shell in it",
+                advice="move the elements to a path of letters, digits and . _ @ + ~ -",
+            )
     found = element_tools.expand(recipe.elements, path)
-    keyrings = _keyrings(loaded)
-    named = _repositories(recipe, {path: str(rootfs.KEYRINGS / name) for name, path in keyrings.items()})
-    indexed = _repositories(recipe, {path: str(path) for path in keyrings.values()})
+    element_tools.require_safe(found, path)
+    index_directory = settings.home / "apt" / recipe.name
+    named = _repositories(loaded, rootfs.KEYRINGS)
+    indexed = _repositories(loaded, index_directory / KEYRINGS)
     environment = settings.environment
     installed = versions([*BUILD_TOOLS, *DISK_TOOLS, *CONVERT_TOOLS, *BOOT_TOOLS], environment)
     targets = tuple(Path(target.catalogue) for target in recipe.publish if isinstance(target, CatalogueTarget))
@@ -116,7 +154,8 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         sources=named or mirrors,
         image_sources=named,
         index_sources=indexed or mirrors,
-        keyrings=keyrings,
+        index_directory=index_directory,
+        keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
         targets=targets or (settings.catalogue,),
     )
@@ -141,19 +180,28 @@ def _refuse_what_cannot_be_built(recipe: Recipe) -> None:
 
 
 def _keyrings(loaded: LoadedRecipe) -> dict[str, Path]:
-    """Each repository key of the recipe under the name that it gets in /etc/apt/keyrings."""
+    """Each repository key of the recipe under the name that its copies get."""
     paths = {
         Path(repository.signed_by)
         for repository in loaded.recipe.repositories
-        if repository.signed_by is not None and str(repository.signed_by) != ARCHIVE_KEYRING
+        if repository.signed_by is not None and repository.signed_by != ARCHIVE_KEYRING
     }
-    return {f"{loaded.digests[path][:12]}-{path.name}": path for path in sorted(paths)}
+    return {_keyring_name(loaded, path): path for path in sorted(paths)}
 
 
-def _repositories(recipe: Recipe, keyrings: Mapping[Path, str]) -> tuple[Source, ...]:
-    def signed_by(path: str | Path | None) -> str:
-        return ARCHIVE_KEYRING if path is None else keyrings.get(Path(path), str(path))
+def _keyring_name(loaded: LoadedRecipe, path: Path) -> str:
+    return f"{loaded.digests[path][:16]}{path.suffix}"
+
+
+def _repositories(loaded: LoadedRecipe, keyrings: Path) -> tuple[Source, ...]:
+    """The repositories of the recipe, with the copies of their keys in the directory `keyrings`."""
+
+    def signed_by(path: str | None) -> str:
+        if path is None or path == ARCHIVE_KEYRING:
+            return ARCHIVE_KEYRING
+        return str(keyrings / _keyring_name(loaded, Path(path)))
 
     return tuple(
-        Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by)) for each in recipe.repositories
+        Source(each.uri, each.suite, tuple(each.components), signed_by(each.signed_by))
+        for each in loaded.recipe.repositories
     )

@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from debian.deb822 import Deb822
 
-from imagefactory.errors import FactoryError
+from imagefactory.errors import AcceleratorBroken, FactoryError
 from imagefactory.factory.inputs import Inputs
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
@@ -17,7 +18,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.release import Version
-from imagefactory.progress import Progress, StepAdvanced
+from imagefactory.progress import Note, Progress, StepAdvanced
 from imagefactory.settings import Settings
 from imagefactory.steps import attest, convert, publish
 from imagefactory.steps.convert import Converted
@@ -94,8 +95,10 @@ class Line:
     # -- building ------------------------------------------------------------------------------------------------------
 
     def rootfs(self, in_release: str) -> StepResult:
-        """Build the root file system and keep it with the list of its packages."""
+        """Build the root file system and keep it with the list of its packages. Raises InputsChanged, too."""
         recipe = self.inputs.recipe
+        keyrings = self.inputs.copy_keyrings(self.work / "keyrings")
+        certificates = self.inputs.copy_certificates(self.work / "ca-certificates")
         request = {
             "action": "rootfs",
             "output": str(self.work),
@@ -110,12 +113,13 @@ class Line:
                 "environment": dict(recipe.environment),
                 "sources": [asdict(source) for source in self.inputs.sources],
                 "image_sources": [asdict(source) for source in self.inputs.image_sources],
-                "keyrings": {name: str(path) for name, path in self.inputs.keyrings.items()},
-                "ca_certificates": [str(path) for path in recipe.ca_certificates],
+                "keyrings": {name: str(path) for name, path in keyrings.items()},
+                "ca_certificates": [str(path) for path in certificates],
                 "proxy": recipe.proxy,
             },
         }
         made = self._build(request, plan.ROOTFS)
+        self.inputs.check_elements()
         status = Path(made["dpkg_status"])
         packages = [asdict(package) for package in read_status(status)]
         outputs = {
@@ -178,23 +182,29 @@ class Line:
         booted = "qcow2" if "qcow2" in images else next(iter(images))
         digest = images[booted].outputs["image"]
         boot = recipe.tests.boot
-        work = self._directory("boot")
-        evidence = [
-            self.boot_test(
-                self.artifacts.require(digest),
-                booted,
-                about=f"sha256:{digest}",
-                firmware=recipe.disk.firmware,
-                memory=boot.memory >> 20,
-                timeout=float(boot.timeout),
-                expect=boot.expect,
-                work=work,
-                logs=self.log(plan.BOOT).parent,
-                accelerator=probe_kvm(self.settings.environment),
-                environment=self.settings.environment,
-                on_advance=self._advancer(plan.BOOT),
-            )
-        ]
+        prove = partial(
+            self.boot_test,
+            self.artifacts.require(digest),
+            booted,
+            about=f"sha256:{digest}",
+            firmware=recipe.disk.firmware,
+            memory=boot.memory >> 20,
+            timeout=float(boot.timeout),
+            expect=boot.expect,
+            work=self._directory("boot"),
+            logs=self.log(plan.BOOT).parent,
+            environment=self.settings.environment,
+            on_advance=self._advancer(plan.BOOT),
+        )
+        accelerator = probe_kvm(self.settings.environment)
+        try:
+            proof = prove(accelerator=accelerator)
+        except AcceleratorBroken as broken:
+            if accelerator.kind == "tcg":
+                raise
+            self.progress(Note("warning", f"{broken.message}; booting in software emulation, which takes longer"))
+            proof = prove(accelerator=Accelerator("tcg", broken.message))
+        evidence = [proof]
         evidence += [self._same_disk(images, booted, other) for other in images if other != booted]
         digests = {name: image.outputs["image"] for name, image in images.items()}
         facts = {"evidence": [piece.to_json() for piece in evidence]}
@@ -249,7 +259,7 @@ class Line:
             name=self.inputs.recipe.name,
             version=str(self.version),
             build_id=self.build.id,
-            recipe=self.inputs.recipe.model_dump(mode="json", exclude_none=True),
+            recipe=self.inputs.loaded.document,
             recipe_digest=self.inputs.loaded.digest,
             elements=self.inputs.element_digests,
             packages=[Package(**package) for package in rootfs.facts["packages"]],
@@ -274,7 +284,7 @@ class Line:
     def _build(self, request: dict[str, Any], step: str) -> dict[str, Any]:
         return call_builder(
             request,
-            environment=self.settings.environment,
+            environment=self.settings.root_environment,
             log=self.log(f"{step} builder"),
             on_advance=self._advancer(step),
         )

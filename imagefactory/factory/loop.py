@@ -8,48 +8,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from imagefactory.errors import DiskFull, FactoryError, Interrupted
+from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line, check_keys, publish_release
+from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
-from imagefactory.model.build import BuildState, PublicationState
-from imagefactory.model.packages import Change
-from imagefactory.model.plan import Action, Situation
+from imagefactory.model.build import BuildState
+from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import lock
+from imagefactory.store.lock import lock, shared
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Build, Publication, Release, StepResult
-from imagefactory.tools.apt import Index
 from imagefactory.tools.catalogue import Catalogue
 from signing.errors import SigningError
 from signing.keys import KeyRing
 from signing.trust import Trust, find_trust, load_trust
-
-
-@dataclass(frozen=True)
-class Packages:
-    """What the mirrors say now: the digest of their InRelease files, and what would change in the kept root file
-    system."""
-
-    in_release: str
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True)
-class View:
-    """What is there for one recipe. `situation` is the same, as the plan sees it."""
-
-    rootfs: StepResult | None
-    disk: StepResult | None
-    images: Mapping[str, StepResult]
-    boot: StepResult | None
-    release: Release | None
-    situation: Situation
 
 
 @dataclass(frozen=True)
@@ -75,14 +52,19 @@ class Factory:
     progress: Progress
     boot_test: BootTest
 
+    @property
+    def lookout(self) -> Lookout:
+        return Lookout(self.records, self.artifacts)
+
     def plan(self, loaded: LoadedRecipe, *, fresh: bool = False, publish: bool = True) -> tuple[Action, ...]:
         """Which steps would run, and why. Fetches package lists; builds nothing and reserves nothing.
 
-        Raises errors of gathering, MirrorUnreachable, PackageMissing.
+        Raises Busy, errors of gathering, MirrorUnreachable, PackageMissing.
         """
-        inputs = gather(loaded, self.settings)
-        packages = self._packages(inputs)
-        return plan.plan(self._view(inputs, packages, fresh, frozenset(), publish).situation)
+        with lock(self.settings.home / "locks", loaded.recipe.name):
+            inputs = gather(loaded, self.settings)
+            packages = self.lookout.packages(inputs, self.settings.environment)
+            return plan.plan(self.lookout.view(inputs, packages, self._trust(), fresh, frozenset(), publish).situation)
 
     def build(self, loaded: LoadedRecipe, *, fresh: bool = False, publish: bool = True) -> Outcome:
         """Do what the plan says until nothing is left to do.
@@ -99,85 +81,19 @@ class Factory:
                 return run.to_the_end()
 
     def publish(self, release: Release, root: Path) -> Path:
-        """Publish a release to a catalogue, again or anew, and verify it there."""
+        """Publish a release to a catalogue, again or anew, and verify it there. Raises Busy while somebody cleans up,
+        and what publishing and verifying raise."""
         trust = load_trust(find_trust(self.settings.trust_files()))
-        return publish_release(
-            release, root, records=self.records, artifacts=self.artifacts, trust=trust, progress=self.progress
-        )
+        with shared(self.settings.home / "locks"):
+            return publish_release(
+                release, root, records=self.records, artifacts=self.artifacts, trust=trust, progress=self.progress
+            )
 
-    # -- looking -------------------------------------------------------------------------------------------------------
-
-    def _packages(self, inputs: Inputs) -> Packages:
-        index = Index(self.settings.home / "apt" / inputs.recipe.name, inputs.index_sources, self.settings.environment)
-        in_release = index.refresh()
-        known = self._known_rootfs(inputs)
-        if known is None:
-            index.require(inputs.recipe.packages)
-            return Packages(in_release, ())
-        if known.facts["in_release"] == in_release:
-            return Packages(in_release, ())
-        changes = index.changes(self.artifacts.require(known.outputs["dpkg_status"]))
-        if not changes:
-            facts = {**known.facts, "in_release": in_release}
-            self.records.remember(known.key, known.step, known.name, known.outputs, facts)
-        return Packages(in_release, changes)
-
-    def _known_rootfs(self, inputs: Inputs) -> StepResult | None:
-        return self._kept(self.records.result(inputs.rootfs_key()))
-
-    def _kept(self, result: StepResult | None) -> StepResult | None:
-        """A result whose artifacts are still in the store."""
-        if result is None or not all(map(self.artifacts.has, result.outputs.values())):
-            return None
-        return result
-
-    def _view(self, inputs: Inputs, packages: Packages, fresh: bool, done: frozenset[str], publish: bool) -> View:
-        rootfs = self._known_rootfs(inputs)
-        changes = () if plan.ROOTFS in done else packages.changes
-        why = plan.why_rootfs(
-            inputs.rootfs(), rootfs.facts if rootfs else None, self._last_inputs(inputs.recipe.name), changes
-        )
-        disk = self._kept(
-            self.records.result(inputs.disk_key(rootfs.outputs["rootfs"], rootfs.facts["epoch"])) if rootfs else None
-        )
-        formats = {
-            name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
-            for name in inputs.recipe.formats.names
-        }
-        images = {name: result for name, result in formats.items() if result is not None}
-        digests = {name: result.outputs["image"] for name, result in images.items()}
-        whole = len(images) == len(formats)
-        boot = self.records.result(inputs.boot_key(digests)) if whole else None
-        release = self._release(inputs, digests) if whole else None
-        return View(
-            rootfs,
-            disk,
-            images,
-            boot,
-            release,
-            Situation(
-                rootfs=why,
-                rootfs_kept="inputs unchanged, and no package has a newer version",
-                disk=disk is not None,
-                formats={name: result is not None for name, result in formats.items()},
-                boot=boot is not None,
-                released=f"{release.name}@{release_version(release)}" if release else None,
-                targets={str(root): _is_published(release, root) for root in inputs.targets} if publish else {},
-                fresh=fresh,
-                done=done,
-            ),
-        )
-
-    def _last_inputs(self, name: str) -> Mapping[str, Any] | None:
-        """What went into the last root file system of `name`, whether it is kept or not."""
-        mine = (one for one in self.records.results() if one.step == plan.ROOTFS and one.name == name)
-        newest = next(mine, None)
-        return newest.facts["inputs"] if newest else None
-
-    def _release(self, inputs: Inputs, digests: Mapping[str, str]) -> Release | None:
-        content = inputs.content_digest(digests)
-        candidates = (one for one in self.records.releases(inputs.recipe.name) if one.content_digest == content)
-        return next((one for one in candidates if all(map(self.artifacts.has, one.files.values()))), None)
+    def _trust(self) -> Trust | None:
+        """Whom this factory trusts; a plan may be made before there are keys."""
+        with suppress(SigningError):
+            return load_trust(find_trust(self.settings.trust_files()))
+        return None
 
     # -- the records of a run ------------------------------------------------------------------------------------------
 
@@ -231,7 +147,7 @@ class _Run:
 
     def to_the_end(self) -> Outcome:
         """Look, plan, act, until the plan has nothing to run."""
-        self._packages = self._factory._packages(self._inputs)
+        self._packages = self._factory.lookout.packages(self._inputs, self._factory.settings.environment)
         told: set[str] = set()
         while True:
             view = self._look()
@@ -255,9 +171,12 @@ class _Run:
 
     def _look(self) -> View:
         assert self._packages is not None  # noqa: S101 - to_the_end() sets it first
-        return self._factory._view(self._inputs, self._packages, self._fresh, self._done, self._publish)
+        lookout = self._factory.lookout
+        return lookout.view(self._inputs, self._packages, self._trust, self._fresh, self._done, self._publish)
 
     def _do(self, action: Action, view: View) -> None:
+        if action.title in self._done:
+            raise StateConflict(f"{action.title} is done and has no effect: {action.reason}")
         started = time.monotonic()
         log = None if action.step == plan.PUBLISH else str(self._reserved().log(action.title))
         self._factory.progress(StepStarted(action.title, action.reason, log))
@@ -338,17 +257,6 @@ class _Run:
 
 def _folder(release: Release, publication: Publication) -> Path:
     return Catalogue(Path(publication.target.removeprefix("catalogue:"))).folder(release.name, release_version(release))
-
-
-def _is_published(release: Release | None, root: Path) -> bool:
-    if release is None:
-        return False
-    folder = Catalogue(root).folder(release.name, release_version(release))
-    verified = any(
-        publication.target == f"catalogue:{root}" and publication.state == PublicationState.VERIFIED
-        for publication in release.publications
-    )
-    return verified and all((folder / name).is_file() for name in release.files)
 
 
 def _booted(result: StepResult) -> str:

@@ -72,7 +72,7 @@ def _prepare(request: Document) -> Path:
         timeout=10.0,
     )
     for hidden in filter(os.path.isdir, request["hide"]):
-        run(["mount", "-t", "tmpfs", "-o", "size=0,mode=0000", "tmpfs", hidden], env=environment, timeout=10.0)
+        run(["mount", "-t", "tmpfs", "-o", "ro,size=4k,mode=0000", "tmpfs", hidden], env=environment, timeout=10.0)
     return scratch
 
 

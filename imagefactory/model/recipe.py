@@ -85,7 +85,7 @@ class Repository(Part):
     """A repository of Debian packages."""
 
     uri: RepositoryUrl
-    """Its address: http, https or file, without user name and password."""
+    """Its address: http or https, without user name and password."""
     suite: Suite
     """The suite, such as bookworm or bookworm-security."""
     components: Annotated[Items[Component], Unique(at_least=1)]
@@ -267,7 +267,8 @@ class LoadedRecipe:
 
     `files` is every file that was read, the recipe first, then what it extends, then keys and certificates; `digests`
     has the SHA-256 (hex) of each. `digest` is the SHA-256 (hex) of the whole: the merged recipe as canonical JSON,
-    with the contents of keys and certificates in place of their paths. `places` says where each value is written.
+    with the contents of keys and certificates in place of their paths; `document` is that JSON, which holds no path
+    but those that somebody wrote. `places` says where each value is written.
     """
 
     recipe: Recipe
@@ -275,6 +276,7 @@ class LoadedRecipe:
     digest: str
     digests: Mapping[Path, str] = field(repr=False, compare=False, default_factory=dict)
     places: Mapping[tuple[str | int, ...], Place] = field(repr=False, compare=False, default_factory=dict)
+    document: Mapping[str, Any] = field(repr=False, compare=False, default_factory=dict)
 
     def where(self, *path: str | int) -> Place | None:
         """Where `path`, such as ("formats", "iso"), is written, or else the nearest mapping or list around it."""

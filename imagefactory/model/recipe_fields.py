@@ -142,8 +142,9 @@ Items = Annotated[tuple[T, ...], Strict(False)]
 _URL: Final = re.compile(r"[A-Za-z]+://[A-Za-z0-9._~:/@%+\[\]-]*")
 
 
-def _url(value: str, schemes: tuple[str, ...]) -> str:
+def _url(value: str) -> str:
     no_secret(value)
+    schemes = ("http://", "https://")
     wanted = refusal("recipe-invalid", f"should be an address that begins with {' or '.join(schemes)}")
     try:
         parts = urlsplit(value)
@@ -152,23 +153,13 @@ def _url(value: str, schemes: tuple[str, ...]) -> str:
         raise wanted from None
     if _URL.fullmatch(value) is None or f"{parts.scheme}://" not in schemes or not value.startswith(schemes):
         raise wanted
-    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
-        raise refusal("recipe-invalid", "should have three slashes: file:///path")
-    if parts.scheme != "file" and not parts.hostname:
+    if not parts.hostname:
         raise wanted
     return value
 
 
-def _repository_url(value: str) -> str:
-    return _url(value, ("http://", "https://", "file://"))
-
-
-def _proxy_url(value: str) -> str:
-    return _url(value, ("http://", "https://"))
-
-
-RepositoryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_repository_url)]
-ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(_proxy_url)]
+RepositoryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
 
 
 # -- the environment of elements --------------------------------------------------------------------------------------
@@ -176,7 +167,8 @@ ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(_proxy_url)]
 # Names by which an environment takes over the programs that see it.
 _TAKEOVER: Final = re.compile(
     r"PATH|ENV|IFS|SHELL|SHELLOPTS|CDPATH|GLOBIGNORE|PS[0-9]|PROMPT_COMMAND|EDITOR|VISUAL|PAGER|HOME|USER|LOGNAME"
-    r"|TMPDIR|TMP_DIR|DIB_IMAGE_CACHE|DIB_LOCKFILES|DIB_NO_TMPFS|APT_CONFIG|TAR_OPTIONS|TAPE|RUBYOPT|RUBYLIB|NODE_OPTIONS|LOCPATH|NLSPATH|HOSTALIASES"
+    r"|TMPDIR|TMP_DIR|DIB_IMAGE_CACHE|DIB_LOCKFILES|DIB_NO_TMPFS|DIB_PYTHON.*|DIB_GZIP_BIN"
+    r"|DIB_DEBIAN_DEBOOTSTRAP_SCRIPT|DIB_DEBOOTSTRAP_EXTRA_ARGS|APT_CONFIG|TAR_OPTIONS|TAPE|RUBYOPT|RUBYLIB|NODE_OPTIONS|LOCPATH|NLSPATH|HOSTALIASES"
     r"|(LD_|BASH|PYTHON|PERL|GCONV|GLIBC|MALLOC_|SUDO_|DPKG_|GIT_|SSL_|OPENSSL_|XDG_|IMAGEFACTORY_).*"
 )
 # Names that the build sets itself, and the field of the recipe that they come from.

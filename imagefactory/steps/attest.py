@@ -17,7 +17,8 @@ from signing.statement import Subject
 
 @dataclass(frozen=True)
 class BuildAccount:
-    """What the builder knows of one build. `recipe` is the whole recipe as JSON, `elements` maps each element to its
+    """What the builder knows of one build. `recipe` is the whole recipe as JSON, of which `recipe_digest` is the
+    digest, with the contents of keys and certificates in place of their paths. `elements` maps each element to its
     digest, `tools` programs to versions; digests are SHA-256 in hex, times aware UTC."""
 
     name: str

@@ -10,6 +10,7 @@ from imagefactory.tools.guest import Answers
 
 SLACK = 8 << 20  # bytes that a partition may leave at the end of its disk: alignment and the second partition table
 TAINT_DIED = 1 << 7  # the kernel has oopsed
+MOST_LINES = 20  # of a console that complains and complains
 PASSWORDS = frozenset({"none", "password", "keyboard-interactive"})
 
 
@@ -36,7 +37,10 @@ def settled(answers: Answers) -> list[Check]:
     return [
         Check("cloud-init", status == "done" and '"errors": []' in errors, f"status {status or 'unknown'}: {errors}"),
         Check(
-            "units", not units, f"failed: {', '.join(units)}" if units else "none failed", answers.all("failed_line")
+            "units",
+            not units,
+            printable(f"failed: {', '.join(units)}") if units else "none failed",
+            answers.all("failed_line"),
         ),
         Check("system", state == "running", f"state {state or 'still starting'}", jobs),
         Check("root-writable", "rw" in options.split(","), f"{answers.get('root_source')} {options}"),
@@ -75,7 +79,7 @@ def kernel(console: str, answers: Answers, *, software: bool) -> list[Check]:
     faults = kernel_faults(console, stalls=not software)
     tainted = answers.number("tainted")
     detail = f"{len(faults)} faults, taint {tainted}"
-    return [Check("kernel", not faults and not tainted & TAINT_DIED, detail, faults)]
+    return [Check("kernel", not faults and not tainted & TAINT_DIED, detail, faults[:MOST_LINES])]
 
 
 def console_says(console: str, expect: Sequence[str]) -> list[Check]:

@@ -16,7 +16,7 @@ from imagefactory.model.evidence import JSON
 from imagefactory.steps import boot_checks as checks
 from imagefactory.steps.boot_checks import Check
 from imagefactory.tools import guest, loader, overlay, seed, ssh
-from imagefactory.tools.console import LOGIN
+from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
@@ -166,7 +166,7 @@ def _login_prompt(bench: Bench, vm: VM, report: Report, deadline: float) -> None
     bench.on_advance(f"{vm.name}: waiting for a login prompt")
     prompt = vm.wait_for("login prompt", LOGIN.search, deadline=deadline)
     report.seconds["login"] = vm.seconds()
-    report.checks.append(Check("login-prompt", True, prompt[0]))
+    report.checks.append(Check("login-prompt", True, printable(prompt[0])))
 
 
 def _host_keys(bench: Bench, vm: VM, login: ssh.Guest, report: Report, deadline: float) -> ssh.Guest:

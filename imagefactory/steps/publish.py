@@ -29,7 +29,7 @@ def publish(
     the room signing when what would be published does not verify.
     """
     final = catalogue.folder(name, version)
-    if final.exists():
+    if catalogue.has(name, version):
         _require_same(final, files)
         return final
     with catalogue.staged(name, version) as staged:

@@ -7,11 +7,11 @@ says how.
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagefactory.model.packages import Source
-from imagefactory.tools.apt import ARCHIVE_KEYRING
+from imagefactory.tools.apt import ARCHIVE_KEYRING, through
 from imagefactory.tools.dib import disk_image_create
 from imagefactory.tools.process import run
 
@@ -36,12 +36,12 @@ class RootfsRequest:
     elements: tuple[str, ...]
     elements_path: tuple[Path, ...]
     packages: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     sources: tuple[Source, ...]
     image_sources: tuple[Source, ...]
     keyrings: Mapping[str, Path]
     ca_certificates: tuple[Path, ...]
-    proxy: str | None
+    proxy: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ def _environment(request: RootfsRequest, scratch: Path, environment: Mapping[str
     certificates.mkdir()
     for number, certificate in enumerate(request.ca_certificates):
         shutil.copyfile(certificate, certificates / f"{number:03}-{certificate.stem}.crt")
-    proxies = dict.fromkeys(("http_proxy", "https_proxy"), request.proxy) if request.proxy else {}
     return {
-        **environment,
-        **{key: value for key, value in proxies.items() if value},
+        **through(request.proxy, environment),
         **request.environment,
         "HOME": "/root",
         "ARCH": request.arch,

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import TargetUnsupported, VersionMismatch
+from imagefactory.errors import TargetUnsupported, UsageError, VersionMismatch
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.tools.catalogue import Catalogue, split_target
 from signing.digest import open_regular, read_document
@@ -80,8 +80,9 @@ def verify(
 ) -> Proof:
     """Verify a file or a published release. `manifest` is for a file whose manifest lies elsewhere.
 
-    Raises TargetUnsupported, ReleaseUnknown, VersionMismatch, and errors of the room signing.
+    Raises UsageError, TargetUnsupported, ReleaseUnknown, VersionMismatch, and errors of the room signing.
     """
+    _refuse_a_second_manifest(target, manifest)
     if target.startswith(CATALOGUE):
         return verify_catalogue(target, expectation, on_bytes)
     scheme, colon, _ = target.partition(":")
@@ -109,13 +110,9 @@ def verified_file(
 
     Raises errors of the room signing.
     """
-    descriptor = open_regular(path)
-    try:
+    with _open(path) as descriptor:
         signed = expectation.manifest(read_document(manifest or path.with_name(MANIFEST_FILE)))
-        verified = verify_file(descriptor, signed, on_bytes=on_bytes)
-        yield VerifiedImage(descriptor, verified.format, _file_proof(path, verified, signed))
-    finally:
-        os.close(descriptor)
+        yield _verified(descriptor, path, signed, on_bytes)
 
 
 @contextmanager
@@ -128,16 +125,45 @@ def verified_image(
 ) -> Iterator[VerifiedImage]:
     """The image that a target names, verified and open; of a release's formats qcow2 before raw. Only that image is
     read. Raises like `verify`."""
-    path = Path(target)
-    if target.startswith(CATALOGUE):
-        root, ref = split_target(target.removeprefix(CATALOGUE))
-        folder = Catalogue(root).find(ref)
-        signed = expectation.manifest(read_document(folder / MANIFEST_FILE))
-        _check_version(folder, str(signed.manifest.version))
-        formats = signed.manifest.formats
-        path = folder / formats["qcow2" if "qcow2" in formats else next(iter(formats))].file
-    with verified_file(path, expectation, manifest=manifest, on_bytes=on_bytes) as image:
-        yield image
+    _refuse_a_second_manifest(target, manifest)
+    if not target.startswith(CATALOGUE):
+        with verified_file(Path(target), expectation, manifest=manifest, on_bytes=on_bytes) as image:
+            yield image
+        return
+    root, ref = split_target(target.removeprefix(CATALOGUE))
+    folder = Catalogue(root).find(ref)
+    signed = _pinned(expectation, ref).manifest(read_document(folder / MANIFEST_FILE))
+    _check_version(folder, str(signed.manifest.version))
+    formats = signed.manifest.formats
+    path = folder / formats["qcow2" if "qcow2" in formats else next(iter(formats))].file
+    with _open(path) as descriptor:
+        yield _verified(descriptor, path, signed, on_bytes)
+
+
+def _pinned(expectation: Expectation, ref: ReleaseRef) -> Expectation:
+    """Whoever asks for a name in a catalogue has pinned it."""
+    return replace(expectation, name=expectation.name or ref.name)
+
+
+def _refuse_a_second_manifest(target: str, manifest: Path | None) -> None:
+    if manifest is not None and target.startswith(CATALOGUE):
+        raise UsageError("--manifest is for a file: a catalogue has its own", advice="leave --manifest out")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
+    descriptor = open_regular(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _verified(
+    descriptor: int, path: Path, signed: VerifiedManifest, on_bytes: Callable[[int], None] | None
+) -> VerifiedImage:
+    verified = verify_file(descriptor, signed, on_bytes=on_bytes)
+    return VerifiedImage(descriptor, verified.format, _file_proof(path, verified, signed))
 
 
 def _folder(
@@ -152,8 +178,7 @@ def _folder(
         folder,
         expectation.trust,
         now=expectation.now,
-        # Whoever asks for a name in a catalogue has pinned it.
-        name=expectation.name or ref.name,
+        name=_pinned(expectation, ref).name,
         min_version=expectation.oldest,
         on_bytes=on_bytes,
     )

@@ -1,11 +1,13 @@
 """One process at a time works on one image name. The kernel lets go of the lock when its holder dies."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from imagefactory.errors import Busy
+from imagefactory.errors import Busy, DiskFull, HomeUnusable
 
 # No image name begins with a dot.
 WHOLE = ".factory"
@@ -13,11 +15,16 @@ WHOLE = ".factory"
 
 @contextmanager
 def lock(directory: Path, name: str) -> Iterator[None]:
-    """Hold the lock on `name`, beside others who hold other names. Raises Busy when another process holds it."""
-    with (
-        _held(directory, WHOLE, fcntl.LOCK_SH, "another process is cleaning up"),
-        _held(directory, name, fcntl.LOCK_EX, f"another process is working on {name}"),
-    ):
+    """Hold the lock on `name`, beside others who hold other names. Raises Busy when another process holds
+    it, HomeUnusable, DiskFull."""
+    with shared(directory), _held(directory, name, fcntl.LOCK_EX, f"another process is working on {name}"):
+        yield
+
+
+@contextmanager
+def shared(directory: Path) -> Iterator[None]:
+    """Be one of those who use what the factory keeps: nobody cleans up meanwhile. Raises Busy when somebody does."""
+    with _held(directory, WHOLE, fcntl.LOCK_SH, "another process is cleaning up"):
         yield
 
 
@@ -30,10 +37,21 @@ def lock_all(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(directory: Path, name: str, how: int, taken: str) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / f"{name}.lock").open("w") as held:
+    with _opened(directory / f"{name}.lock") as held:
         try:
             fcntl.flock(held, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(taken) from error
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no space for {path}") from error
+        raise HomeUnusable(
+            f"{path}: {error.strerror}", advice="give the files below IMAGEFACTORY_HOME to this user, or set another"
+        ) from error

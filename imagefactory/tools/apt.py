@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +23,7 @@ _TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 _CONFIGURED_ONLY = ["--no-release-info", "-o", "Dir::State::lists=/dev/null", "-o", "Dir::State::status=/dev/null"]
 # Any failure is an error, and the cache of all packages is not made before somebody asks for it.
 _UPDATE = ["-o", "APT::Update::Error-Mode=any", "-o", "pkgCacheFile::Generate=false"]
+_SCHEME = re.compile(r"^[a-z0-9+]+:/*")
 _DEBIAN_URI = re.compile(r"/debian(-security)?/?$")
 _UPGRADE = re.compile(r"^Inst (?P<name>\S+)(?: \[(?P<old>[^\]]+)\])? \((?P<new>\S+) ")
 
@@ -53,16 +54,21 @@ def host_sources(codename: str, environment: Mapping[str, str]) -> tuple[Source,
     return tuple(found[suite] for suite in sorted(found))
 
 
+def through(proxy: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` with the recipe's proxy, which comes before the caller's."""
+    return {**environment, **(dict.fromkeys(("http_proxy", "https_proxy"), proxy) if proxy else {})}
+
+
 @dataclass(frozen=True)
 class Index:
     """Package lists of some sources, kept under `directory` (disposable)."""
 
     directory: Path
     sources: tuple[Source, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
 
     def refresh(self) -> str:
-        """Fetch and check the lists; return the digest of all InRelease files (equal digest: nothing changed).
+        """Fetch and check the lists; return the digest of all InRelease and Release files (equal: nothing changed).
 
         Raises MirrorUnreachable, also for a signature that does not verify.
         """
@@ -78,8 +84,15 @@ class Index:
             )
         except ProgramFailed as error:
             raise MirrorUnreachable("the package lists could not be fetched", lines=error.lines) from error
+        releases = sorted((*lists.glob("*_InRelease"), *lists.glob("*_Release")))
+        # apt names the files by address and suite, without the scheme.
+        wanted = {(_SCHEME.sub("", source.uri).rstrip("/"), source.suite) for source in self.sources}
+        missing = len(wanted) - len({release.name.rpartition("_")[0] for release in releases})
+        if missing > 0:
+            where = ", ".join(sorted({f"{source.uri} {source.suite}" for source in self.sources}))
+            raise MirrorUnreachable(f"{missing} of these gave neither InRelease nor Release: {where}")
         digest = sha256()
-        for release in sorted(lists.glob("*_InRelease")):
+        for release in releases:
             digest.update(release.name.encode() + b"\0" + sha256(release.read_bytes()).digest())
         return digest.hexdigest()
 

@@ -7,6 +7,7 @@ publishes them.
 import errno
 import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ from imagefactory.model.release import NAME, ReleaseRef, Version
 TARGETS = "targets"
 BLOCK = 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What staged() makes; nothing else in a catalogue is ours to remove.
+_STAGED = re.compile(r"\.[0-9]{8}\.[0-9]+\.[0-9a-f]{32}")
 
 
 class Catalogue:
@@ -38,10 +41,12 @@ class Catalogue:
         return self.root / TARGETS / name / str(version)
 
     def versions(self, name: str) -> list[Version]:
-        """The published versions of `name`, oldest first."""
+        """The published versions of `name`, oldest first. Raises CatalogueUnusable."""
         found = []
         directory = self.root / TARGETS / name
-        for entry in directory.iterdir() if directory.is_dir() else ():
+        with self._translated():
+            entries = list(directory.iterdir()) if directory.is_dir() else []
+        for entry in entries:
             try:
                 found.append(Version.parse(entry.name))
             except ReleaseNameInvalid:
@@ -49,11 +54,22 @@ class Catalogue:
         return sorted(found)
 
     def find(self, ref: ReleaseRef) -> Path:
-        """The folder of a release, the newest when `ref` has no version. Raises ReleaseUnknown."""
+        """The folder of a release, the newest when `ref` has no version. Raises ReleaseUnknown, CatalogueUnusable."""
         version = ref.version or next(reversed(self.versions(ref.name)), None)
-        if version is None or not self.folder(ref.name, version).is_dir():
+        with self._translated():
+            there = version is not None and self.folder(ref.name, version).is_dir()
+        if version is None or not there:
             raise ReleaseUnknown(f"{self.root} has no {ref}")
         return self.folder(ref.name, version)
+
+    def has(self, name: str, version: Version) -> bool:
+        """Whether anything is there under this version. Raises CatalogueUnusable."""
+        with self._translated():
+            try:
+                os.lstat(self.folder(name, version))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
     @contextmanager
     def staged(self, name: str, version: Version) -> Iterator[Path]:
@@ -72,8 +88,9 @@ class Catalogue:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise Busy(f"another process is publishing {name} to {self.root}") from error
-                for stale in final.parent.glob(".*"):
-                    shutil.rmtree(stale)
+                for entry in list(os.scandir(final.parent)):
+                    if _STAGED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
                 if final.exists():
                     raise CatalogueConflict(f"{final} exists")
                 folder = final.with_name(f".{version}.{uuid.uuid4().hex}")

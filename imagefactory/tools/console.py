@@ -139,7 +139,7 @@ def last_lines(text: str, count: int = 8) -> tuple[str, ...]:
     return tuple(line for line in map(printable, text.splitlines()) if _WORD.search(line))[-count:]
 
 
-def printable(line: str) -> str:
-    """A line that is safe on a terminal and not too long."""
+def printable(line: str, longest: int = MAX_LINE) -> str:
+    """A line that is safe on a terminal and has at most `longest` characters."""
     safe = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
-    return _STRANGE.sub("\N{REPLACEMENT CHARACTER}", safe).rstrip()[:MAX_LINE]
+    return _STRANGE.sub("\N{REPLACEMENT CHARACTER}", safe).rstrip()[:longest]

@@ -1,9 +1,10 @@
 """What a virtual machine runs on: KVM or software, BIOS or UEFI with Secure Boot."""
 
+import os
 import shutil
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 
 KVM = Path("/dev/kvm")
 PROBE_SECONDS = 5.0
+PROBE_LIMITS = process.Limits(memory=4 << 30, file_size=2 << 20)
+SIGN = b"it boots"  # what the probe's disk prints
 
 # Half the memory of QEMU's default for translated code; a whole Debian boot fits.
 TRANSLATION_CACHE = 512  # MiB
@@ -55,20 +58,27 @@ def probe_kvm(environment: Mapping[str, str], *, device: Path = KVM) -> Accelera
         device.open("r+b", buffering=0).close()
     except OSError as error:
         return Accelerator("tcg", f"{device} does not open: {error.strerror}")
-    with tempfile.TemporaryDirectory(prefix="imagefactory-kvm-") as directory:
-        return _probe(program, environment, Path(directory))
+    with ExitStack() as stack:
+        # Memory, not files: whatever becomes of us, nothing is left lying about.
+        files = [os.memfd_create(name) for name in ("disk", "console", "log")]
+        for descriptor in files:
+            stack.callback(os.close, descriptor)
+        return _probe(program, environment, files)
 
 
-def _probe(program: str, environment: Mapping[str, str], directory: Path) -> Accelerator:
-    console, log, image = directory / "console", directory / "log", directory / "disk"
-    image.write_bytes(boot_sector.disk(b"it boots\n"))
+def _probe(program: str, environment: Mapping[str, str], files: Sequence[int]) -> Accelerator:
+    """Boot a disk. `files` are descriptors for it, for the console and for the log."""
+    image, console, log = (Path(f"/proc/self/fd/{descriptor}") for descriptor in files)
+    image.write_bytes(boot_sector.disk(SIGN + b"\n"))
     argv = [program, "-machine", "q35,smm=on", "-accel", "kvm", "-cpu", "host", "-m", "128", "-no-user-config"]
     argv += ["-nodefaults", "-display", "none", "-device", "VGA", "-serial", f"file:{console}"]
     argv += ["-drive", f"if=virtio,format=raw,readonly=on,file={image}"]
     deadline = time.monotonic() + PROBE_SECONDS
-    with process.start(argv, env=environment, timeout=PROBE_SECONDS, log=log) as machine:
+    with process.start(
+        argv, env=environment, timeout=PROBE_SECONDS, log=log, limits=PROBE_LIMITS, pass_fds=files
+    ) as machine:
         while time.monotonic() < deadline:
-            if console.is_file() and console.read_bytes()[:64].startswith(b"it boots"):
+            if os.pread(files[1], len(SIGN), 0) == SIGN:
                 return Accelerator("kvm", "a disk boots in it")
             if machine.poll() is not None:
                 break

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imagefactory.tools.console import printable
+
 MAX_ANSWER = 1 << 16  # characters that are looked at
+MAX_VALUE = 500  # characters of a value
+MAX_LIST = 20  # values of one key, the last of which says that there were more
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 # Plain POSIX sh. $1: seconds to wait for cloud-init and for the units, each.
@@ -22,10 +26,9 @@ systemctl --failed --plain --no-legend --no-pager 2>/dev/null | while read -r un
 done
 systemctl list-jobs --plain --no-legend --no-pager 2>/dev/null | sed 's/^ */job=/'
 
-findmnt -nro SOURCE,FSTYPE,OPTIONS --target / | {{
-    read -r source type options
+findmnt -nro SOURCE,OPTIONS --target / | {{
+    read -r source options
     say root_source "$source"
-    say root_type "$type"
     say root_options "$options"
 }}
 say root_size "$(( $(stat -f -c '%b * %S' /) ))"
@@ -41,8 +44,6 @@ say secure_boot "$(od -An -j4 -N1 -tu1 {SECURE_BOOT} 2>/dev/null | tr -d ' ')"
 say kernel_secure_boot "$(as_root dmesg | grep -i -m1 'secureboot: secure boot')"
 say kernel "$(uname -r)"
 say tainted "$(cat /proc/sys/kernel/tainted)"
-say hostname "$(uname -n)"
-say user "$(id -un)"
 say os "$(. /etc/os-release && echo "$ID $VERSION_ID")"
 say memory "$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)"
 """
@@ -70,10 +71,17 @@ class Answers:
 
 
 def parse(text: str) -> Answers:
-    """Read the script's output. Lines of another shape are passed over; whoever wrote them is not trusted anyway."""
+    """Read the script's output. Lines of another shape are passed over; whoever wrote them is not trusted anyway.
+
+    Every value is short, fit for a terminal, and one of few.
+    """
+    values: dict[str, str] = {}
     lists: dict[str, tuple[str, ...]] = {}
     for line in text[:MAX_ANSWER].splitlines():
         key, equals, value = line.partition("=")
         if equals and key.isidentifier():
-            lists[key] = (*lists.get(key, ()), value.strip())
-    return Answers({key: values[-1] for key, values in lists.items()}, lists)
+            values[key] = printable(value.strip(), MAX_VALUE)
+            before = lists.get(key, ())
+            if len(before) < MAX_LIST:
+                lists[key] = (*before, values[key] if len(before) < MAX_LIST - 1 else "and more")
+    return Answers(values, lists)

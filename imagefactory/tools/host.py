@@ -18,7 +18,6 @@ from imagefactory.tools.process import run
 PROGRAMS: Mapping[str, str] = {
     "apt-cache": "apt",
     "apt-get": "apt",
-    "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
     "dpkg-query": "dpkg",
     "dumpe2fs": "e2fsprogs",
@@ -40,6 +39,22 @@ PROGRAMS: Mapping[str, str] = {
     "unshare": "util-linux",
     "xorriso": "xorriso",
 }
+# Of these, what the builder starts: root does not follow the caller's PATH.
+FOR_ROOT = frozenset(
+    (
+        "debugfs",
+        "dumpe2fs",
+        "grub-mkimage",
+        "mcopy",
+        "mformat",
+        "mke2fs",
+        "mmdebstrap",
+        "mount",
+        "sfdisk",
+        "tar",
+        "unshare",
+    )
+)
 FIRMWARE: Mapping[str, str] = {
     "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd": "ovmf",
     "/usr/share/OVMF/OVMF_VARS_4M.ms.fd": "ovmf",
@@ -68,12 +83,19 @@ def examine(settings: Settings, codename: str = "bookworm") -> tuple[Check, ...]
         Check(path, Path(path).is_file(), "there" if Path(path).is_file() else "missing", f"apt-get install {package}")
         for path, package in FIRMWARE.items()
     ]
-    rest = (_rights(settings), _space(settings), _memory(), _kvm(settings), _mirrors(settings, codename))
+    rest = (
+        _rights(settings),
+        _home(settings),
+        _space(settings),
+        _memory(),
+        _kvm(settings),
+        _mirrors(settings, codename),
+    )
     return (*programs, *firmware, *rest)
 
 
 def _program(name: str, package: str, settings: Settings) -> Check:
-    found = shutil.which(name, path=settings.path)
+    found = shutil.which(name, path=settings.root_path if name in FOR_ROOT else settings.path)
     if found is None:
         return Check(name, ok=False, found="missing", fix=f"apt-get install {package}")
     version = versions([package], settings.environment).get(package, "unknown version")
@@ -90,8 +112,21 @@ def _rights(settings: Settings) -> Check:
     return Check("rights", ok=True, found="sudo")
 
 
+def _home(settings: Settings) -> Check:
+    fix = "set IMAGEFACTORY_HOME to a directory that you may write to"
+    try:
+        settings.check_home()
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except HostError as error:
+        return Check("home", ok=False, found=error.message, fix=error.advice)
+    except OSError as error:
+        return Check("home", ok=False, found=f"{settings.home}: {error.strerror}", fix=fix)
+    ok = os.access(settings.home, os.W_OK | os.X_OK)
+    return Check("home", ok, str(settings.home) if ok else f"{settings.home} may not be written to", fix)
+
+
 def _space(settings: Settings) -> Check:
-    there = next(path for path in (settings.home, *settings.home.parents) if path.is_dir())
+    there = next(path for path in (settings.home, *settings.home.parents) if os.path.isdir(path))  # noqa: PTH112 - never raises
     free = shutil.disk_usage(there).free
     return Check(
         "space",
@@ -124,4 +159,6 @@ def _mirrors(settings: Settings, codename: str) -> Check:
         Index(directory, sources, settings.environment).refresh()
     except FactoryError as error:
         return Check("mirrors", ok=False, found=error.message, fix=error.advice)
+    except OSError as error:
+        return Check("mirrors", ok=False, found=f"no place for package lists: {error.strerror}", fix="see home")
     return Check("mirrors", ok=True, found=", ".join(sorted({source.uri for source in sources})))

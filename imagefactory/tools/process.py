@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from imagefactory.errors import DiskFull, ProgramFailed, ProgramMissing, ProgramTimeout
 
 # What a program sees unless its caller says more: no locale surprises, no secret of ours.
 BASE_ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
-MAX_OUTPUT = 16 << 20  # bytes of stdout that are kept in memory when no log file takes them
+MAX_OUTPUT = 16 << 20  # bytes that a program may say on either stream when no log file takes them
+LOOK = 64 << 10  # bytes at the end of a log that its last lines are looked for in
 TAIL = 8  # lines of a log that an error shows
 WIDTH = 300  # characters of each
 NO_ROOM = 64 << 10  # bytes: a file system with less than that is full
@@ -34,11 +34,12 @@ POLL = 0.05  # seconds between two looks at a running program
 @dataclass(frozen=True)
 class Limits:
     """Bounds for a program that reads hostile input: `memory` in bytes of address space, `cpu` in seconds,
-    `file_size` in bytes of any file it writes."""
+    `file_size` in bytes of any file it writes, `output` in bytes of what run() keeps of either stream in memory."""
 
     memory: int | None = None
     cpu: int | None = None
     file_size: int | None = None
+    output: int = MAX_OUTPUT
 
     def argv(self) -> list[str]:
         flags = {"--as": self.memory, "--cpu": self.cpu, "--fsize": self.file_size}
@@ -114,6 +115,49 @@ class Program:
                 raise self._timeout()
         return self._reap()
 
+    def collect(self, limit: int, on_poll: Callable[[], None] | None = None) -> tuple[int, bytes, bytes]:
+        """Like wait(), for a program that was started with PIPE twice: the status, and what it said on each stream.
+
+        A program that says more than `limit` bytes on either raises ProgramFailed, with the whole group ended.
+        """
+        streams = [stream.fileno() for stream in (self._popen.stdout, self._popen.stderr) if stream is not None]
+        said = {descriptor: bytearray() for descriptor in streams}
+        look = select.poll()
+        for descriptor in (self._pidfd, *streams):
+            look.register(descriptor, select.POLLIN)
+        due = time.monotonic() + POLL
+        ended = False
+        while not ended:
+            ready = {descriptor for descriptor, _ in look.poll(max(0.0, due - time.monotonic()) * 1000)}
+            for descriptor in ready & said.keys():
+                if not self._take(descriptor, said, limit):
+                    look.unregister(descriptor)
+            ended = self._pidfd in ready
+            if time.monotonic() >= due and not ended:
+                due = time.monotonic() + POLL
+                if on_poll is not None:
+                    on_poll()
+                if time.monotonic() > self._deadline:
+                    raise self._timeout()
+        status = self._reap()
+        for descriptor in streams:
+            while _ready(descriptor, 0) and self._take(descriptor, said, limit):
+                pass
+        output, complaint = (bytes(said[descriptor]) for descriptor in streams)
+        return status, output, complaint
+
+    def _take(self, descriptor: int, said: dict[int, bytearray], limit: int) -> bool:
+        """Read what is there. False at the end of the stream."""
+        piece = os.read(descriptor, 1 << 16)
+        said[descriptor] += piece
+        if len(said[descriptor]) > limit:
+            for stream in (self._popen.stdout, self._popen.stderr):
+                if stream is not None:
+                    stream.close()  # root's processes, to whom we may send nothing, end by that
+            self.end()
+            raise ProgramFailed(f"{self.name} said more than {limit} bytes", lines=printable(bytes(piece)))
+        return bool(piece)
+
     def end(self) -> None:
         """End the process group: its input closes, then SIGTERM, then SIGKILL. Safe to call twice."""
         if self._popen.stdin is not None:
@@ -128,7 +172,7 @@ class Program:
         """End it and let go of its descriptors."""
         self.end()
         os.close(self._pidfd)
-        for stream in (self._popen.stdin, self._popen.stdout):
+        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if stream is not None:
                 stream.close()
 
@@ -217,14 +261,15 @@ def run(
     accept: Sequence[int] = (0,),
     on_poll: Callable[[], None] | None = None,
 ) -> Completed:
-    """Run a program to its end. Output goes to `log` when there is one; else stdout is returned (bounded) and stderr
-    shows in the error.
+    """Run a program to its end. Output goes to `log` when there is one; else stdout is returned and stderr shows in the
+    error.
 
-    Raises ProgramMissing, ProgramTimeout, DiskFull, or ProgramFailed when the status is not in `accept`.
+    Raises ProgramMissing, ProgramTimeout, DiskFull, or ProgramFailed when the status is not in `accept` or there
+    is more output than the limits let it say.
     """
     with ExitStack() as stack:
-        # Anonymous files: no pipe that can fill, no thread that must read it.
-        stdin, stdout, stderr = (stack.enter_context(_memory_file(name)) for name in ("stdin", "stdout", "stderr"))
+        # An anonymous file: no pipe that can fill while we wait for the end.
+        stdin = stack.enter_context(os.fdopen(os.memfd_create("stdin"), "w+b"))
         stdin.write(input_)
         stdin.seek(0)
         program = stack.enter_context(
@@ -234,15 +279,17 @@ def run(
                 timeout=timeout,
                 log=log,
                 stdin=stdin.fileno(),
-                stdout=stdout.fileno(),
-                stderr=stderr.fileno(),
+                stdout=PIPE if log is None else None,
+                stderr=PIPE if log is None else None,
                 cwd=cwd,
                 limits=limits,
                 pass_fds=pass_fds,
             )
         )
-        status = program.wait(on_poll)
-        output, complaint = _content(stdout), _content(stderr)
+        if log is None:
+            status, output, complaint = program.collect((limits or Limits()).output, on_poll)
+        else:
+            status, output, complaint = program.wait(on_poll), b"", b""
     if status not in accept:
         raise failure(program.name, status, log, complaint or output)
     return Completed(status, output)
@@ -250,7 +297,7 @@ def run(
 
 def failure(name: str, status: int, log: Path | None, output: bytes = b"") -> ProgramFailed | DiskFull:
     """The error for a program that ended with `status`, with the lines that matter."""
-    lines = tail(log) or _printable(output)
+    lines = tail(log) or printable(output)
     if any("No space left on device" in line for line in lines) or _is_full(log):
         return DiskFull(f"{name} ran out of space", log=log, lines=lines)
     how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
@@ -261,13 +308,19 @@ def tail(log: Path | None, count: int = TAIL) -> tuple[str, ...]:
     """The last lines of a log, bounded, printable."""
     if log is None or not log.is_file():
         return ()
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - (64 << 10)))
-        return _printable(stream.read(), count)
+    return printable(last_bytes(log, LOOK), count)
 
 
-def _printable(output: bytes, count: int = TAIL) -> tuple[str, ...]:
-    lines = output[-(64 << 10) :].decode(errors="replace").splitlines()
+def last_bytes(path: Path, count: int) -> bytes:
+    """The last `count` bytes of a file, however long it is or grows meanwhile."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - count))
+        return stream.read(count)
+
+
+def printable(output: bytes, count: int = TAIL) -> tuple[str, ...]:
+    """The last lines of what a program said, none empty, short, without anything that a terminal would obey."""
+    lines = output[-LOOK:].decode(errors="replace").splitlines()
     clean = ("".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line) for line in lines if line.strip())
     return tuple(line[:WIDTH] for line in clean)[-count:]
 
@@ -302,12 +355,3 @@ def _dies_with_us() -> list[str]:
     """
     still_ours = 'unset PWD; test "$PPID" = "$0" && exec "$@"'
     return ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", still_ours, str(os.getpid())]
-
-
-def _memory_file(name: str) -> IO[bytes]:
-    return os.fdopen(os.memfd_create(name), "w+b")
-
-
-def _content(stream: IO[bytes]) -> bytes:
-    stream.seek(0)
-    return stream.read(MAX_OUTPUT)

@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from imagefactory.errors import (
     ElementUnknown,
+    InputsChanged,
     Place,
     RecipeError,
     RecipeExtendsLoop,
@@ -60,8 +61,20 @@ def load_recipe(path: Path) -> LoadedRecipe:
         recipe = Recipe.model_validate(tree.plain())
     except ValidationError as error:
         raise _as_recipe_error(error.errors(include_url=False, include_input=False), tree, path) from None
-    digest = _digest(recipe, tree, digests)
-    return LoadedRecipe(recipe, tuple(digests), digest, digests, dict(tree.places()))
+    document = _document(recipe, tree, digests)
+    digest = hashlib.sha256(_canonical(document)).hexdigest()
+    return LoadedRecipe(recipe, tuple(digests), digest, digests, dict(tree.places()), document)
+
+
+def copy_reference(loaded: LoadedRecipe, path: Path, target: Path) -> None:
+    """Copy a key or certificate of the recipe, the very bytes that were digested, to the new or old file `target`.
+
+    Raises RecipeError, and InputsChanged when it holds other bytes now.
+    """
+    content, _ = _read(path, None)
+    if hashlib.sha256(content).hexdigest() != loaded.digests[path]:
+        raise InputsChanged(f"{path} changed after the recipe was read")
+    target.write_bytes(content)
 
 
 def check_elements(recipe: Recipe | LoadedRecipe, search_path: Sequence[Path]) -> None:
@@ -252,8 +265,8 @@ def _nearest(name: str, known: Collection[str]) -> str:
 # -- the digest -------------------------------------------------------------------------------------------------------
 
 
-def _digest(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> str:
-    """SHA-256 of the canonical JSON, the same in whatever folder the recipe lies."""
+def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str, Any]:
+    """The whole recipe, the same in whatever folder it lies."""
     document = effective(recipe)
     names: dict[str, Place] = {}
     for index, name in enumerate(recipe.ca_certificates):
@@ -273,7 +286,7 @@ def _digest(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> str:
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written
-    return hashlib.sha256(_canonical(document)).hexdigest()
+    return document
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,8 @@ from imagefactory.tools import process
 ALIAS = "guest"
 CONNECT_SECONDS = 60  # a guest in software emulation takes its time for the key exchange
 PAUSE = 1.0  # seconds between two attempts
+# What a guest can make our ssh take. It answers in a few KiB.
+LIMITS = process.Limits(memory=1 << 30, cpu=600, file_size=1 << 20, output=1 << 20)
 SSH_FAILED = 255  # ssh's own status: no connection, or not let in
 
 _HOST_KEY = re.compile(r"(?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) [A-Za-z0-9+/]{60,}={0,2}")
@@ -58,10 +60,10 @@ class Guest:
     def ask(
         self, port: int, script: str, *, deadline: float, watch: Callable[[], None], arguments: Sequence[str] = ()
     ) -> str:
-        """What a shell script prints in the guest. Tries until it gets in.
+        """What a shell script prints in the guest, raw, at most as much as LIMITS let it. Tries until it gets in.
 
-        Raises ProgramFailed when the script fails or the guest does not let us in, ProgramTimeout when the script takes
-        too long.
+        Raises ProgramFailed when the script fails or says too much, or the guest does not let us in; ProgramTimeout
+        when the script takes too long.
         """
         options = ["-o", "PreferredAuthentications=publickey", "-i", str(self.key)]
         while True:
@@ -69,7 +71,7 @@ class Guest:
             if answer.returncode == 0:
                 return answer.stdout.decode(errors="replace")
             if answer.returncode != SSH_FAILED or time.monotonic() + PAUSE > deadline:
-                lines = self._said() or tuple(answer.stdout.decode(errors="replace").splitlines()[-process.TAIL :])
+                lines = self._said() or process.printable(answer.stdout)
                 raise ProgramFailed(f"ssh to the guest ended with status {answer.returncode}", lines=lines)
             pause = time.monotonic() + PAUSE
             while time.monotonic() < pause:
@@ -119,8 +121,15 @@ class Guest:
             argv += ["-o", f"{name}={value}"]
         argv += [*options, "--", f"{self.user}@127.0.0.1", shlex.join(command)]
         left = max(1.0, deadline - time.monotonic())
-        accept = range(256)
-        return process.run(argv, env=self.environment, timeout=left, input_=input_, accept=accept, on_poll=watch)
+        return process.run(
+            argv,
+            env=self.environment,
+            timeout=left,
+            input_=input_,
+            limits=LIMITS,
+            accept=range(256),
+            on_poll=watch,
+        )
 
     def _said(self) -> tuple[str, ...]:
         return process.tail(self._log)

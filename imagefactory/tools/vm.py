@@ -227,12 +227,11 @@ class VM:
         answer = self._ask("query-status")
         if isinstance(answer, Mapping) and answer.get("status") == "internal-error":
             said = process.tail(self._log)
-            raise AcceleratorBroken(f"{self.machine.accelerator.kind} failed while {self.name}", lines=said)
+            raise AcceleratorBroken(f"{self.name}: {self.machine.accelerator.kind} failed", lines=said)
 
     def _firmware_fault(self) -> Fault | None:
         """SeaBIOS says on its debug port, not on the serial console, that it finds nothing to boot."""
-        said = self._firmware.read_bytes()[-4096:] if self._firmware.is_file() else b""
-        return diagnose(clean(said))
+        return diagnose(clean(process.last_bytes(self._firmware, 4096))) if self._firmware.is_file() else None
 
     def _screen_fault(self) -> Fault | None:
         """A boot loader without a configuration knows no serial console: look at the screen while that is silent."""
@@ -248,7 +247,7 @@ class VM:
             return ""
         cells = self._work / f"{self.name}-screen.bin"
         self._ask("pmemsave", {"val": SCREEN_AT, "size": SCREEN_SIZE, "filename": str(cells)})
-        return screen_text(cells.read_bytes())
+        return screen_text(process.last_bytes(cells, SCREEN_SIZE))
 
     def _late(self, what: str) -> BootFailed:
         after = f"after {self.seconds():.0f} s"

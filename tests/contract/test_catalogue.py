@@ -21,6 +21,7 @@ from imagefactory.errors import (
     DiskFull,
     ReleaseNameInvalid,
     ReleaseUnknown,
+    UsageError,
     VersionMismatch,
 )
 from imagefactory.model.release import ReleaseRef, Version
@@ -286,6 +287,46 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "there"
 
 
+def test_only_what_a_dead_publisher_left_is_removed(
+    catalogue: Catalogue, release: dict[str, Path], signers: Keys
+) -> None:
+    there = catalogue.root / "targets" / NAME
+    left = there / f".{VERSION}.{'0a' * 16}"
+    foreign = [there / ".git", there / ".20251121.1.abc", there / ".snapshot.20251121.1"]
+    for directory in (left, *foreign):
+        directory.mkdir(parents=True)
+    file, link = there / f".{VERSION}.{'0b' * 16}", there / f".{VERSION}.{'0c' * 16}"
+    file.touch()
+    link.symlink_to(foreign[0])
+    put(catalogue, release, signers.trust)
+    assert sorted(hidden(catalogue)) == sorted([*foreign, file, link])
+
+
+@pytest.mark.parametrize("call", ["stat", "lstat", "listdir"])
+def test_a_catalogue_that_may_not_be_read(
+    catalogue: Catalogue, release: dict[str, Path], signers: Keys, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    put(catalogue, release, signers.trust)
+    real = getattr(os, call)
+
+    def denied(path: object, *args: object, **options: object) -> object:
+        if str(path).startswith(str(catalogue.root)):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, call, denied)
+    expectation = Expectation(signers.trust, NOW)
+    if call in {"stat", "listdir"}:
+        with pytest.raises(CatalogueUnusable, match="Permission denied"):
+            verify(f"catalogue:{catalogue.root}/{NAME}", expectation)
+    if call == "stat":
+        with pytest.raises(CatalogueUnusable, match="Permission denied"):
+            verify(f"catalogue:{catalogue.root}/{NAME}@{VERSION}", expectation)
+    if call == "lstat":
+        with pytest.raises(CatalogueUnusable, match="Permission denied"):
+            put(catalogue, release, signers.trust)
+
+
 # -- finding -----------------------------------------------------------------------------------------------------------
 
 
@@ -337,3 +378,22 @@ def test_a_folder_under_another_name(catalogue: Catalogue, release: dict[str, Pa
     shutil.copytree(folder, catalogue.root / "targets/another" / folder.name)
     with pytest.raises(NameMismatch):
         verify(f"catalogue:{catalogue.root}/another", Expectation(signers.trust, NOW))
+    with (
+        pytest.raises(NameMismatch),
+        verified_image(f"catalogue:{catalogue.root}/another", Expectation(signers.trust, NOW)),
+    ):
+        pass
+    with verified_image(f"catalogue:{catalogue.root}/{NAME}", Expectation(signers.trust, NOW)) as image:
+        assert image.proof.name_pinned
+
+
+def test_a_catalogue_has_a_manifest_of_its_own(catalogue: Catalogue, release: dict[str, Path], signers: Keys) -> None:
+    put(catalogue, release, signers.trust)
+    target, expectation = f"catalogue:{catalogue.root}/{NAME}", Expectation(signers.trust, NOW)
+    with pytest.raises(UsageError, match="--manifest is for a file"):
+        verify(target, expectation, manifest=release[MANIFEST_FILE])
+    with (
+        pytest.raises(UsageError, match="--manifest is for a file"),
+        verified_image(target, expectation, manifest=release[MANIFEST_FILE]),
+    ):
+        pass

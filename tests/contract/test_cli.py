@@ -1,17 +1,25 @@
 """The command line: every verb explains itself, answers in one JSON document, and never ends in a traceback."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from imagefactory.cli import boot
 from imagefactory.cli.app import VERBS, run
+from imagefactory.errors import ImageDamaged
+from imagefactory.tools import firmware
+from imagefactory.tools.new_file import new_file
 from tests.contract.conftest import FirstBuild
 from tests.fakes.host import FakeHost
 
@@ -275,6 +283,10 @@ TARGETS: list[tuple[list[str], int, str]] = [
     (["verify", "recipe/fake.yaml", "--trust", "recipe/fake.yaml"], 1, "trust-invalid"),
     (["boot", "missing.qcow2"], 1, "unreadable"),
     (["boot", "missing.qcow2", "--firmware", "coreboot"], 2, "usage"),
+    (["boot", "missing.qcow2", "--memory", "much"], 2, "usage"),
+    (["boot", "missing.qcow2", "--memory", "1 KiB"], 2, "usage"),
+    (["boot", "catalogue:/srv/soe", "--manifest", "recipe/fake.yaml"], 2, "usage"),
+    (["verify", "catalogue:/srv/soe", "--manifest", "recipe/fake.yaml"], 2, "usage"),
     (["publish", "soe", "--to", "catalogue:/srv"], 1, "release-unknown"),
     (["publish", "SOE", "--to", "catalogue:/srv"], 2, "release-name-invalid"),
     (["publish", "soe", "--to", "/srv"], 2, "target-unsupported"),
@@ -314,6 +326,90 @@ def test_without_keys_or_trust(shell: Shell, on: Callable[[FakeHost], FakeHost],
     assert shell.refused("build", host.recipe_file) == (1, "keys-missing")
 
 
+@pytest.mark.parametrize("size", ["5 KiB", "1 KiB", "4 MiB", "much", "65536"])
+def test_cluster_sizes_that_are_none(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost, size: str
+) -> None:
+    on(host)
+    source = host.root / "disk.raw"
+    source.write_bytes(bytes(1 << 20))
+    assert shell.refused("convert", source, host.root / "disk.qcow2", "--cluster-size", size) == (2, "usage")
+    assert "--cluster-size" in shell.stderr
+
+
+def test_a_conversion_that_fails_names_no_log_that_is_gone(
+    shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(host)
+
+    def fails(*_: object, log: Path, **__: object) -> None:
+        raise ImageDamaged("no", log=log, lines=("its last words",))
+
+    monkeypatch.setattr("imagefactory.cli.convert.step.convert", fails)
+    status, document = shell.json("convert", "any.raw", "disk.qcow2")
+    assert (status, document["error"]["log"], document["error"]["lines"]) == (1, None, ["its last words"])
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    output = tmp_path / "disk.qcow2"
+    dead, alive, fuller, fresh = (tmp_path / f".disk.qcow2.imagefactory-{each * 8}" for each in "abcd")
+    other = [tmp_path / ".disk.qcow2.abcdefgh", tmp_path / ".disk2qcow2.imagefactory-abcdefgh"]
+    for directory in (dead, alive, fuller, fresh, *other):
+        directory.mkdir()
+        (directory / "new").touch()
+    (dead / "convert.log").touch()
+    (fuller / "mine").touch()
+    for directory in (dead, alive, fuller, *other):
+        os.utime(directory, (0, 0))
+    held = os.open(alive, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with new_file(output) as made:
+            made.write_text("whole")
+            assert made.parent.name.startswith(".disk.qcow2.imagefactory-")
+    finally:
+        os.close(held)
+    assert output.read_text() == "whole"
+    assert not dead.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([alive, fuller, fresh, *other, output])
+    assert [path.name for path in fuller.iterdir()] == ["mine"]
+
+
+# -- booting -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bootable(
+    on: Callable[[FakeHost], FakeHost], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], None]:
+    """A host on which every image verifies, and QEMU ends with the given status."""
+    on(host)
+    proof = SimpleNamespace(name="soe", version="20251121.1", to_json=lambda: {"name": "soe"})
+
+    @contextmanager
+    def verified(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(descriptor=0, format="qcow2", proof=proof)
+
+    monkeypatch.setattr(boot, "verified_image", verified)
+    monkeypatch.setattr(boot, "probe_kvm", lambda _: firmware.TCG)
+    return lambda status: monkeypatch.setattr(boot, "run_interactive", lambda *_, **__: status)
+
+
+def test_boot_gives_one_document_whatever_the_machine_does(shell: Shell, bootable: Callable[[int], None]) -> None:
+    for status, code in ((0, 0), (1, 1), (139, 1)):
+        bootable(status)
+        assert shell.json("boot", "any", "--firmware", "bios") == (code, {"verified": {"name": "soe"}})
+        assert ("[program-failed]" in shell.stderr) == bool(status)
+
+
+def test_boot_without_the_firmware_gives_no_answer(
+    shell: Shell, bootable: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootable(0)
+    monkeypatch.setattr(firmware, "OVMF_CODE", Path("/no/such/firmware"))
+    assert shell.refused("boot", "any") == (3, "firmware-missing")
+
+
 # -- how it ends -------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +422,34 @@ def test_a_reader_that_has_seen_enough() -> None:
             writer.stdout.close()
             assert writer.stderr.read() == b""
         assert writer.returncode in {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/some/where"), "system-error", "/some/where: Permission"),
+        (OSError(errno.EIO, "Input/output error"), "system-error", "Input/output error"),
+        (OSError(errno.ENOSPC, "No space left on device", b"/full"), "disk-full", "/full: No space left on device"),
+        (OSError("odd"), "system-error", "odd"),
+    ],
+)
+def test_what_nobody_foresaw_has_a_code(
+    shell: Shell,
+    on: Callable[[FakeHost], FakeHost],
+    host: FakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    code: str,
+    message: str,
+) -> None:
+    on(host)
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("imagefactory.cli.verify.step.verify", fails)
+    assert shell.refused("verify", "any") == (3, code)
+    assert message in shell.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

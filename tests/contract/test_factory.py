@@ -1,12 +1,15 @@
 """Whole builds with fake programs: what is done, what is kept, and what is recorded, whatever goes wrong."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,12 @@ from imagefactory.errors import (
     BootPanic,
     Busy,
     CatalogueConflict,
+    CatalogueUnusable,
     DiskTooSmall,
     FactoryError,
     FormatUnsupported,
     HandDied,
+    HomeUnusable,
     ImageDamaged,
     MirrorUnreachable,
     PackageMissing,
@@ -26,20 +31,25 @@ from imagefactory.errors import (
     ReleaseUnknown,
     RootfsFailed,
     SignerRefused,
+    StateConflict,
     TargetUnsupported,
 )
+from imagefactory.factory import line
+from imagefactory.factory.loop import Factory
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import StepFinished, StepStarted
-from imagefactory.store.lock import lock
+from imagefactory.store.lock import lock, lock_all
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Build, Release
 from signing.errors import (
+    DigestMismatch,
     FolderMismatch,
     KeyDamaged,
     KeyPermissions,
     KeysMissing,
     KeyUntrusted,
+    NotARegularFile,
     NoTrustRoot,
     SigningError,
     TrustInvalid,
@@ -247,6 +257,46 @@ def test_published_elsewhere_too_and_gone_from_there_is_no_concern_of_a_build(bu
     assert len(outcome.published) == 1
 
 
+def test_with_new_keys_the_same_content_is_signed_anew(built: FakeHost) -> None:
+    remove_keys(built.home)
+    remove_trust(built.home)
+    make_keys(built.home)
+    with built.factory() as factory:
+        planned = [action.step for action in factory.plan(built.load()) if action.run]
+    assert planned == ["sign", "publish"]
+    outcome = built.build()
+    assert done(built) == ["sign", "publish"]
+    assert (outcome.release.version_number, outcome.reproduced) == (2, False)
+    assert not built.build().worked
+
+
+def test_after_it_expired_the_same_content_is_signed_anew(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(built, "formats:", "description: other words\nformats:")
+    with monkeypatch.context() as short:
+        short.setattr(line, "EXPIRY", timedelta(seconds=4))
+        expiring = built.build(publish=False).release
+    assert expiring.version_number == 2
+    time.sleep(4)
+    outcome = built.build()
+    assert done(built) == ["sign", "publish"]
+    assert (outcome.release.version_number, outcome.reproduced) == (3, False)
+    assert not built.build().worked
+
+
+def test_a_step_without_effect_is_not_done_for_ever(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(built, "formats:", "description: other words\nformats:")
+    monkeypatch.setattr(Factory, "_is_good", lambda *_: False)
+    with pytest.raises(StateConflict, match="sign is done and has no effect"):
+        built.build()
+
+
+def test_a_plan_before_there_are_keys(host: FakeHost) -> None:
+    remove_keys(host.home)
+    remove_trust(host.home)
+    with host.factory() as factory:
+        assert all(action.run for action in factory.plan(host.load()))
+
+
 # -- what is kept ------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +327,42 @@ def test_a_damaged_publication_fails_to_publish_again(built: FakeHost) -> None:
     shutil.rmtree(folder(built))
     built.build()
     assert done(built) == ["publish"]
+
+
+def test_an_image_that_was_cut_short_after_publication_is_noticed(built: FakeHost) -> None:
+    (image,) = folder(built).glob("*.qcow2")
+    os.truncate(image, image.stat().st_size - 1)
+    with pytest.raises(DigestMismatch):
+        built.build()
+    (release,) = releases(built)
+    assert [each.state for each in release.publications] == [PublicationState.FAILED]
+
+
+def test_a_published_link_is_not_the_file(built: FakeHost) -> None:
+    (image,) = folder(built).glob("*.qcow2")
+    image.rename(built.root / "away.qcow2")
+    image.symlink_to(built.root / "away.qcow2")
+    with pytest.raises(NotARegularFile):
+        built.build()
+
+
+def test_a_catalogue_that_may_not_be_read(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue, stat, lstat = str(built.home / "catalogue"), os.stat, os.lstat
+
+    def denying(real: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def called(path: object, **options: object) -> os.stat_result:
+            if str(path).startswith(catalogue):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, **options)
+
+        return called
+
+    monkeypatch.setattr(os, "stat", denying(stat))
+    monkeypatch.setattr(os, "lstat", denying(lstat))
+    with built.factory() as factory:
+        assert [action.step for action in factory.plan(built.load()) if action.run] == ["publish"]
+    with pytest.raises(CatalogueUnusable, match="Permission denied"):
+        built.build()
 
 
 @pytest.mark.parametrize(
@@ -392,6 +478,30 @@ def test_what_cannot_be_built_is_refused_first(host: FakeHost, old: str, new: st
 def test_another_process_works_on_the_same_image(built: FakeHost) -> None:
     with lock(built.home / "locks", NAME), pytest.raises(Busy, match=f"another process is working on {NAME}"):
         built.build()
+
+
+def test_nobody_plans_while_somebody_builds(built: FakeHost) -> None:
+    with built.factory() as factory, lock(built.home / "locks", NAME), pytest.raises(Busy, match="is working on"):
+        factory.plan(built.load())
+
+
+def test_nobody_publishes_while_somebody_cleans_up(built: FakeHost) -> None:
+    with (
+        built.factory() as factory,
+        lock_all(built.home / "locks"),
+        pytest.raises(Busy, match="another process is cleaning up"),
+    ):
+        factory.publish(factory.records.releases(NAME)[0], built.root / "stick")
+    assert not (built.root / "stick").exists()
+
+
+def test_a_lock_of_somebody_else(built: FakeHost) -> None:
+    path = built.home / "locks" / f"{NAME}.lock"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(HomeUnusable, match=f"{NAME}.lock: Is a directory") as caught:
+        built.build()
+    assert caught.value.advice
 
 
 def test_a_build_that_died_is_buried(built: FakeHost) -> None:

@@ -2,18 +2,20 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from imagefactory.errors import DiskFull, ProgramFailed, ProgramMissing, ProgramTimeout
-from imagefactory.tools.process import MAX_OUTPUT, PIPE, WIDTH, Limits, failure, find, run, start, tail
+from imagefactory.tools.process import MAX_OUTPUT, PIPE, WIDTH, Limits, failure, find, last_bytes, run, start, tail
 from tests.fakes import traces
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -94,9 +96,37 @@ def test_input_and_output_of_any_size() -> None:
     assert run(["cat"], env=ENV, timeout=QUICK).stdout == b""
 
 
-def test_output_in_memory_is_bounded() -> None:
-    done = run(["head", "-c", str(MAX_OUTPUT + 4096), "/dev/zero"], env=ENV, timeout=QUICK)
-    assert len(done.stdout) == MAX_OUTPUT
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_in_memory_is_bounded(stream: str) -> None:
+    """Whoever says more is ended at once: neither its deadline nor our memory is used up."""
+    exact = run(["head", "-c", str(MAX_OUTPUT), "/dev/zero"], env=ENV, timeout=QUICK)
+    assert len(exact.stdout) == MAX_OUTPUT
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    endless = "yes" if stream == "stdout" else "yes >&2"
+    slow = partial(time.sleep, 0.2)  # whoever looks seldom must not lose count
+    with pytest.raises(ProgramFailed, match="sh said more than 1048576 bytes") as caught:
+        run(["sh", "-c", endless], env=ENV, timeout=600, limits=Limits(output=1 << 20), on_poll=slow)
+    assert caught.value.lines[-1] in {"y", ""}
+    assert time.monotonic() - began < QUICK
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10, "KiB"
+
+
+def test_both_streams_at_once_do_not_block_each_other() -> None:
+    script = "head -c 1000000 /dev/zero >&2; head -c 2000000 /dev/zero; exit 7"
+    done = run(["sh", "-c", script], env=ENV, timeout=QUICK, accept=(7,))
+    assert (done.returncode, len(done.stdout)) == (7, 2_000_000)
+
+
+def test_the_end_of_a_file_that_does_not_fit_in_memory(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as stream:
+        stream.truncate(1 << 40)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"end")
+    assert last_bytes(huge, 4) == b"\0end"
+    (tmp_path / "short").write_bytes(b"end")
+    assert last_bytes(tmp_path / "short", 4096) == b"end"
 
 
 def test_a_log_takes_both_streams_and_is_continued(tmp_path: Path) -> None:

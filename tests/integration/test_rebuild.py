@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.integration.conftest import BIN, RECIPE, Built
-from tests.passable import let_others_pass
 
 AS_USER = Path(__file__).with_name("as_user.sh")
 STEP_TIMEOUT = 900.0  # seconds
@@ -80,9 +80,11 @@ def wait_for_no_traces(home: Path, before: list[str]) -> None:
 
 
 @pytest.fixture
-def builder(tmp_path: Path) -> Builder:
-    let_others_pass(tmp_path)
-    return Builder(tmp_path / "user")
+def builder() -> Iterator[Builder]:
+    # Not below pytest's own directory, which every other pytest of this user closes again.
+    with TemporaryDirectory(prefix="imagefactory-rebuild-") as directory:
+        Path(directory).chmod(0o755)
+        yield Builder(Path(directory) / "user")
 
 
 def test_killed_in_the_real_thing_then_built_to_the_same_bytes(built: Built, builder: Builder) -> None:

@@ -1,6 +1,8 @@
 """From what a guest says about itself to a verdict."""
 
+import inspect
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from imagefactory.errors import BootCheckFailed, BootFailed, catalogue
 from imagefactory.model.evidence import Evidence
 from imagefactory.steps import boot_checks as checks
+from imagefactory.steps import boot_rounds
 from imagefactory.steps.boot_rounds import Report
-from imagefactory.tools.guest import SCRIPT, Answers, parse
+from imagefactory.tools.guest import MAX_LIST, SCRIPT, Answers, parse
 
 GIB = 1 << 30
 ABOUT = "sha256:" + "ab" * 32
@@ -73,6 +76,30 @@ def test_each_fault_fails_its_own_check(before: str, after: str, failed: set[str
 def test_a_guest_that_says_nothing_fails() -> None:
     found = verdicts("")
     assert {name for name, passed in found.items() if passed} == {"units", "kernel"}
+
+
+def test_what_a_guest_says_is_fit_for_a_terminal() -> None:
+    """Whatever it says ends up in messages, logs and evidence."""
+    words = "\x1b]0;mine\x07\x1b[2J\u202e" + "x" * 5000
+    keys = ("cloud_init", "cloud_init_result", "system", "root_source", "root_options", "os", "kernel", "firmware")
+    text = "\n".join(f"{key}={words}" for key in (*keys, "secure_boot", "kernel_secure_boot", "tainted", "root_size"))
+    lists = "\n".join(f"{key}={words[:40]}{n}" for key in ("failed_unit", "failed_line", "job") for n in range(400))
+    answers = parse(f"{lists[:50000]}\n{text}")
+    assert all(len(values) <= MAX_LIST for values in answers.lists.values())
+    assert answers.all("failed_unit")[-1] == "and more"
+    found = checks.settled(answers) + checks.firmware(answers, "uefi", words)
+    found += checks.kernel(f"BUG: {words}\n" * 1000, answers, software=False)
+    said = [*answers.values.values(), *(line for check in found for line in (check.detail, *check.lines))]
+    assert all(line.isprintable() for line in said)
+    assert max(map(len, said)) < 1200
+    assert max(len(check.lines) for check in found) <= MAX_LIST
+
+
+def test_every_question_is_one_that_somebody_asks() -> None:
+    asked = set(re.findall(r"say ([a-z_]+)", SCRIPT)) | set(re.findall(r"(\w+)=/'", SCRIPT))
+    readers = "".join(inspect.getsource(module) for module in (checks, boot_rounds))
+    assert asked
+    assert {key for key in asked if not re.search(rf"[\"']{key}[\"']", readers)} == set()
 
 
 @given(st.text())

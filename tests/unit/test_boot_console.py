@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from imagefactory.cli.output import _explain
 from imagefactory.errors import BootEmergency, BootFailed, BootNoLoader, BootPanic, BootRefused
 from imagefactory.tools.console import (
     LOGIN,
@@ -99,6 +100,13 @@ def test_lines_for_people_are_few_short_and_printable() -> None:
     assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
     assert around("a\nb\nc\nd\n", 4, before=1, after=1) == ("b", "c", "d")
     assert around("only", 0) == ("only",)
+
+
+def test_errors_send_nothing_that_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    _explain(BootPanic("bios: \x1b]0;mine\x07", lines=("\x1b[2J\x9b31m red\tü\u202e",), log=Path("/a\x1bb")))
+    said = capsys.readouterr().err
+    assert all(c.isprintable() or c in "\n\t" for c in said)
+    assert "red\tü" in said
 
 
 def test_a_screen_in_text_mode() -> None:

@@ -1,8 +1,10 @@
 """Command lines, boot sectors, partition tables, accelerators: the parts of a boot test that need no machine."""
 
 import json
+import os
 import socket
 import struct
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagefactory.errors import BootCheckFailed, FirmwareMissing, ProgramFailed, ProgramMissing
+from imagefactory.errors import BootCheckFailed, BootNoLoader, FirmwareMissing, ProgramFailed, ProgramMissing
 from imagefactory.tools import boot_sector, firmware, loader, ssh
 from imagefactory.tools.firmware import TCG, Accelerator, firmware_argv, probe_kvm
 from imagefactory.tools.machine import Machine, Wires
@@ -139,6 +141,46 @@ def test_a_machine_that_does_not_run_answers_nothing(tmp_path: Path) -> None:
         vm.power_off(deadline=0)
     with pytest.raises(WrongState):
         _ = vm.agent
+
+
+def test_what_firmware_says_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    vm = VM(machine(), "bios", work=tmp_path, logs=tmp_path, environment={})
+    assert vm._firmware_fault() is None
+    with (tmp_path / "bios-firmware.log").open("wb") as log:
+        log.truncate(1 << 40)  # more than fits in any memory
+        log.seek(0, os.SEEK_END)
+        log.write(b"\nNo bootable device.\n")
+    fault = vm._firmware_fault()
+    assert fault is not None
+    assert fault.error is BootNoLoader
+
+
+@pytest.mark.parametrize("script", ["yes 'root_size=1'", "yes 'noise' >&2"])
+def test_a_guest_that_never_stops_talking(tmp_path: Path, script: str) -> None:
+    guest = ssh.Guest("debian", tmp_path / "key", tmp_path / "known_hosts", fake(tmp_path, "ssh", script))
+    began = time.monotonic()
+    with pytest.raises(ProgramFailed, match="ssh said more than 1048576 bytes"):
+        guest.ask(22, "true", deadline=began + 600, watch=lambda: None)
+    assert time.monotonic() - began < 30
+
+
+def test_the_last_words_of_a_script_are_printable(tmp_path: Path) -> None:
+    env = fake(tmp_path, "ssh", r"printf 'a\033[2Jb\n'; head -c 100000 /dev/zero; exit 3")
+    guest = ssh.Guest("debian", tmp_path / "key", tmp_path / "known_hosts", env)
+    with pytest.raises(ProgramFailed) as caught:
+        guest.ask(22, "true", deadline=time.monotonic() + 600, watch=lambda: None)
+    assert caught.value.lines
+    assert all(line.isprintable() and len(line) <= 300 for line in caught.value.lines)
+
+
+def test_the_probe_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even when it is killed: it has no files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no-such-directory"))
+    env = fake(tmp_path, firmware.QEMU, "exit 1")
+    (tmp_path / "kvm").touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert probe_kvm(env, device=tmp_path / "kvm").kind == "tcg"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_machine_lives_once() -> None:

@@ -115,6 +115,56 @@ def test_names_do_not_push_each_other_out(yard: Yard) -> None:
     assert yard.count() == 2 * 4
 
 
+def test_one_name_leaves_the_others_alone(yard: Yard) -> None:
+    """A build cleans up after its own image."""
+    for text in ("one", "two", "three"):
+        yard.build(text, "tiny")
+        yard.build(text, "soe")
+    logs = [yard.factory.settings.logs / name / "20240101.1" for name in ("soe", "tiny")]
+    for directory in logs:
+        directory.mkdir(parents=True)
+        os.utime(directory, (0, 0))
+    garbage = collect(yard.factory, keep=1, name="soe")
+    assert garbage.directories == (logs[0],)
+    assert yard.count() == 4 + 12
+    assert len([result for result in yard.factory.records.results() if result.name == "tiny"]) == 9
+    assert not find(yard.factory, keep=1, name="soe").artifacts
+    collect(yard.factory, keep=1)
+    assert yard.count() == 4 + 4
+
+
+def test_lists_and_logs_take_space_too(yard: Yard) -> None:
+    yard.build("one")
+    for place in ("apt/soe/lists", "logs/soe/20251121.1", "work/dead"):
+        directory = yard.factory.settings.home / place
+        directory.mkdir(parents=True)
+        (directory / "file").write_bytes(b"x" * 100_000)
+    garbage = find(yard.factory, keep=1)
+    assert garbage.kinds.keys() == {"artifacts", "apt", "logs", "work"}
+    assert all(size > 0 for size in garbage.kinds.values())
+    assert garbage.used == sum(garbage.kinds.values())
+    assert garbage.freed == garbage.kinds["work"]
+
+
+def test_an_image_that_nobody_makes_any_more(yard: Yard, tmp_path: Path) -> None:
+    """Without a release and a recipe, its last results can go; with one of the two they stay."""
+    factory, recipe = yard.factory, tmp_path / "recipe.yaml"
+    recipe.touch()
+    for name, file in (("gone", Path("/no/such/recipe.yaml")), ("there", recipe)):
+        factory.records.reserve(name, file, "0" * 64, factory.settings.logs)
+        yard.remember("rootfs", name, "one", "rootfs")
+        (factory.settings.home / "apt" / name).mkdir(parents=True)
+    yard.build("one", "released")
+    assert not find(factory, keep=1).results
+    garbage = collect(factory, keep=0)
+    assert garbage.directories == (factory.settings.home / "apt/gone",)
+    assert {result.name for result in factory.records.results()} == {"there", "released"}
+    assert (factory.settings.home / "apt/there").is_dir()
+    recipe.unlink()
+    assert not find(factory, keep=0, name="released").results
+    assert len(collect(factory, keep=0).results) == 1
+
+
 def test_what_nobody_knows_goes(yard: Yard) -> None:
     yard.build("one")
     stray = yard.artifact("stray")

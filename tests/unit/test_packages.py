@@ -14,7 +14,7 @@ def test_a_source_as_apt_reads_it() -> None:
         source.apt_line()
         == "deb [signed-by=/etc/apt/keyrings/a.gpg] http://deb.debian.org/debian bookworm main contrib"
     )
-    assert Source("file:/srv", "./", (), None).apt_line().split() == ["deb", "file:/srv", "./"]
+    assert Source("http://h/", "./", (), None).apt_line().split() == ["deb", "http://h/", "./"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ FULL: dict[str, Any] = {
     "description": "Two\nlines",
     "repositories": [
         {"uri": "https://deb.example:8443/debian", "suite": "bookworm", "components": ["main"], "signed_by": "a.asc"},
-        {"uri": "file:///srv/mirror", "suite": "bookworm", "components": ["main", "contrib"]},
+        {"uri": "http://mirror.example/debian", "suite": "bookworm", "components": ["main", "contrib"]},
     ],
     "proxy": "http://[fd00::1]:3128",
     "ca_certificates": ["ca.pem"],
@@ -125,6 +125,7 @@ def test_variables_that_look_like_secrets(name: str) -> None:
     [
         *("LD_PRELOAD", "LD_AUDIT", "PATH", "BASH_ENV", "ENV", "IFS", "PS4"),
         *("PYTHONPATH", "PERL5LIB", "SUDO_ASKPASS", "TMP_DIR", "APT_CONFIG"),
+        *("DIB_PYTHON_EXEC", "DIB_GZIP_BIN", "DIB_DEBIAN_DEBOOTSTRAP_SCRIPT", "DIB_DEBOOTSTRAP_EXTRA_ARGS"),
     ],
 )
 def test_variables_that_take_over_programs(name: str) -> None:
@@ -184,6 +185,7 @@ def test_an_at_sign_alone_is_no_secret(value: str) -> None:
         ("http://deb.example/ bookworm", "recipe-invalid"),
         ("http://deb.example/\n", "recipe-invalid"),
         ("http://deb.example/?a=b", "recipe-invalid"),
+        ("file:///srv/mirror", "recipe-invalid"),
         ("file://host/srv", "recipe-invalid"),
         ("file:relative", "recipe-invalid"),
         ("deb.example", "recipe-invalid"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagefactory.errors import ElementUnknown, FactoryError, RecipeError
+from imagefactory.errors import ElementUnknown, FactoryError, InputsChanged, RecipeError
 from imagefactory.model.recipe import Recipe, effective
-from imagefactory.tools.recipe_file import MAX_BYTES, check_elements, load_recipe
+from imagefactory.tools.recipe_file import MAX_BYTES, check_elements, copy_reference, load_recipe
 
 MINIMAL = """\
 name: tiny
@@ -179,6 +179,26 @@ def test_paths_count_from_the_file_that_writes_them(tmp_path: Path) -> None:
     assert effective(loaded.recipe)["publish"] == [{"catalogue": str(shared / "../images")}]
     assert loaded.files == (path, shared / "base.yaml", shared / "ca.pem", shared / "keys/a.asc")
     assert loaded.digests[shared / "ca.pem"] == hashlib.sha256(CERTIFICATE.encode()).hexdigest()
+
+
+def test_the_document_behind_the_digest_names_no_place_on_this_machine(tmp_path: Path) -> None:
+    loaded = load_recipe(referring(tmp_path))
+    canonical = json.dumps(loaded.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert hashlib.sha256(canonical.encode()).hexdigest() == loaded.digest
+    assert str(tmp_path) not in canonical
+    certificate = {"name": "ca.pem", "sha256": hashlib.sha256(CERTIFICATE.encode()).hexdigest()}
+    assert loaded.document["ca_certificates"] == [certificate]
+
+
+def test_only_the_bytes_that_were_digested_are_copied(tmp_path: Path) -> None:
+    loaded = load_recipe(referring(tmp_path))
+    certificate = tmp_path / "shared/ca.pem"
+    copy_reference(loaded, certificate, tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == CERTIFICATE
+    certificate.write_text(CERTIFICATE + "\n")
+    with pytest.raises(InputsChanged, match="changed after the recipe was read"):
+        copy_reference(loaded, certificate, tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == CERTIFICATE
 
 
 def test_the_digest_depends_on_what_is_said_not_on_where_it_lies(tmp_path: Path) -> None:

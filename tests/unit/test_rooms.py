@@ -12,7 +12,7 @@ SOURCES = sorted(path for room in ("imagefactory", "signing") for path in (TOP /
 LONGEST_MODULE = 400  # lines
 LONGEST_FUNCTION = 60
 # Lists, not code: there is no second thing hiding in them.
-LISTS = ("imagefactory/errors.py", "imagefactory/store/migrations/")
+LISTS = ("imagefactory/store/migrations/",)
 
 # Where a name may be used. Everybody else gets what it stands for as an argument.
 ONLY_IN: dict[str, tuple[str, ...]] = {

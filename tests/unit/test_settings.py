@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagefactory.errors import UsageError
+from imagefactory.errors import HomeUnusable, UsageError
 from imagefactory.settings import SYSTEM_PATH, read_settings
 
 OWN = str(Path(sys.executable).parent)
@@ -33,6 +33,12 @@ def test_a_trust_file_that_is_named_is_the_only_one() -> None:
 def test_where_programs_come_from() -> None:
     assert path() == [OWN, *SYSTEM_PATH.split(":")]
     assert path(PATH="/a:/b", IMAGEFACTORY_PATH="/c:/d")[:5] == ["/c", "/d", OWN, "/a", "/b"]
+
+
+def test_root_does_not_follow_the_path_of_the_caller() -> None:
+    settings = read_settings({"HOME": "/h", "PATH": "/a:/b", "IMAGEFACTORY_PATH": "/c", "http_proxy": "http://p:1"})
+    assert settings.root_environment["PATH"].split(":") == ["/c", OWN, *SYSTEM_PATH.split(":")]
+    assert {**settings.root_environment, "PATH": settings.path} == settings.environment
 
 
 @pytest.mark.parametrize("inherited", ["", ":", "::", ".", "bin", "/a:", ":/a", "/a::/b", "/a:.:../x", "~/bin"])
@@ -74,3 +80,23 @@ def test_a_path_of_ours_is_absolute(environ: dict[str, str]) -> None:
 def test_elements() -> None:
     settings = read_settings({"HOME": "/h", "IMAGEFACTORY_ELEMENTS": "/a::/b"})
     assert settings.elements_path == (Path("/a"), Path("/b"))
+
+
+def test_the_password_of_a_proxy_is_not_shown() -> None:
+    settings = read_settings({"HOME": "/h", "https_proxy": "http://me:hunter2@proxy.example:3128"})
+    assert settings.environment["https_proxy"].endswith("@proxy.example:3128")
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "home", ["/a b", "/a:b", "/a;b", "/a$b", "/a'b", '/a"b', "/a*b", "/a\nb", "/a,b", "/a[b]", "/a%b"]
+)
+def test_a_home_that_others_misread_is_refused(home: str) -> None:
+    with pytest.raises(HomeUnusable, match="white space") as caught:
+        read_settings({"HOME": "/h", "IMAGEFACTORY_HOME": home}).check_home()
+    assert caught.value.advice
+
+
+@pytest.mark.parametrize("home", ["/home/me/.local/share/imagefactory", "/srv/a-b_c.d+e@f~g", "/home/jürgen/x"])
+def test_an_ordinary_home(home: str) -> None:
+    read_settings({"HOME": "/h", "IMAGEFACTORY_HOME": home}).check_home()

@@ -1,0 +1,17 @@
+"""Assembling a disk."""
+
+from imagefactory.errors.base import Refused
+
+
+class DiskTooSmall(Refused):
+    """The root file system does not fit on a disk of the size that the recipe asks for."""
+
+    code = "disk-too-small"
+    default_advice = "raise the disk size in the recipe, or leave packages out"
+
+
+class BootloaderMissing(Refused):
+    """The root file system lacks a part of the boot loader that the recipe's firmware needs."""
+
+    code = "bootloader-missing"
+    default_advice = "add the element that installs it (soe-debian does), or leave that firmware out of the recipe"

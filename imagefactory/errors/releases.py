@@ -1,0 +1,65 @@
+"""Releases, what is remembered of them, and where they are published."""
+
+from imagefactory.errors.base import HostError, Refused, UsageError
+
+
+class ReleaseNameInvalid(UsageError):
+    """A release is written NAME or NAME@VERSION."""
+
+    code = "release-name-invalid"
+    default_advice = "NAME is a-z, 0-9 and '-', VERSION is YYYYMMDD.N"
+
+
+class ReleaseUnknown(Refused):
+    """There is no such release here."""
+
+    code = "release-unknown"
+    default_advice = "imagefactory releases list shows what there is"
+
+
+class ArtifactMissing(Refused):
+    """A file that the records name is not in the artifact store any more."""
+
+    code = "artifact-missing"
+    default_advice = "build again; unchanged inputs give the same bytes"
+
+
+class StateConflict(Refused):
+    """The records are in another state than this change expects."""
+
+    code = "state-conflict"
+    default_advice = "look at imagefactory releases list, then run the command again"
+
+
+class EvidenceMissing(Refused):
+    """A release needs evidence about its images that is not there, or that speaks of other bytes."""
+
+    code = "evidence-missing"
+    default_advice = "build with --fresh, so that every image is tested again"
+
+
+class VersionMismatch(Refused):
+    """The provenance speaks of another image name or version than the one to be signed."""
+
+    code = "version-mismatch"
+    default_advice = "do not sign this; build again"
+
+
+class TargetUnsupported(UsageError):
+    """A publication or verification target cannot be understood."""
+
+    code = "target-unsupported"
+    default_advice = "a target is a file, or catalogue:PATH/NAME[@VERSION]"
+
+
+class CatalogueConflict(Refused):
+    """The catalogue holds something else under this name and version."""
+
+    code = "catalogue-conflict"
+    default_advice = "never replace a published version; look who else publishes there"
+
+
+class CatalogueUnusable(HostError):
+    """The catalogue directory cannot be read or written."""
+
+    code = "catalogue-unusable"

@@ -1,0 +1,169 @@
+"""Looking: what the mirrors have, and what is there already of one recipe."""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imagefactory.factory.inputs import Inputs
+from imagefactory.model import plan
+from imagefactory.model.build import PublicationState
+from imagefactory.model.packages import Change
+from imagefactory.model.plan import Situation
+from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.records import Records, release_version
+from imagefactory.store.tables import Release, StepResult
+from imagefactory.tools.catalogue import Catalogue
+from signing.digest import read_document
+from signing.envelope import parse_bundle
+from signing.errors import SigningError
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.trust import Trust
+from signing.verify import verify_manifest
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What the mirrors say now: the digest of their InRelease files, and what would change in the kept root file
+    system."""
+
+    in_release: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is there for one recipe. `situation` is the same, as the plan sees it."""
+
+    rootfs: StepResult | None
+    disk: StepResult | None
+    images: Mapping[str, StepResult]
+    boot: StepResult | None
+    release: Release | None
+    situation: Situation
+
+
+@dataclass(frozen=True)
+class Lookout:
+    """Looks at the records, the artifacts and the catalogues."""
+
+    records: Records
+    artifacts: ArtifactStore
+
+    def packages(self, inputs: Inputs, environment: Mapping[str, str]) -> Packages:
+        """Ask the mirrors. Raises MirrorUnreachable, PackageMissing."""
+        index = inputs.index(environment)
+        in_release = index.refresh()
+        known = self._known_rootfs(inputs)
+        if known is None:
+            index.require(inputs.recipe.packages)
+            return Packages(in_release, ())
+        if known.facts["in_release"] == in_release:
+            return Packages(in_release, ())
+        changes = index.changes(self.artifacts.require(known.outputs["dpkg_status"]))
+        if not changes:
+            facts = {**known.facts, "in_release": in_release}
+            self.records.remember(known.key, known.step, known.name, known.outputs, facts)
+        return Packages(in_release, changes)
+
+    def _known_rootfs(self, inputs: Inputs) -> StepResult | None:
+        return self._kept(self.records.result(inputs.rootfs_key()))
+
+    def _kept(self, result: StepResult | None) -> StepResult | None:
+        """A result whose artifacts are still in the store."""
+        if result is None or not all(map(self.artifacts.has, result.outputs.values())):
+            return None
+        return result
+
+    def view(
+        self,
+        inputs: Inputs,
+        packages: Packages,
+        trust: Trust | None,
+        fresh: bool,
+        done: frozenset[str],
+        publish: bool,
+    ) -> View:
+        """Look at everything that a plan wants to know. Changes nothing."""
+        rootfs = self._known_rootfs(inputs)
+        changes = () if plan.ROOTFS in done else packages.changes
+        why = plan.why_rootfs(
+            inputs.rootfs(), rootfs.facts if rootfs else None, self._last_inputs(inputs.recipe.name), changes
+        )
+        disk = self._kept(
+            self.records.result(inputs.disk_key(rootfs.outputs["rootfs"], rootfs.facts["epoch"])) if rootfs else None
+        )
+        formats = {
+            name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
+            for name in inputs.recipe.formats.names
+        }
+        images = {name: result for name, result in formats.items() if result is not None}
+        digests = {name: result.outputs["image"] for name, result in images.items()}
+        whole = len(images) == len(formats)
+        boot = self.records.result(inputs.boot_key(digests)) if whole else None
+        release = self._release(inputs, digests, trust) if whole and trust is not None else None
+        return View(
+            rootfs,
+            disk,
+            images,
+            boot,
+            release,
+            Situation(
+                rootfs=why,
+                rootfs_kept="inputs unchanged, and no package has a newer version",
+                disk=disk is not None,
+                formats={name: result is not None for name, result in formats.items()},
+                boot=boot is not None,
+                released=f"{release.name}@{release_version(release)}" if release else None,
+                targets={str(root): self._is_published(release, root) for root in inputs.targets} if publish else {},
+                fresh=fresh,
+                done=done,
+            ),
+        )
+
+    def _last_inputs(self, name: str) -> Mapping[str, Any] | None:
+        """What went into the last root file system of `name`, whether it is kept or not."""
+        mine = (one for one in self.records.results() if one.step == plan.ROOTFS and one.name == name)
+        newest = next(mine, None)
+        return newest.facts["inputs"] if newest else None
+
+    def _release(self, inputs: Inputs, digests: Mapping[str, str], trust: Trust) -> Release | None:
+        """The newest release of this content that is whole and would verify now."""
+        content = inputs.content_digest(digests)
+        candidates = (one for one in self.records.releases(inputs.recipe.name) if one.content_digest == content)
+        return next((one for one in candidates if self._is_good(one, trust)), None)
+
+    def _is_good(self, release: Release, trust: Trust) -> bool:
+        """Not when keys were replaced or it expired: then the same content is to be signed anew."""
+        if not all(map(self.artifacts.has, release.files.values())):
+            return False
+        manifest, provenance = (self.artifacts.path(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE))
+        try:
+            verify_manifest(read_document(manifest), trust, now=datetime.now(UTC), name=release.name)
+            parse_bundle(read_document(provenance)).open(trust.provenance)
+        except SigningError:
+            return False
+        return True
+
+    def _is_published(self, release: Release | None, root: Path) -> bool:
+        """Recorded as verified there, and every file still has its size; to read them all takes too long here."""
+        target = f"catalogue:{root}"
+        if release is None or not any(
+            each.target == target and each.state == PublicationState.VERIFIED for each in release.publications
+        ):
+            return False
+        folder = Catalogue(root).folder(release.name, release_version(release))
+        try:
+            return all(
+                _regular_size(folder / name) == self.artifacts.path(digest).stat().st_size
+                for name, digest in release.files.items()
+            )
+        except OSError:  # whoever publishes says why, with a code
+            return False
+
+
+def _regular_size(path: Path) -> int | None:
+    status = path.lstat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
