@@ -146,3 +146,14 @@ def test_a_page_is_read_in_order(tmp_path: Path) -> None:
     assert (second.text, second.expected, second.number) == ("two", (), 7)  # type: ignore[union-attr]
     assert file == ("a/b", "x: 1\n")
     assert len(list(steps(page, host="three"))) == 4
+
+
+def test_the_transcript_is_one_of_a_whole_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+    transcript = readme.partition("<!-- transcript:begin -->")[2].partition("<!-- transcript:end -->")[0]
+    lines = transcript.strip().strip("`").strip().splitlines()
+    assert lines[-1].startswith("VERIFIED soe-debian-12@")
+    for step in ("rootfs", "disk", "convert qcow2", "boot-test", "sign", "publish"):
+        assert any(line.startswith(f"+ {step}") for line in lines), step
+    for name in ("SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json", ".qcow2"):
+        assert any(line.endswith(name) for line in lines), name
