@@ -35,7 +35,7 @@ from imagefactory.errors import (
     TargetUnsupported,
 )
 from imagefactory.factory import line
-from imagefactory.factory.loop import Factory
+from imagefactory.factory.view import Lookout
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import StepFinished, StepStarted
@@ -285,7 +285,7 @@ def test_after_it_expired_the_same_content_is_signed_anew(built: FakeHost, monke
 
 def test_a_step_without_effect_is_not_done_for_ever(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(built, "formats:", "description: other words\nformats:")
-    monkeypatch.setattr(Factory, "_is_good", lambda *_: False)
+    monkeypatch.setattr(Lookout, "_is_good", lambda *_: False)
     with pytest.raises(StateConflict, match="sign is done and has no effect"):
         built.build()
 
