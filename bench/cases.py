@@ -26,6 +26,15 @@ from signing.trust import load_trust
 ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv" / "bin"
 RECIPE = ROOT / "recipes" / "soe-debian-12.yaml"
+# An overlay over the program's directory, in a namespace that ends with the build, and the program removed from it.
+WITHOUT = """
+covered=$(dirname "$2")
+mkdir -p "$1/upper" "$1/work"
+mount -t overlay overlay -o "lowerdir=$covered,upperdir=$1/upper,workdir=$1/work" "$covered"
+rm -f "$2"
+shift 2
+exec "$@"
+"""
 MEMORY_GOAL = 150 << 20  # bytes
 MIRROR_VARIABLES = {"bookworm": "DIB_DISTRIBUTION_MIRROR", "bookworm-security": "DIB_DEBIAN_SECURITY_MIRROR"}
 
@@ -277,7 +286,7 @@ def _plain(ground: Ground, packages: list[str], hide: str | None) -> Candidate:
         ",".join(packages),
         "debian-minimal",
     ]
-    hidden = ["sh", "-c", f'mount --bind /dev/null {hide} && exec "$@"', "sh"] if hide else []
+    hidden = ["sh", "-euc", WITHOUT, "sh", str(ground.tmpfs), hide] if hide else []
     env = {
         **mirrors,
         "DIB_RELEASE": "bookworm",
