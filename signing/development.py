@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from signing.certificates import certificate_pem, issue_ca, issue_leaf
 from signing.digest import read_document
-from signing.errors import KeysExist, Unwritable
+from signing.errors import KeysExist, SigningError, Unwritable
 from signing.keys import METADATA, PURPOSES, KeyRing, Purpose, curve_of, keyid_of, metadata, public_pem
 from signing.trust import Trust
 
@@ -59,11 +59,12 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
         with _translated(trust_file):
             trust_file.parent.mkdir(parents=True, exist_ok=True)
             _write_trust(trust_file, trust.encode())
-            unfinished.unlink()
-    except BaseException:
-        # Keys that nobody can trust would only stand in the way of the next attempt.
+    except SigningError:
+        # Keys that nobody can trust would only stand in the way. Whoever is stopped here finishes the next time.
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    with _translated(unfinished):
+        unfinished.unlink()
     return KeyRing(directory)
 
 

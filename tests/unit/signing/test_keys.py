@@ -176,6 +176,26 @@ def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) 
         init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_stopped_at_the_trust_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+    """Ctrl-C before or after the trust file is there never takes away keys that are whole, or that are trusted."""
+    write = development._write_trust
+
+    def stopped(path: Path, content: bytes) -> None:
+        if written:
+            write(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(development, "_write_trust", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
+    keyid = FileSigner(KeyRing(tmp_path / "keys"), "release").keyid
+    monkeypatch.setattr(development, "_write_trust", write)
+    if not written:
+        init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
+    assert set(load_trust(tmp_path / "trust.json").release) == {keyid}
+
+
 def private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, password: bytes | None = None) -> bytes:
     encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
