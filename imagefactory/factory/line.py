@@ -1,39 +1,32 @@
 """The production line of one build: it does one step and records what came of it. It decides nothing."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from debian.deb822 import Deb822
 
-from imagefactory.errors import AcceleratorBroken, FactoryError
+from imagefactory.errors import AcceleratorBroken
 from imagefactory.factory.inputs import Inputs
 from imagefactory.model import plan
-from imagefactory.model.build import PublicationState
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.release import Version
 from imagefactory.progress import Note, Progress, StepAdvanced
 from imagefactory.settings import Settings
-from imagefactory.steps import attest, convert, publish
+from imagefactory.steps import convert
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.records import Records, build_version, release_version
-from imagefactory.store.tables import Build, Release, StepResult
+from imagefactory.store.records import Records, build_version
+from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import qemu_img
-from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.firmware import Accelerator, probe_kvm
-from imagefactory.tools.hand import call_builder, call_signer
+from imagefactory.tools.hand import call_builder
 from imagefactory.tools.inspect import opened
 from signing.digest import Digests, hash_stream
-from signing.errors import KeyUntrusted, SigningError
-from signing.manifest import PROVENANCE_FILE
-from signing.signer import signer_for
 from signing.trust import Trust
 
 
@@ -60,8 +53,6 @@ class BootTest(Protocol):
 
 # tmpfs beside the root file system: package archives, and DIB's own files. It takes memory only as it fills.
 SCRATCH_ROOM = 4 << 30
-# How long a release may be trusted without being renewed.
-EXPIRY = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -123,8 +114,8 @@ class Line:
         status = Path(made["dpkg_status"])
         packages = [asdict(package) for package in read_status(status)]
         outputs = {
-            "rootfs": self._keep(Path(made["tar"]), "rootfs").sha256,
-            "dpkg_status": self._keep(status, "status").sha256,
+            "rootfs": self.keep(Path(made["tar"]), "rootfs").sha256,
+            "dpkg_status": self.keep(status, "status").sha256,
         }
         facts = {
             "inputs": self.inputs.rootfs(),
@@ -155,7 +146,7 @@ class Line:
             **self._isolation(recipe.disk.size + SCRATCH_ROOM),
         }
         made = self._build(request, plan.DISK)
-        digests = self._keep(Path(made["disk"]), "disk")
+        digests = self.keep(Path(made["disk"]), "disk")
         return self.records.remember(disk_key, plan.DISK, recipe.name, {"disk": digests.sha256}, {"size": digests.size})
 
     def convert(self, disk: StepResult, image_format: str) -> StepResult:
@@ -166,7 +157,7 @@ class Line:
             made = convert.examine(source, "raw", environment=self.settings.environment)
         else:
             made = self._convert(source, image_format, title)
-            self._keep(made.path, "image", made.digests)
+            self.keep(made.path, "image", made.digests)
         facts = {
             "format": image_format,
             "sha512": made.digests.sha512,
@@ -191,10 +182,10 @@ class Line:
             memory=boot.memory >> 20,
             timeout=float(boot.timeout),
             expect=boot.expect,
-            work=self._directory("boot"),
+            work=self.directory("boot"),
             logs=self.log(plan.BOOT).parent,
             environment=self.settings.environment,
-            on_advance=self._advancer(plan.BOOT),
+            on_advance=self.advancer(plan.BOOT),
         )
         accelerator = probe_kvm(self.settings.environment)
         try:
@@ -210,70 +201,6 @@ class Line:
         facts = {"evidence": [piece.to_json() for piece in evidence]}
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
-    # -- signing and publishing ----------------------------------------------------------------------------------------
-
-    def sign(self, rootfs: StepResult, disk: StepResult, images: Mapping[str, StepResult], boot: StepResult) -> Release:
-        """Attest as the builder, have the signer sign, and record the release."""
-        recipe = self.inputs.recipe
-        evidence = [Evidence.from_json(piece) for piece in boot.facts["evidence"]]
-        work = self._directory("sign")
-        provenance = work / PROVENANCE_FILE
-        provenance.write_bytes(self._attest(rootfs, disk, images, evidence))
-        now = datetime.now(UTC)
-        answer = call_signer(
-            {
-                "action": "sign",
-                "name": recipe.name,
-                "version": str(self.version),
-                "os": recipe.os.model_dump(mode="json", include={"distro", "version", "codename"}),
-                "arch": recipe.os.arch,
-                "images": {name: str(self.artifacts.require(i.outputs["image"])) for name, i in images.items()},
-                "provenance": str(provenance),
-                "evidence": boot.facts["evidence"],
-                "keys": str(self.settings.keys),
-                "trust": str(self.trust_file),
-                "output": str(work),
-                "created": int(now.timestamp()),
-                "expires": int((now + EXPIRY).timestamp()),
-                "environment": self.settings.environment,
-            },
-            environment=self.settings.environment,
-            log=self.log(plan.SIGN),
-            on_advance=self._advancer(plan.SIGN),
-        )
-        documents = {name: self._keep(work / name, "document").sha256 for name in (*answer["files"], PROVENANCE_FILE)}
-        digests = {name: image.outputs["image"] for name, image in images.items()}
-        files = {f"{recipe.name}-{self.version}.{name}": digest for name, digest in digests.items()}
-        return self.records.add_release(
-            self.build,
-            content_digest=self.inputs.content_digest(digests),
-            files={**files, **documents},
-            images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in images.items()},
-            evidence={"boot": boot.facts["evidence"]},
-        )
-
-    def _attest(
-        self, rootfs: StepResult, disk: StepResult, images: Mapping[str, StepResult], evidence: list[Evidence]
-    ) -> bytes:
-        account = attest.BuildAccount(
-            name=self.inputs.recipe.name,
-            version=str(self.version),
-            build_id=self.build.id,
-            recipe=self.inputs.loaded.document,
-            recipe_digest=self.inputs.loaded.digest,
-            elements=self.inputs.element_digests,
-            packages=[Package(**package) for package in rootfs.facts["packages"]],
-            in_release=rootfs.facts["in_release"],
-            tools=self.inputs.tools,
-            separated=os.geteuid() != 0,
-            rootfs=rootfs.outputs["rootfs"],
-            disk=disk.outputs["disk"],
-            started=self.build.started.replace(tzinfo=UTC),
-            finished=datetime.now(UTC),
-        )
-        made = {name: _converted(self.artifacts, name, image) for name, image in images.items()}
-        return attest.attest(account, made, evidence, signer_for(f"file:{self.settings.keys}", "provenance"))
-
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _isolation(self, scratch_size: int) -> dict[str, Any]:
@@ -286,7 +213,7 @@ class Line:
             request,
             environment=self.settings.root_environment,
             log=self.log(f"{step} builder"),
-            on_advance=self._advancer(step),
+            on_advance=self.advancer(step),
         )
 
     def _convert(self, source: Path, image_format: str, title: str) -> Converted:
@@ -310,7 +237,7 @@ class Line:
             qemu_img.same_content(one, booted, two, other, self.settings.environment)
         return Evidence("same-disk", f"sha256:{second}", "pass", {"booted": f"sha256:{first}"})
 
-    def _keep(self, made: Path, kind: str, digests: Digests | None = None) -> Digests:
+    def keep(self, made: Path, kind: str, digests: Digests | None = None) -> Digests:
         if digests is None:
             with opened(made) as descriptor:
                 digests = hash_stream(descriptor, algorithms=("sha256",))
@@ -318,29 +245,13 @@ class Line:
         self.records.add_artifact(digests.sha256, kind, digests.size)
         return digests
 
-    def _advancer(self, step: str) -> Callable[[str], None]:
+    def advancer(self, step: str) -> Callable[[str], None]:
         return lambda text: self.progress(StepAdvanced(step, 0, 0, "", text))
 
-    def _directory(self, name: str) -> Path:
+    def directory(self, name: str) -> Path:
         directory = self.work / name
         directory.mkdir(parents=True, exist_ok=True)
         return directory
-
-
-def check_keys(settings: Settings, trust: Trust, trust_file: Path) -> None:
-    """See, before any work, that builder and signer have their keys and that the trust file believes them.
-
-    Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
-    """
-    provenance = signer_for(f"file:{settings.keys}", "provenance")
-    if provenance.keyid not in trust.provenance:
-        raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
-    call_signer(
-        {"action": "check", "keys": str(settings.keys), "trust": str(trust_file)},
-        environment=settings.environment,
-        log=settings.logs / "signer.log",
-        on_advance=lambda _: None,
-    )
 
 
 def read_status(status: Path) -> list[Package]:
@@ -352,43 +263,3 @@ def read_status(status: Path) -> list[Package]:
             if each.get("Status", "").endswith(" installed")
         ]
     return sorted(rows)
-
-
-def publish_release(
-    release: Release,
-    root: Path,
-    *,
-    records: Records,
-    artifacts: ArtifactStore,
-    trust: Trust,
-    progress: Progress,
-) -> Path:
-    """Publish a release to the catalogue at `root`, verify it from there, and record both, or that it failed."""
-    title = f"{plan.PUBLISH} {root}"
-    publication = records.intend(release, f"catalogue:{root}")
-    try:
-        files = {name: artifacts.require(digest) for name, digest in release.files.items()}
-        total = sum(path.stat().st_size for path in files.values())
-        copied = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal copied
-            copied += count
-            progress(StepAdvanced(title, copied, total, "bytes"))
-
-        now = datetime.now(UTC)
-        version = release_version(release)
-        folder = publish.publish(files, Catalogue(root), release.name, version, trust=trust, now=now, on_bytes=on_bytes)
-        records.move_publication(publication, PublicationState.PUBLISHED)
-        publish.check(folder, trust, now=now, name=release.name)
-    except (FactoryError, SigningError):
-        records.move_publication(publication, PublicationState.FAILED)
-        raise
-    records.move_publication(publication, PublicationState.VERIFIED)
-    return folder
-
-
-def _converted(artifacts: ArtifactStore, image_format: str, image: StepResult) -> Converted:
-    digests = Digests(image.facts["size"], image.outputs["image"], image.facts["sha512"])
-    path = artifacts.path(image.outputs["image"])
-    return Converted(path, image_format, image.facts["virtual_size"], digests)

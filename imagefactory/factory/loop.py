@@ -11,7 +11,9 @@ from pathlib import Path
 
 from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
 from imagefactory.factory.inputs import Inputs, gather
-from imagefactory.factory.line import BootTest, Line, check_keys, publish_release
+from imagefactory.factory.line import BootTest, Line
+from imagefactory.factory.publishing import publish_release
+from imagefactory.factory.release import Made, check_keys, sign
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
@@ -207,7 +209,7 @@ class _Run:
         if action.step == plan.BOOT:
             return _booted(line.boot(view.images))
         assert view.boot is not None  # noqa: S101
-        release = line.sign(view.rootfs, view.disk, view.images, view.boot)
+        release = sign(line, Made(view.rootfs, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
     def _to_catalogue(self, action: Action, view: View) -> str:

@@ -34,7 +34,7 @@ from imagefactory.errors import (
     StateConflict,
     TargetUnsupported,
 )
-from imagefactory.factory import line
+from imagefactory.factory import release as releasing
 from imagefactory.factory.view import Lookout
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.release import ReleaseRef
@@ -273,7 +273,7 @@ def test_with_new_keys_the_same_content_is_signed_anew(built: FakeHost) -> None:
 def test_after_it_expired_the_same_content_is_signed_anew(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(built, "formats:", "description: other words\nformats:")
     with monkeypatch.context() as short:
-        short.setattr(line, "EXPIRY", timedelta(seconds=4))
+        short.setattr(releasing, "EXPIRY", timedelta(seconds=4))
         expiring = built.build(publish=False).release
     assert expiring.version_number == 2
     time.sleep(4)

@@ -1,0 +1,133 @@
+"""From what a build made to a signed release: the builder attests, the signer's hand signs, the records keep it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from imagefactory.factory.line import Line
+from imagefactory.model import plan
+from imagefactory.model.evidence import Evidence
+from imagefactory.model.packages import Package
+from imagefactory.settings import Settings
+from imagefactory.steps import attest
+from imagefactory.steps.convert import Converted
+from imagefactory.store.tables import Release, StepResult
+from imagefactory.tools.hand import call_signer
+from signing.digest import Digests
+from signing.errors import KeyUntrusted
+from signing.manifest import PROVENANCE_FILE
+from signing.signer import signer_for
+from signing.trust import Trust
+
+# How long a release may be trusted without being renewed.
+EXPIRY = timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build's steps made, all of it: `images` by format."""
+
+    rootfs: StepResult
+    disk: StepResult
+    images: Mapping[str, StepResult]
+    boot: StepResult
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each format."""
+        return {name: image.outputs["image"] for name, image in self.images.items()}
+
+    @cached_property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(Evidence.from_json(piece) for piece in self.boot.facts["evidence"])
+
+
+def sign(line: Line, made: Made) -> Release:
+    """Attest as the builder, have the signer sign, and record the release. Raises what the signer raises."""
+    recipe = line.inputs.recipe
+    work = line.directory("sign")
+    (work / PROVENANCE_FILE).write_bytes(_attest(line, made))
+    now = datetime.now(UTC)
+    answer = call_signer(
+        {
+            "action": "sign",
+            "name": recipe.name,
+            "version": str(line.version),
+            "os": recipe.os.model_dump(mode="json", include={"distro", "version", "codename"}),
+            "arch": recipe.os.arch,
+            "images": {name: str(line.artifacts.require(digest)) for name, digest in made.digests.items()},
+            "provenance": str(work / PROVENANCE_FILE),
+            "evidence": made.boot.facts["evidence"],
+            "keys": str(line.settings.keys),
+            "trust": str(line.trust_file),
+            "output": str(work),
+            "created": int(now.timestamp()),
+            "expires": int((now + EXPIRY).timestamp()),
+            "environment": line.settings.environment,
+        },
+        environment=line.settings.environment,
+        log=line.log(plan.SIGN),
+        on_advance=line.advancer(plan.SIGN),
+    )
+    documents = {name: line.keep(work / name, "document").sha256 for name in (*answer["files"], PROVENANCE_FILE)}
+    files = {f"{recipe.name}-{line.version}.{name}": digest for name, digest in made.digests.items()}
+    return line.records.add_release(
+        line.build,
+        content_digest=line.inputs.content_digest(made.digests),
+        files={**files, **documents},
+        images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in made.images.items()},
+        evidence={"boot": made.boot.facts["evidence"]},
+    )
+
+
+def check_keys(settings: Settings, trust: Trust, trust_file: Path) -> None:
+    """See, before any work, that builder and signer have their keys and that the trust file believes them.
+
+    Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
+    """
+    provenance = signer_for(f"file:{settings.keys}", "provenance")
+    if provenance.keyid not in trust.provenance:
+        raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
+    call_signer(
+        {"action": "check", "keys": str(settings.keys), "trust": str(trust_file)},
+        environment=settings.environment,
+        log=settings.logs / "signer.log",
+        on_advance=lambda _: None,
+    )
+
+
+def _attest(line: Line, made: Made) -> bytes:
+    account = attest.BuildAccount(
+        name=line.inputs.recipe.name,
+        version=str(line.version),
+        build_id=line.build.id,
+        recipe=line.inputs.loaded.document,
+        recipe_digest=line.inputs.loaded.digest,
+        elements=line.inputs.element_digests,
+        packages=[Package(**package) for package in made.rootfs.facts["packages"]],
+        in_release=made.rootfs.facts["in_release"],
+        tools=line.inputs.tools,
+        separated=os.geteuid() != 0,
+        rootfs=made.rootfs.outputs["rootfs"],
+        disk=made.disk.outputs["disk"],
+        started=line.build.started.replace(tzinfo=UTC),
+        finished=datetime.now(UTC),
+    )
+    return attest.attest(
+        account, _converted(line, made), made.evidence, signer_for(f"file:{line.settings.keys}", "provenance")
+    )
+
+
+def _converted(line: Line, made: Made) -> dict[str, Converted]:
+    return {
+        name: Converted(
+            line.artifacts.path(image.outputs["image"]),
+            name,
+            image.facts["virtual_size"],
+            Digests(image.facts["size"], image.outputs["image"], image.facts["sha512"]),
+        )
+        for name, image in made.images.items()
+    }
