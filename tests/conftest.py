@@ -1,6 +1,7 @@
 """What holds for every test run: soak tests only with --soak, and nothing is skipped in silence."""
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,11 @@ settings.load_profile("patient")
 
 # Tests that may be skipped, by the beginning of their node id, with the reason for which that is no loss.
 MAY_SKIP: dict[str, str] = {}
+
+
+# A job in the background of a script is started deaf to SIGINT, and so would be every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

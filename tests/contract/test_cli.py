@@ -461,6 +461,6 @@ def test_a_verb_that_is_stopped(number: signal.Signals, keys: Path) -> None:
         "sys.exit(app.run(sys.argv[1:]))"
     )
     argv = [sys.executable, "-c", code, "verify", "--json", "any", "--trust", str(keys / "trust.json")]
-    done = subprocess.run(argv, capture_output=True, check=False)
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (130, "interrupted")
     assert b"Traceback" not in done.stderr
