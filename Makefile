@@ -42,8 +42,8 @@ docs: install
 	$(BIN)/python -m docs.make_reference
 
 lock:
-	uv pip compile pyproject.toml --extra build --extra dev --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --output-file requirements.lock --upgrade
+	uv pip compile pyproject.toml --extra build --extra dev --extra openstack --generate-hashes --no-emit-index-url \
+		--no-header --python-version 3.11 --output-file requirements.lock --upgrade
 
 install:
 	@.ci/install
