@@ -1,6 +1,7 @@
 # make image   build, boot, sign, publish and verify recipes/soe-debian-12.yaml
 # make test    every test, real build and real boots included
 # make check   lint, types, import rules, quick tests
+# make cloud   a Keystone, Glance and Barbican on loopback to play with; make cloud-down stops it
 # Each installs what is missing first, and says so.
 
 SHELL := /bin/bash
@@ -10,7 +11,7 @@ RECIPE ?= recipes/soe-debian-12.yaml
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak bench docs lock install
+.PHONY: image test check lint unit soak bench docs lock install cloud cloud-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -18,6 +19,7 @@ image: install
 	$(BIN)/imagefactory build $(RECIPE)
 
 test: check
+	$(BIN)/python -m tests.openstack prepare
 	$(AS_ROOT) $(BIN)/pytest tests/contract tests/integration tests/conformance
 
 check: lint unit
@@ -44,6 +46,12 @@ docs: install
 lock:
 	uv pip compile pyproject.toml --extra build --extra dev --extra openstack --generate-hashes --no-emit-index-url \
 		--no-header --python-version 3.11 --output-file requirements.lock --upgrade
+
+cloud: install
+	@$(BIN)/python -m tests.openstack up
+
+cloud-down: install
+	@$(BIN)/python -m tests.openstack down
 
 install:
 	@.ci/install

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.openstack.fixtures"]
+
 # A property holds however busy the machine is.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
