@@ -30,10 +30,10 @@ def install(say: Say) -> None:
         if stamp.exists() and stamp.read_text() == lock_digest():
             return
         say(f"Installing Python packages in {VENV.name}: {LOCK.read_text().count('==')}, as {LOCK.name} has them")
-        python, log = VENV / "bin" / "python", VENV / "install.log"
-        pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps")
-        run((sys.executable, "-m", "venv", "--clear", VENV), log)
-        run((*pip, "--require-hashes", "--requirement", LOCK), log)
+        log = VENV / "install.log"
+        run((sys.executable, "-m", "venv", "--clear", "--without-pip", VENV), log)
+        pip = (sys.executable, "-m", "pip", "--python", VENV, "install", "-qq", "--disable-pip-version-check")
+        run((*pip, "--no-deps", "--require-hashes", "--requirement", LOCK), log)
         stamp.write_text(lock_digest())
 
 

@@ -31,14 +31,15 @@ class Server:
     """A server that was started here, or was running already."""
 
     name: str
+    port: int
     process: subprocess.Popen[bytes] | None
 
 
 def start(state: State, name: str, *, die_with_us: bool) -> Server:
     """Start a server unless it runs; it answers later. It needs no terminal, and no parent unless `die_with_us`."""
-    if running(state, name) is not None:
-        return Server(name, None)
     port = state.ports[name]
+    if running(state, name) is not None:
+        return Server(name, port, None)
     if not is_free(port):
         raise CloudError(f"Port {port}, which was free when this cloud was made, is taken: {name} cannot start.")
     pid_file(state, name).unlink(missing_ok=True)
@@ -53,7 +54,7 @@ def start(state: State, name: str, *, die_with_us: bool) -> Server:
             stderr=log,
             start_new_session=True,
         )
-    return Server(name, process)
+    return Server(name, port, process)
 
 
 def gunicorn(state: State, name: str) -> list[str]:
@@ -65,7 +66,7 @@ def gunicorn(state: State, name: str) -> list[str]:
         "workers": 1,
         "threads": 16,
         "timeout": 0,
-        "graceful-timeout": 2,
+        "graceful-timeout": 1,
         "keep-alive": 30,
         "worker-tmp-dir": state.file("run"),
         "access-logfile": state.log(f"{name}-access"),
@@ -132,19 +133,30 @@ def stop(state: State, name: str) -> bool:
             time.sleep(0.05)
         if running(state, name) is None:
             pid_file(state, name).unlink(missing_ok=True)
+            wait_until_free(state.ports[name])
             return True
     raise CloudError(f"{name} (process {pid}) cannot be stopped.")
 
 
 def stop_ours(servers: Iterable[Server]) -> None:
     """Stop those that were started here, whether or not they have written their pid files yet."""
-    processes = [server.process for server in servers if server.process is not None]
-    processes = [process for process in processes if process.poll() is None]
-    for process in processes:
+    ours = [(server.port, server.process) for server in servers if server.process is not None]
+    alive = [(port, process) for port, process in ours if process.poll() is None]
+    for _, process in alive:
         os.killpg(process.pid, signal.SIGQUIT)
-    for process in processes:
+    for port, process in alive:
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        wait_until_free(port)
+
+
+def wait_until_free(port: int) -> None:
+    """A worker, killed by its master or with it, still listens for a moment."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            raise CloudError(f"Something still listens on port {port}.")
+        time.sleep(0.02)
