@@ -10,6 +10,7 @@ Format: an in-toto statement of type `urn:imagefactory:release:v1`. Its subjects
                                       "certificate_sha256": HEX, "certificate": PEM}}, ...},
      "files": {"provenance.sigstore.json": SHA256, ...},
      "evidence": [{"kind": SLUG, "about": SHA256, "sha256": SHA256, "outcome": SLUG}, ...],
+     "properties": {KEY: TEXT, ...},
      "created": TIME, "expires": TIME or null, "development": BOOL}
 
 Rules, beside the type and range of every field:
@@ -20,6 +21,9 @@ Rules, beside the type and range of every field:
    manifest itself.
 4. `evidence`: `sha256` is the digest of what was recorded, `about` the digest of what it was recorded about.
 5. A release expires after it was created, or never.
+6. `properties` are what the image carries in Glance, as `signing.properties` allows them: at most 100 keys with texts
+   of at most 4096 characters, no attribute of Glance's own but min_ram (MiB) and min_disk (GiB), which are decimal
+   numbers without leading zeros, and no key that begins with os_glance, img_signature, imagefactory_ or os_hash_.
 """
 
 import re
@@ -32,6 +36,7 @@ from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.errors import ManifestInvalid
 from signing.fields import PLAIN_FILE, SHA256_HEX, SLUG, Fields, format_time
 from signing.glance import GlanceSignature
+from signing.properties import read_properties
 from signing.statement import RELEASE_TYPE, Subject, read_statement, write_statement
 
 MANIFEST_FILE = "release.sigstore.json"
@@ -100,7 +105,8 @@ class EvidenceEntry:
 
 @dataclass(frozen=True)
 class ReleaseManifest:
-    """A release. `formats` by format, `files` from name to SHA-256 hex; times are aware UTC, whole seconds."""
+    """A release. `formats` by format, `files` from name to SHA-256 hex, `properties` as Glance is to have them; times
+    are aware UTC, whole seconds."""
 
     name: str
     version: Version
@@ -109,6 +115,7 @@ class ReleaseManifest:
     formats: Mapping[str, FormatEntry]
     files: Mapping[str, str]
     evidence: tuple[EvidenceEntry, ...]
+    properties: Mapping[str, str]
     created: datetime
     expires: datetime | None
     development: bool
@@ -135,6 +142,7 @@ class ReleaseManifest:
             "formats": {key: _write_format(each) for key, each in self.formats.items()},
             "files": dict(self.files),
             "evidence": [vars(each).copy() for each in self.evidence],
+            "properties": dict(self.properties),
             "development": self.development,
             **times,
         }
@@ -155,9 +163,10 @@ class ReleaseManifest:
             formats = _read_formats(fields, f"{name}-{version}", {each.name: each for each in subjects})
             files = _read_files(fields, {each.file for each in formats.values()})
             evidence = tuple(_read_evidence(each) for each in fields.array("evidence"))
+            properties = _read_properties(fields)
             created, expires = _read_times(fields)
             development = fields.boolean("development")
-        return cls(name, version, os, arch, formats, files, evidence, created, expires, development)
+        return cls(name, version, os, arch, formats, files, evidence, properties, created, expires, development)
 
 
 def _write_format(entry: FormatEntry) -> dict[str, Any]:
@@ -223,6 +232,13 @@ def _read_evidence(value: object) -> EvidenceEntry:
             sha256=entry.text("sha256", SHA256_HEX),
             outcome=entry.text("outcome", SLUG),
         )
+
+
+def _read_properties(fields: Fields) -> dict[str, str]:
+    try:
+        return read_properties(fields.object("properties"))
+    except ValueError as why:
+        raise ManifestInvalid(f"predicate: {why}") from None
 
 
 def _read_times(fields: Fields) -> tuple[datetime, datetime | None]:

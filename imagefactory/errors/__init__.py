@@ -77,6 +77,12 @@ from imagefactory.errors.programs import (
     ProgramTimeout,
     SignerRefused,
 )
+from imagefactory.errors.properties import (
+    PropertiesIncomplete,
+    PropertyContradicted,
+    PropertyInvalid,
+    VisibilityRefused,
+)
 from imagefactory.errors.recipes import (
     ArchUnsupported,
     ElementUnknown,
@@ -169,6 +175,10 @@ __all__ = [
     "ArchUnsupported",
     "ElementUnknown",
     "SecretInRecipe",
+    "PropertyInvalid",
+    "PropertyContradicted",
+    "PropertiesIncomplete",
+    "VisibilityRefused",
     "ReleaseNameInvalid",
     "ReleaseUnknown",
     "ArtifactMissing",

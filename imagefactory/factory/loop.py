@@ -220,7 +220,7 @@ class _Run:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
             factory, loaded = self._factory, self._inputs.loaded
-            check_keys(factory.settings, self._trust, self._trust_file)
+            check_keys(factory.settings, self._trust, self._trust_file, loaded)
             build = factory.records.reserve(loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs)
             factory.records.move_build(build, BuildState.RUNNING)
             self._line = Line(

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from imagefactory.factory.line import Line
-from imagefactory.model import plan
+from imagefactory.model import plan, properties
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
+from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
@@ -46,9 +47,13 @@ class Made:
 
 
 def sign(line: Line, made: Made) -> Release:
-    """Attest as the builder, have the signer sign, and record the release. Raises what the signer raises."""
+    """Attest as the builder, have the signer sign, and record the release.
+
+    Raises PropertyContradicted where the recipe claims what the build did not prove, and what the signer raises.
+    """
     recipe = line.inputs.recipe
     work = line.directory("sign")
+    claims = _claims(line, made)
     (work / PROVENANCE_FILE).write_bytes(_attest(line, made))
     now = datetime.now(UTC)
     answer = call_signer(
@@ -61,6 +66,7 @@ def sign(line: Line, made: Made) -> Release:
             "images": {name: str(line.artifacts.require(digest)) for name, digest in made.digests.items()},
             "provenance": str(work / PROVENANCE_FILE),
             "evidence": made.boot.facts["evidence"],
+            "properties": claims,
             "keys": str(line.settings.keys),
             "trust": str(line.trust_file),
             "output": str(work),
@@ -83,8 +89,9 @@ def sign(line: Line, made: Made) -> Release:
     )
 
 
-def check_keys(settings: Settings, trust: Trust, trust_file: Path) -> None:
-    """See, before any work, that builder and signer have their keys and that the trust file believes them.
+def check_keys(settings: Settings, trust: Trust, trust_file: Path, loaded: LoadedRecipe) -> None:
+    """See, before any work, that builder and signer have their keys, that the trust file believes them, and that their
+    certificate lasts as long as the recipe promises.
 
     Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
     """
@@ -92,11 +99,24 @@ def check_keys(settings: Settings, trust: Trust, trust_file: Path) -> None:
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
     call_signer(
-        {"action": "check", "keys": str(settings.keys), "trust": str(trust_file)},
+        {
+            "action": "check",
+            "keys": str(settings.keys),
+            "trust": str(trust_file),
+            "properties": properties.typed_in(loaded.recipe),
+        },
         environment=settings.environment,
         log=settings.logs / "signer.log",
         on_advance=lambda _: None,
     )
+
+
+def _claims(line: Line, made: Made) -> dict[str, str]:
+    """The properties of the release. Packages are looked up right before a build starts, so its day is theirs."""
+    size = max(image.facts["virtual_size"] for image in made.images.values())
+    proof = properties.prove(made.evidence, virtual_size=size, built=line.build.started.date())
+    loaded = line.inputs.loaded
+    return properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
 
 
 def _attest(line: Line, made: Made) -> bytes:

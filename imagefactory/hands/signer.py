@@ -24,6 +24,7 @@ def sign_release(request: Document, advance: Advance) -> Document:
         images={name: Path(path) for name, path in request["images"].items()},
         provenance=Path(request["provenance"]),
         evidence=[Evidence.from_json(piece) for piece in request["evidence"]],
+        properties=request["properties"],
         keys=f"file:{request['keys']}",
         created=datetime.fromtimestamp(request["created"], UTC),
         expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
@@ -44,7 +45,11 @@ def check_keys(request: Document, advance: Advance) -> Document:
     del advance
     directory = Path(request["keys"])
     sign_step.check_keys(
-        f"file:{directory}", KeyRing(directory), load_trust(Path(request["trust"])), now=datetime.now(UTC)
+        f"file:{directory}",
+        KeyRing(directory),
+        load_trust(Path(request["trust"])),
+        request["properties"],
+        now=datetime.now(UTC),
     )
     return {}
 

@@ -15,6 +15,18 @@ _ABOUT = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
+class Devices:
+    """The machine of a boot test, in the words of Glance's properties."""
+
+    hypervisor: str
+    architecture: str
+    machine: str
+    disk_bus: str
+    vif_model: str
+    rng_model: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One proof: `kind` ("boot", "compliance" ...), `about` the image as "sha256:HEX", and what was found.
 

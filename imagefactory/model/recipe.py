@@ -252,7 +252,8 @@ class Recipe(Part):
     tests: Tests = Tests()
     """What the image must prove."""
     properties: Properties = Field(default_factory=lambda: MappingProxyType({}))
-    """Glance properties that no test can find out, at most 100."""
+    """Glance properties, at most 80: those that no test can find out, and any that should differ from what is proved
+    without contradicting it."""
     publish: Items[Target] = ()
     """Where releases go. Default: the built-in catalogue."""
     lifecycle: Later = None

@@ -25,6 +25,7 @@ from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, core_schema
 
 from imagefactory.model.quantity import refusal, shown
+from signing.properties import KEY, MAX_VALUE, RESERVED, is_attribute, is_reserved
 
 T = TypeVar("T")
 
@@ -209,17 +210,11 @@ VariableValue = Annotated[str, Field(max_length=4096), AfterValidator(one_line),
 
 # -- Glance properties ------------------------------------------------------------------------------------------------
 
-_RESERVED: Final = ("os_glance", "img_signature", "imagefactory_", "os_hash_")
-_BASE: Final = re.compile(
-    r"id|name|status|visibility|owner|checksum|(virtual_)?size|(created|updated)_at|locations|direct_url|file|schema"
-    r"|self|tags|(disk|container)_format|protected|os_hidden|stores"
-)
-
 
 def _property(key: str) -> str:
-    if key.lower().startswith(_RESERVED):
-        raise refusal("recipe-invalid", f"{shown(key)} is reserved: keys that begin with {', '.join(_RESERVED)} are")
-    if _BASE.fullmatch(key):
+    if is_reserved(key):
+        raise refusal("recipe-invalid", f"{shown(key)} is reserved: keys that begin with {', '.join(RESERVED)} are")
+    if is_attribute(key):
         raise refusal("recipe-invalid", f"{key} is set by the publication itself")
     return key
 
@@ -228,15 +223,15 @@ def _property_value(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise refusal("recipe-invalid", "should be text or a whole number; put true, false and fractions in quotes")
     if isinstance(value, str):
-        if len(value) > 4096:
-            raise refusal("recipe-invalid", "should have at most 4096 characters")
+        if len(value) > MAX_VALUE:
+            raise refusal("recipe-invalid", f"should have at most {MAX_VALUE} characters")
         return no_secret(one_line(value))
     return value
 
 
 PropertyName = Annotated[
     str,
-    Matching(r"[A-Za-z][A-Za-z0-9_.:-]{0,254}", "letters, digits and _ . : -, a letter first"),
+    Matching(KEY.pattern, "letters, digits and _ . : -, a letter first"),
     AfterValidator(_property),
 ]
 PropertyValue = Annotated[str | int, BeforeValidator(_property_value)]
@@ -244,7 +239,7 @@ PropertyValue = Annotated[str | int, BeforeValidator(_property_value)]
 
 # -- mappings that nobody can alter -----------------------------------------------------------------------------------
 
-MAX_PROPERTIES: Final = 100  # Glance's default quota is 128, and publishing adds its own
+MAX_TYPED: Final = 80  # a release carries at most 100 properties, and those that are proved are among them
 
 _NO_OTHERS: Final[JsonDict] = {"additionalProperties": False}
 
@@ -256,7 +251,7 @@ Variables = Annotated[
 ]
 Properties = Annotated[
     Mapping[PropertyName, PropertyValue],
-    Field(max_length=MAX_PROPERTIES, json_schema_extra=_NO_OTHERS),
+    Field(max_length=MAX_TYPED, json_schema_extra=_NO_OTHERS),
     AfterValidator(MappingProxyType),
     PlainSerializer(dict),
 ]

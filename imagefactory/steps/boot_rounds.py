@@ -124,6 +124,7 @@ def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.G
         "os": answers.get("os"),
         "kernel": answers.get("kernel"),
         "user": login.user,
+        "rng": answers.get("rng"),
         "memory_available_kib": answers.number("memory"),
     }
     _power_off(bench, vm, report, deadline)

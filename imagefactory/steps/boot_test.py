@@ -7,7 +7,7 @@ boot_checks says which, boot_rounds does them.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,12 +20,13 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_rounds import CPUS, Bench, boots
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.vm import POLL
 
 T = TypeVar("T")
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 1
+REVISION = 2
 
 
 def boot_test(
@@ -89,6 +90,7 @@ def _under(bench: Bench) -> list[JSON]:
 def _facts(bench: Bench, kinds: Sequence[Firmware], results: Sequence[Sequence[JSON]]) -> dict[str, JSON]:
     return {
         "accelerator": {"kind": bench.accelerator.kind, "reason": bench.accelerator.reason},
+        "machine": asdict(DEVICES),
         "memory_mib": bench.memory,
         "cpus": CPUS,
         "firmware": list(kinds),

@@ -13,7 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import EvidenceMissing, VersionMismatch
+from imagefactory.model import properties
 from imagefactory.model.evidence import Evidence
+from imagefactory.model.property_forms import day_of
 from imagefactory.tools import qemu_img
 from imagefactory.tools.inspect import inspect
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
@@ -36,12 +38,17 @@ from signing.signer import Signer, signer_for
 from signing.trust import Trust
 
 LEAF_MARGIN = timedelta(days=90)
+# Properties that promise how long an image can be used, where they name a day.
+PROMISES = ("provided_until", "uuid_validity")
+# What Glance reads into the absence of these.
+ABSENT = {"min_ram": "0", "min_disk": "0"}
 
 
 @dataclass(frozen=True)
 class SigningOrder:
     """What to sign: the `images` (format to path) of NAME@VERSION, the provenance that speaks of them, and the
-    evidence that the provenance names. `keys` is the URI of the keys."""
+    evidence that the provenance names. `properties` are what the image is to carry in Glance, `keys` is the URI of
+    the keys."""
 
     name: str
     version: str
@@ -50,6 +57,7 @@ class SigningOrder:
     images: Mapping[str, Path]
     provenance: Path
     evidence: Sequence[Evidence]
+    properties: Mapping[str, str]
     keys: str
     created: datetime
     expires: datetime | None
@@ -66,9 +74,11 @@ def sign(
 ) -> dict[str, str]:
     """Examine and sign; write into the directory `output`. Returns SHA-256 by name of the files written.
 
-    Raises ImageRefused errors, EvidenceMissing, VersionMismatch, and errors of the room signing.
+    Raises ImageRefused errors, EvidenceMissing, VersionMismatch, PropertyInvalid, PropertyContradicted, and errors of
+    the room signing.
     """
     expires = _expiry(order, ring)
+    _check_promises(order.properties, ring)
     provenance_raw = read_document(order.provenance)
     provenance = Provenance.from_statement(open_envelope(provenance_raw, trust.keys("provenance")))
     _check_invocation(order, provenance)
@@ -79,6 +89,7 @@ def sign(
         formats[image_format] = _examine(order, image_format, path, ring, glance, environment)
     _check_subjects(formats, provenance)
     entries = _check_evidence(order.evidence, formats, provenance)
+    _check_properties(order, formats, provenance)
     provenance_sha256 = _sha256(provenance_raw)
     manifest = ReleaseManifest(
         name=order.name,
@@ -88,6 +99,7 @@ def sign(
         formats=formats,
         files={PROVENANCE_FILE: provenance_sha256},
         evidence=entries,
+        properties=order.properties,
         created=order.created,
         expires=expires,
         development=ring.development,
@@ -108,11 +120,13 @@ def sign(
     return {name: _sha256(content) for name, content in written.items()}
 
 
-def check_keys(keys: str, ring: KeyRing, trust: Trust, *, now: datetime) -> None:
-    """See that what the signer would sign now could be believed: before hours of work, not after them.
+def check_keys(keys: str, ring: KeyRing, trust: Trust, claims: Mapping[str, str], *, now: datetime) -> None:
+    """See that what the signer would sign now could be believed, and the properties `claims` be kept: before hours of
+    work, not after them.
 
     Raises errors of the room signing.
     """
+    _check_promises(claims, ring)
     release = signer_for(keys, "release")
     if release.keyid not in trust.release:
         raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {ring.directory}")
@@ -148,9 +162,35 @@ def _examine(
     )
 
 
+def _last_day(ring: KeyRing) -> datetime:
+    """How long the certificate of the Glance signatures serves: Nova checks its dates, too."""
+    return ring.certificate().not_valid_after_utc.replace(microsecond=0) - LEAF_MARGIN
+
+
+def _check_promises(claims: Mapping[str, str], ring: KeyRing) -> None:
+    """No image is promised for longer than its Glance certificate lets Nova start it."""
+    last = _last_day(ring)
+    for key in PROMISES:
+        day = day_of(claims.get(key, ""))
+        if day is not None and day > last.date():
+            raise CertificateExpired(
+                f"{key} is {day}, and the Glance certificate serves until {last.date()}: "
+                f"{LEAF_MARGIN.days} days before it expires",
+                advice=f"Promise less in {key}, or renew the Glance certificate.",
+            )
+
+
+def _check_properties(order: SigningOrder, formats: Mapping[str, FormatEntry], provenance: Provenance) -> None:
+    """Nothing is claimed to the outside that the evidence does not bear out."""
+    virtual_size = max(entry.virtual_size for entry in formats.values())
+    proof = properties.prove(order.evidence, virtual_size=virtual_size, built=provenance.started.date())
+    properties.check_claims({"os_distro": order.os["distro"], "os_version": order.os["version"]}, proof)
+    properties.check_claims({**ABSENT, **order.properties}, proof)
+
+
 def _expiry(order: SigningOrder, ring: KeyRing) -> datetime | None:
-    """No release outlives the certificate of its Glance signature, less LEAF_MARGIN: Nova checks its dates, too."""
-    last = ring.certificate().not_valid_after_utc.replace(microsecond=0) - LEAF_MARGIN
+    """No release outlives the certificate of its Glance signature, less LEAF_MARGIN."""
+    last = _last_day(ring)
     if last <= order.created:
         raise CertificateExpired(f"the Glance certificate expires less than {LEAF_MARGIN.days} days from now")
     return last if order.expires is None else min(order.expires, last)

@@ -45,6 +45,7 @@ say kernel_secure_boot "$(as_root dmesg | grep -i -m1 'secureboot: secure boot')
 say kernel "$(uname -r)"
 say tainted "$(cat /proc/sys/kernel/tainted)"
 say os "$(. /etc/os-release && echo "$ID $VERSION_ID")"
+say rng "$(cat /sys/class/misc/hw_random/rng_available 2>/dev/null)"
 say memory "$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)"
 """
 

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagefactory.model.disk import Firmware
+from imagefactory.model.evidence import Devices
 from imagefactory.tools.firmware import QEMU, Accelerator, escaped, firmware_argv
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.process import Limits
 
+# What argv() builds. An image that boots here may claim that it runs with these.
+DEVICES = Devices(
+    hypervisor="qemu", architecture="x86_64", machine="q35", disk_bus="virtio", vif_model="virtio", rng_model="virtio"
+)
 OVERHEAD = 4 << 30  # bytes of address space of QEMU beside the guest's memory
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 

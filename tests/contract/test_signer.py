@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from imagefactory.errors import EvidenceMissing, FactoryError, FormatMismatch, HandDied, SignerRefused, VersionMismatch
+from imagefactory.errors import (
+    EvidenceMissing,
+    FactoryError,
+    FormatMismatch,
+    HandDied,
+    PropertyContradicted,
+    PropertyInvalid,
+    SignerRefused,
+    VersionMismatch,
+)
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.steps.attest import BuildAccount, attest
@@ -17,12 +26,21 @@ from imagefactory.steps.convert import Converted, examine
 from imagefactory.steps.sign import SigningOrder, sign
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.process import run
-from signing.errors import KeyUntrusted, NotARegularFile, ProvenanceMismatch, SignatureInvalid, SigningError
+from signing.errors import (
+    CertificateExpired,
+    KeyUntrusted,
+    ManifestInvalid,
+    NotARegularFile,
+    ProvenanceMismatch,
+    SignatureInvalid,
+    SigningError,
+)
 from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 from signing.signer import signer_for
 from signing.trust import load_trust
 from signing.verify import verify_manifest
+from tests.fakes.boots import facts
 from tests.fakes.host import make_keys
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -30,6 +48,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 NAME, VERSION = "fake-debian-12", "20251121.1"
 OS = {"distro": "debian", "version": "12", "codename": "bookworm"}
 SIZE = 1 << 20
+PROPERTIES = {"min_ram": "512", "min_disk": "1", "hw_firmware_type": "uefi", "os_distro": "debian", "os_purpose": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class Desk:
             images={name: image.path for name, image in self.images.items()},
             provenance=path,
             evidence=self.evidence,
+            properties=PROPERTIES,
             keys=f"file:{self.home / 'keys'}",
             created=NOW,
             expires=NOW + timedelta(days=1),
@@ -101,7 +121,7 @@ def desk(tmp_path: Path, keys: Path) -> Desk:
     images = {path.suffix[1:]: examine(path, path.suffix[1:], environment=ENVIRONMENT) for path in (qcow2, raw)}
     first, second = (f"sha256:{image.digests.sha256}" for image in images.values())
     evidence = (
-        Evidence("boot", first, "pass", {"firmware": ["uefi"]}),
+        Evidence("boot", first, "pass", facts(["uefi"], 512)),
         Evidence("same-disk", second, "pass", {"booted": first}),
     )
     return Desk(keys, tmp_path, images, evidence)
@@ -117,6 +137,7 @@ def test_what_is_true_is_signed(desk: Desk) -> None:
     }
     assert {entry.virtual_size for entry in formats.values()} == {SIZE}
     assert [piece.sha256 for piece in proof.manifest.evidence] == [piece.digest for piece in desk.evidence]
+    assert proof.manifest.properties == PROPERTIES
 
 
 def other_bytes(desk: Desk) -> SigningOrder:
@@ -176,7 +197,7 @@ def one_image_unproved(desk: Desk) -> SigningOrder:
 
 
 def tampered_evidence(desk: Desk) -> SigningOrder:
-    tampered = replace(desk.evidence[0], facts={"firmware": ["uefi", "bios"]})
+    tampered = replace(desk.evidence[0], facts=facts(["uefi", "bios"], 512))
     return desk.order(desk.attest(), evidence=(tampered, *desk.evidence[1:]))
 
 
@@ -193,6 +214,38 @@ def another_image_booted(desk: Desk) -> SigningOrder:
     return desk.order(desk.attest(evidence=(elsewhere, *same)), evidence=(elsewhere, *same))
 
 
+def claiming(**claims: str) -> Callable[[Desk], SigningOrder]:
+    """An order that claims something else."""
+
+    def make(desk: Desk) -> SigningOrder:
+        return desk.order(desk.attest(), properties={**PROPERTIES, **claims})
+
+    make.__name__ = ",".join(f"{key}={text}" for key, text in claims.items())
+    return make
+
+
+def silent_about_memory(desk: Desk) -> SigningOrder:
+    """Glance takes an image without min_ram for one that runs with any."""
+    return desk.order(desk.attest(), properties={"min_disk": "1"})
+
+
+def another_system(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(), os={**OS, "version": "13"})
+
+
+def evidence_of_old(desk: Desk) -> SigningOrder:
+    """A boot test that did not yet record what properties are made from."""
+    old = (replace(desk.evidence[0], facts={"firmware": ["uefi"]}), desk.evidence[1])
+    return desk.order(desk.attest(evidence=old), evidence=old)
+
+
+def two_boot_tests(desk: Desk) -> SigningOrder:
+    second = replace(desk.evidence[0], facts=facts(["bios"], 256))
+    both = (*desk.evidence, second)
+    return desk.order(desk.attest(evidence=both), evidence=both)
+
+
+BUILT = (NOW - timedelta(hours=1)).date()
 REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[SigningError], str]] = [
     (other_bytes, ProvenanceMismatch, "other bytes than those to be signed: fake-debian-12-20251121.1.raw"),
     (other_images, ProvenanceMismatch, "fake-debian-12-20251121.1.raw"),
@@ -208,6 +261,21 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (tampered_evidence, EvidenceMissing, "does not name this evidence of kind boot"),
     (failed_boot, EvidenceMissing, "evidence of kind boot says fail"),
     (another_image_booted, EvidenceMissing, "evidence of kind boot is about other bytes"),
+    (claiming(min_ram="256"), PropertyContradicted, "min_ram: '256' is claimed, and '512' is proved"),
+    (claiming(min_disk="0"), PropertyContradicted, "min_disk: '0' is claimed, and '1' is proved"),
+    (claiming(hw_firmware_type="bios"), PropertyContradicted, "hw_firmware_type: 'bios'"),
+    (claiming(architecture="aarch64"), PropertyContradicted, "architecture: 'aarch64'"),
+    (claiming(os_admin_user="root"), PropertyContradicted, "os_admin_user: 'root'"),
+    (claiming(image_build_date=f"{BUILT + timedelta(days=1)}"), PropertyContradicted, f"'{BUILT}' is proved"),
+    (claiming(min_ram="lots"), PropertyInvalid, "min_ram: should be a whole number of MiB, not 'lots'"),
+    (claiming(hw_video_model="a\nb"), ManifestInvalid, "'hw_video_model' is no text"),
+    (claiming(owner="me"), ManifestInvalid, "'owner' is no property of a release"),
+    (claiming(provided_until="2999-01-01"), CertificateExpired, "provided_until is 2999-01-01"),
+    (claiming(uuid_validity="2999-01-01"), CertificateExpired, "uuid_validity is 2999-01-01"),
+    (silent_about_memory, PropertyContradicted, "min_ram: '0' is claimed, and '512' is proved"),
+    (another_system, PropertyContradicted, "os_version: '13' is claimed, and '12' is proved"),
+    (evidence_of_old, EvidenceMissing, "the boot test does not say how it boots under uefi"),
+    (two_boot_tests, EvidenceMissing, "proved by one boot test, and there are 2"),
 ]
 
 
@@ -241,6 +309,7 @@ def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
         "images": {name: str(path) for name, path in order.images.items()},
         "provenance": str(order.provenance),
         "evidence": [piece.to_json() for piece in order.evidence],
+        "properties": dict(order.properties),
         "output": str(output),
         "created": int(NOW.timestamp()),
         "expires": None,
@@ -260,6 +329,28 @@ def test_a_refusal_of_either_family_comes_through_with_its_code(desk: Desk) -> N
     with pytest.raises(SignerRefused, match="other bytes") as refused:
         ask(desk, **sign_request(other_bytes(desk), desk.work))
     assert refused.value.code == "provenance-mismatch"
+
+
+def test_a_lie_is_refused_by_the_hand_too(desk: Desk) -> None:
+    with pytest.raises(PropertyContradicted, match="min_ram: '1' is claimed") as refused:
+        ask(desk, **sign_request(claiming(min_ram="1")(desk), desk.work))
+    assert refused.value.exit_code == 1
+
+
+@pytest.mark.parametrize(("days", "kept"), [(-1, True), (0, True), (1, False)])
+def test_an_image_is_promised_for_as_long_as_its_certificate_serves(desk: Desk, days: int, kept: bool) -> None:
+    """Ninety days less than it is valid; asked before the work and at its end."""
+    last = KeyRing(desk.home / "keys").certificate().not_valid_after_utc.date() - timedelta(days=90)
+    claims = {"provided_until": str(last + timedelta(days=days))}
+    order = desk.order(desk.attest(), properties={**PROPERTIES, **claims})
+    requests = [{"action": "check", "properties": claims}, sign_request(order, desk.work)]
+    for request in requests:
+        if kept:
+            ask(desk, **request)
+            continue
+        with pytest.raises(SignerRefused, match=f"the Glance certificate serves until {last}") as refused:
+            ask(desk, **request)
+        assert refused.value.code == "certificate-expired"
 
 
 def test_a_request_that_it_does_not_know(desk: Desk) -> None:

@@ -1,12 +1,14 @@
 """A boot test that starts a program and believes what it says: the fake of steps.boot_test.boot_test."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from imagefactory.errors import BootPanic, ProgramFailed
 from imagefactory.model.disk import Firmware
-from imagefactory.model.evidence import Evidence
+from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.tools.firmware import QEMU, Accelerator
+from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.process import run
 
 
@@ -36,6 +38,22 @@ def boot_test(
             run(argv, env=environment, timeout=timeout, log=log)
         except ProgramFailed as error:
             raise BootPanic(f"{kind}: Kernel panic", log=log, lines=error.lines) from error
-    return Evidence(
-        "boot", about, "pass", {"accelerator": accelerator.kind, "firmware": list(firmware), "expect": list(expect)}
-    )
+    return Evidence("boot", about, "pass", {**facts(firmware, memory), "accelerator": accelerator.kind, "expect": list(expect)})
+
+
+def facts(firmware: Sequence[str], memory: int, **said: JSON) -> dict[str, JSON]:
+    """What a boot test with `memory` MiB finds out about a good image; each first boot says `said`, too."""
+    boot: dict[str, JSON] = {
+        "os": "debian 12",
+        "user": "debian",
+        "rng": "virtio_rng.0",
+        "checks": [{"name": "guest-agent", "outcome": "pass", "detail": "answers"}],
+        **said,
+    }
+    return {
+        "machine": {**asdict(DEVICES)},
+        "memory_mib": memory,
+        "firmware": list(firmware),
+        "secure_boot": "uefi" in firmware,
+        "boots": [{**boot, "boot": kind} for kind in firmware],
+    }

@@ -34,6 +34,7 @@ STEM = f"{NAME}-{VERSION}"
 SBOM_FILE = f"{STEM}.sbom.cdx.json"
 SBOM = b'{"bomFormat":"CycloneDX"}\n'
 IMAGES: Mapping[str, bytes] = {"qcow2": b"QFI\xfb" + b"disk" * 5000, "raw": b"\0" * 70_000, "iso": b"CD001" * 999}
+PROPERTIES: Mapping[str, str] = {"min_ram": "512", "min_disk": "3", "os_distro": "debian", "trait:HW_CPU": "required"}
 DELETE = object()
 
 
@@ -95,6 +96,7 @@ def make_manifest(keys: Keys, provenance: bytes = b"", images: Mapping[str, byte
         formats=formats,
         files={PROVENANCE_FILE: sha256(provenance), SBOM_FILE: sha256(SBOM)},
         evidence=(EvidenceEntry("boot-test", formats["qcow2"].sha256, "cd" * 32, "passed"),),
+        properties=PROPERTIES,
         created=NOW,
         expires=NOW + timedelta(days=180),
         development=True,

@@ -3,11 +3,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from signing.errors import ManifestInvalid, ProvenanceInvalid, SigningError
 from signing.manifest import ReleaseManifest, Version
+from signing.properties import KEY, MAX_PROPERTIES, is_attribute, is_reserved
 from signing.provenance import Provenance
 from tests.unit.signing.builders import DELETE, NOW, STEM, VERSION, changed, make_provenance
 
@@ -68,6 +69,29 @@ BAD: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "evidence entry": (("predicate", "evidence", 0), "passed", "evidence is not an object"),
     "evidence outcome": (("predicate", "evidence", 0, "outcome"), "Passed!", "'outcome' is not acceptable"),
     "evidence about": (("predicate", "evidence", 0, "about"), "the image", "'about' is not acceptable"),
+    "no properties": (("predicate", "properties"), DELETE, "lacks the field 'properties'"),
+    "properties a list": (("predicate", "properties"), [], "'properties' is not an object"),
+    "properties many": (("predicate", "properties"), {f"p{n}": "" for n in range(101)}, "more than 100 properties"),
+    "property key": (("predicate", "properties", "a b"), "x", "a key that is none"),
+    "property key long": (("predicate", "properties", "a" * 256), "x", "a key that is none"),
+    "property key digit": (("predicate", "properties", "1a"), "x", "a key that is none"),
+    "property reserved": (("predicate", "properties", "os_glance_x"), "x", "'os_glance_x' is no property"),
+    "property signature": (("predicate", "properties", "img_signature"), "x", "'img_signature' is no property"),
+    "property ours": (("predicate", "properties", "imagefactory_release"), "x", "is no property of a release"),
+    "property hash": (("predicate", "properties", "OS_HASH_value"), "x", "'OS_HASH_value' is no property"),
+    "property attribute": (("predicate", "properties", "visibility"), "public", "'visibility' is no property"),
+    "property deleted": (("predicate", "properties", "deleted_at"), "x", "'deleted_at' is no property"),
+    "property number": (("predicate", "properties", "hw_x"), 3, "'hw_x' is no text"),
+    "property true": (("predicate", "properties", "hw_x"), True, "'hw_x' is no text"),
+    "property null": (("predicate", "properties", "hw_x"), None, "'hw_x' is no text"),
+    "property long": (("predicate", "properties", "hw_x"), "x" * 4097, "'hw_x' is no text"),
+    "property lines": (("predicate", "properties", "hw_x"), "a\nb", "'hw_x' is no text"),
+    "property escape": (("predicate", "properties", "hw_x"), "a\x9bb", "'hw_x' is no text"),
+    "min_ram text": (("predicate", "properties", "min_ram"), "512 MiB", "'min_ram' is not a whole number"),
+    "min_ram zero": (("predicate", "properties", "min_ram"), "0512", "'min_ram' is not a whole number"),
+    "min_ram digits": (("predicate", "properties", "min_ram"), "\u0665", "'min_ram' is not a whole number"),
+    "min_disk negative": (("predicate", "properties", "min_disk"), "-1", "'min_disk' is not a whole number"),
+    "min_disk huge": (("predicate", "properties", "min_disk"), "4294967296", "'min_disk' is not a whole number"),
     "created offset": (("predicate", "created"), "2025-11-21T19:00:00+00:00", "not a time like"),
     "created fraction": (("predicate", "created"), "2025-11-21T19:00:00.5Z", "not a time like"),
     "created leap": (("predicate", "created"), "2025-02-30T19:00:00Z", "'created' is not acceptable"),
@@ -111,6 +135,19 @@ def test_round_trip(manifest: ReleaseManifest, expires: datetime | None) -> None
     assert ReleaseManifest.from_statement(one.to_statement()) == one
 
 
+@given(
+    st.dictionaries(
+        st.from_regex(KEY, fullmatch=True).filter(lambda key: not is_reserved(key) and not is_attribute(key)),
+        st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=100),
+        max_size=MAX_PROPERTIES,
+    )
+)
+def test_properties_come_back_as_they_were(manifest: ReleaseManifest, properties: dict[str, str]) -> None:
+    one = replace(manifest, properties={**properties, "min_ram": "0", "min_disk": "1"})
+    assume(len(one.properties) <= MAX_PROPERTIES)
+    assert ReleaseManifest.from_statement(one.to_statement()) == one
+
+
 def test_times_are_written_in_utc(manifest: ReleaseManifest) -> None:
     elsewhere = replace(manifest, created=NOW.astimezone(timezone(timedelta(hours=2))))
     assert elsewhere.to_statement()["predicate"]["created"] == "2025-11-21T19:00:00Z"
@@ -125,6 +162,8 @@ def test_times_are_written_in_utc(manifest: ReleaseManifest) -> None:
         ({"version": Version(20251121, 0)}, "is not a version"),
         ({"formats": {}}, "no subject"),
         ({"files": {}}, "does not name provenance"),
+        ({"properties": {"owner": "me"}}, "'owner' is no property"),
+        ({"properties": {"min_ram": 512}}, "'min_ram' is no text"),
     ],
 )
 def test_bad_manifests_are_not_written(manifest: ReleaseManifest, changes: dict[str, Any], text: str) -> None:
