@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the code: the recipe, the command line, the errors.
+"""Write the reference pages that are made from the code: the recipe, the command line, the errors, the properties.
 
 `python -m docs.make_reference` writes them; with `--check` it changes nothing and exits with 1 when one is stale.
 """
@@ -16,7 +16,10 @@ from docs import reference_text
 from imagefactory import errors
 from imagefactory.cli.app import app, load
 from imagefactory.errors import FactoryError
+from imagefactory.model.properties import RULES
+from imagefactory.model.property_forms import FORMS
 from imagefactory.model.recipe import recipe_schema
+from imagefactory.model.scs import MANDATORY, RECOMMENDED
 from signing.errors import SigningError
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -122,6 +125,9 @@ def _fields(properties: Schema, required: Sequence[str]) -> list[str]:
     return table(("key", "holds", "default", "description"), rows)
 
 
+_QUANTITIES = {"[dhms]$": "duration", "/s$": "rate", "$": "size"}
+
+
 def _kind(field: Schema) -> str:
     kind = str(field.get("type"))
     if "$ref" in field:
@@ -134,9 +140,9 @@ def _kind(field: Schema) -> str:
     elif kind == "array":
         found = f"list of {_kind(field['items'])}"
     elif "examples" in field:
-        found = "duration" if str(field["pattern"]).endswith("[dhms]$") else "size"
+        found = next(name for end, name in _QUANTITIES.items() if str(field["pattern"]).endswith(end))
     else:
-        found = {"string": "text", "integer": "whole number", "object": "mapping"}[kind]
+        found = {"string": "text", "integer": "whole number", "object": "mapping", "boolean": "true or false"}[kind]
     return found
 
 
@@ -147,7 +153,36 @@ def _shown(field: Schema) -> str:
     return f"`{default}`" if isinstance(default, str) else ""
 
 
-PAGES = {"recipe.md": recipe_page, "cli.md": cli_page, "errors.md": errors_page}
+# -- properties -------------------------------------------------------------------------------------------------------
+
+
+def properties_page() -> Iterator[str]:
+    yield from (MADE, reference_text.PROPERTIES)
+    head = ("property", "value", "from", "a recipe may write instead", "SCS-0102")
+    proved = [
+        (f"`{rule.key}`", rule.what, rule.source, rule.instead or "nothing else", _wanted(rule.key)) for rule in RULES
+    ]
+    yield from ("## What a build proves\n", *table(head, proved), "")
+    yield reference_text.PROPERTIES_TYPED
+    typed = [
+        (f"`{key}`", form.what, reference_text.PROPERTY_DEFAULTS.get(key, ""), _wanted(key))
+        for key, form in FORMS.items()
+        if key not in {rule.key for rule in RULES}
+    ]
+    typed.append(("`image_description`", "text", reference_text.PROPERTY_DEFAULTS["image_description"], "mandatory"))
+    yield from table(("property", "holds", "default", "SCS-0102"), sorted(typed))
+
+
+def _wanted(key: str) -> str:
+    return "mandatory" if key in MANDATORY else "recommended" if key in RECOMMENDED else ""
+
+
+PAGES = {
+    "recipe.md": recipe_page,
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "properties.md": properties_page,
+}
 
 
 def render(name: str) -> str:

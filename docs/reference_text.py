@@ -56,5 +56,52 @@ a null removes what the other recipe has. At most eight recipes extend each othe
 extends another may leave out what that one says.
 
 These fields are understood and refused for now: `formats.iso` (`format-unsupported`) and `publish` to a cloud
-(`target-unsupported`). `properties` is checked and recorded in the provenance, and used by nothing yet.
+(`target-unsupported`).
+
+[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes.
 """
+
+PROPERTIES = """\
+# Properties
+
+What an image says about itself in Glance. The properties of a release are signed in its manifest. Those that can be
+proved are made from the evidence of its build; a recipe writes the others, under `properties`.
+
+```console
+$ imagefactory properties check recipes/soe-debian-12.yaml
+KEY ... VALUE ... FROM
+...
+min_ram ... 1024 ... boot test: memory
+...
+os_purpose ... generic ... recipe: properties
+...
+SCS-0102: everything mandatory is there
+```
+
+`properties show` shows the same table and judges nothing. Both take a release instead of a recipe, `NAME` or
+`NAME@VERSION`.
+
+A recipe may write any property, and is believed where no evidence speaks against it. What the rest of the recipe
+contradicts already (less memory than the boot test has, a smaller disk, firmware that is not tested) is refused by
+`plan` and `build` before any work, everything else before it is signed: `property-contradicted`. A value of the wrong
+form is refused when the recipe is read: `property-invalid`.
+
+A recipe writes at most 80 properties, and a release carries at most 100. Keys are letters, digits and `_ . : -`, a
+letter first; values are one line of at most 4096 characters. Keys that begin with `os_glance`, `img_signature`,
+`imagefactory_` or `os_hash_` are reserved, and Glance's own attributes, such as `name` and `visibility`, belong to the
+publication.
+
+SCS-0102 is the image metadata standard of Sovereign Cloud Stack, here in version 2. Where something is missing that it
+makes mandatory, `properties check` fails with `properties-incomplete`. A build does not mind.
+"""
+PROPERTIES_TYPED = """\
+Nova can enforce Secure Boot on `q35` machines only, which are not everywhere the default: beside `os_secure_boot:
+required` write `hw_machine_type: q35`.
+
+## What a recipe says
+
+Other properties hold any text, and are the recipe's own word. A day in `provided_until` or `uuid_validity` must lie 90
+days or more before the end of the Glance certificate, because Nova checks its dates. Otherwise the signer refuses with
+`certificate-expired`, before the first step of a build.
+"""
+PROPERTY_DEFAULTS = {"image_source": "`private`", "image_description": "the recipe's `description`, on one line"}

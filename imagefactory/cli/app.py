@@ -35,7 +35,10 @@ def options(
 
 
 # In the order of --help. Each is imported only when it is called or listed: verify is done before all of them are read.
-VERBS = ("doctor", "plan", "build", "convert", "verify", "publish", "boot", "gc", "recipe", "keys", "releases")
+VERBS = (
+    *("doctor", "plan", "build", "convert", "verify", "publish", "boot", "gc"),
+    *("recipe", "properties", "keys", "releases"),
+)
 
 
 def load(argv: Sequence[str] = ()) -> None:

@@ -1,14 +1,12 @@
 """imagefactory releases: what exists, with its evidence, and where it is published."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.render import human
+from imagefactory.cli.render import human, print_table
 from imagefactory.cli.session import factory_session
 from imagefactory.model.release import ReleaseRef
 from imagefactory.store.records import release_version
@@ -43,9 +41,7 @@ def list_(
             ", ".join(sorted({f"{piece['kind']} {piece['outcome']}" for piece in _evidence(release)})),
             ", ".join(f"{each.target} ({each.state})" for each in release.publications) or "nowhere",
         )
-    # A pipe has no width; what reads it wants whole lines.
-    width = None if sys.stdout.isatty() else 1000
-    Console(highlight=False, width=width).print(table)
+    print_table(table)
 
 
 @app.command("show", epilog="Example: imagefactory releases show soe-debian-12")

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 from imagefactory.progress import Event, Note, Progress, StepAdvanced, StepFinished, StepStarted
 
@@ -80,6 +81,13 @@ def finished(event: StepFinished) -> str:
     mark = "=" if event.reused else "+"
     duration = "" if event.reused else f" ({event.seconds:.1f} s)"
     return f"{mark} {event.step}: {event.outcome}{duration}"
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, its texts as they are."""
+    # A pipe has no width; what reads it wants whole lines.
+    width = None if sys.stdout.isatty() else 1000
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def human(size: int) -> str:

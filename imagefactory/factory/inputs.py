@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, TargetUnsupported
+from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model.packages import Source
-from imagefactory.model.recipe import CatalogueTarget, LoadedRecipe, Recipe
+from imagefactory.model.recipe import LoadedRecipe, Recipe
+from imagefactory.model.recipe_targets import CatalogueTarget
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
@@ -126,9 +128,12 @@ class Inputs:
 def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
     """Look at the recipe, its elements and this host; change nothing.
 
-    Raises FormatUnsupported, TargetUnsupported, ElementsConflict, ElementsUnsafe, NoMirror, ProgramMissing.
+    Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, TargetUnsupported, ElementsConflict,
+    ElementsUnsafe, NoMirror, ProgramMissing.
     """
     recipe = loaded.recipe
+    refuse_false_claims(loaded)
+    refuse_wrong_audience(loaded)
     _refuse_what_cannot_be_built(recipe)
     path = element_tools.search_path(loaded.files[0], settings.elements_path)
     for directory in path:

@@ -11,6 +11,7 @@ from imagefactory.factory.line import Line
 from imagefactory.model import plan, properties
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
+from imagefactory.model.proof import prove
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
@@ -114,7 +115,7 @@ def check_keys(settings: Settings, trust: Trust, trust_file: Path, loaded: Loade
 def _claims(line: Line, made: Made) -> dict[str, str]:
     """The properties of the release. Packages are looked up right before a build starts, so its day is theirs."""
     size = max(image.facts["virtual_size"] for image in made.images.values())
-    proof = properties.prove(made.evidence, virtual_size=size, built=line.build.started.date())
+    proof = prove(made.evidence, virtual_size=size, built=line.build.started.date())
     loaded = line.inputs.loaded
     return properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
 

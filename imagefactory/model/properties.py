@@ -5,15 +5,15 @@ memory than was proved is no lie, less is one. What is not in RULES is the recip
 checked. The factory derives the claims and the signer checks them, both with the functions here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from imagefactory.errors import EvidenceMissing, Place, PropertyContradicted, PropertyInvalid
-from imagefactory.model.evidence import Devices, Evidence
+from imagefactory.errors import Place, PropertyContradicted, PropertyInvalid
+from imagefactory.model.evidence import Devices
+from imagefactory.model.proof import Proof, foresee
 from imagefactory.model.property_forms import build_day, wrong_form
-from imagefactory.model.quantity import GIB, MIB, shown
+from imagefactory.model.quantity import GIB, shown
 from imagefactory.model.recipe import Recipe
 
 Claims: TypeAlias = Mapping[str, str]
@@ -21,38 +21,17 @@ Where: TypeAlias = Callable[[str], Place | None]
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What a build proved: `memory` in MiB and `disk` in bytes that are enough, each kind of `firmware` that it boots
-    under, whether Secure Boot was enforced, whether the guest's `agent` answered and the guest saw the random number
-    generator (`rng`), what the guest says it is, who logs in, and the day (UTC) until which all patches are in it.
-
-    Before a build it is what one will prove if all goes well, and nobody knows `user` and `built`.
-    """
-
-    memory: int
-    disk: int
-    firmware: tuple[str, ...]
-    secure_boot: bool
-    agent: bool
-    rng: bool
-    devices: Devices
-    distro: str
-    version: str
-    user: str | None
-    built: date | None
-
-
-@dataclass(frozen=True)
 class Rule:
     """One property that can be proved.
 
     `value` is what it is made from, or None where nothing was proved; it also sees the claims of the recipe. `agrees`
-    tells whether another value, of a good form, is no lie. `source` and `instead` say both to people. A property
-    `on_demand` is there only where the recipe names it; one that is `late` is known only after a build.
+    tells whether another value, of a good form, is no lie. `source`, `what` and `instead` say that to people. A
+    property `on_demand` is there only where the recipe names it; one that is `late` is known only after a build.
     """
 
     key: str
     source: str
+    what: str
     value: Callable[[Claims, Proof], str | None]
     instead: str = ""
     agrees: Callable[[str, Claims, Proof], bool] = lambda _text, _claims, _proof: False
@@ -102,75 +81,84 @@ def _not_later(text: str, _: Claims, proof: Proof) -> bool:
 RULES: Final = (
     Rule(
         "min_ram",
-        "boot test: memory, in MiB",
+        "boot test: memory",
+        "the memory that it boots with, in MiB",
         lambda _, proof: str(proof.memory),
         "more",
         lambda text, _, proof: int(text) >= proof.memory,
     ),
     Rule(
         "min_disk",
-        "disk: virtual size, in GiB, rounded up",
+        "disk: virtual size",
+        "in GiB, rounded up",
         lambda _, proof: str(_gibibytes(proof)),
         "more",
         lambda text, _, proof: int(text) >= _gibibytes(proof),
     ),
-    Rule("architecture", "boot test: processor", lambda _, proof: proof.devices.architecture),
-    Rule("cpu_arch", "boot test: processor", lambda _, proof: proof.devices.architecture),
+    Rule("architecture", "boot test: processor", "`x86_64`", lambda _, proof: proof.devices.architecture),
+    Rule("cpu_arch", "boot test: processor", "the same", lambda _, proof: proof.devices.architecture),
     Rule(
         "hypervisor_type",
         "boot test: hypervisor",
+        "`qemu`, which Nova takes for KVM too",
         lambda _, proof: proof.devices.hypervisor,
-        "`kvm`, which is QEMU too",
+        "`kvm`",
         lambda text, _, proof: (text, proof.devices.hypervisor) == ("kvm", "qemu"),
     ),
     Rule(
         "hw_machine_type",
-        "boot test: machine; only where the recipe names it",
+        "boot test: machine",
+        "not written unless the recipe does; it boots on `q35`",
         lambda _, proof: proof.devices.machine,
-        "a version of it, such as `pc-q35-7.2`",
+        "`q35`, or a version of it such as `pc-q35-7.2`",
         lambda text, _, proof: text.startswith(f"pc-{proof.devices.machine}-"),
         on_demand=True,
     ),
     Rule(
         "hw_firmware_type",
-        "boot test: `uefi` where it boots under UEFI, or else `bios`",
+        "boot test: firmware",
+        "`uefi` if it boots under UEFI, or else `bios`",
         _firmware,
         "the other one, if it boots under both",
         lambda text, _, proof: text in proof.firmware,
     ),
     Rule(
         "os_secure_boot",
-        "boot test: `optional` where hw_firmware_type is `uefi` and Secure Boot was enforced",
+        "boot test: Secure Boot",
+        "`optional` if it boots with Secure Boot enforced and hw_firmware_type is `uefi`",
         _secure_boot,
-        "`required` where it would be `optional`; `disabled`",
+        "`disabled`; `required` where it would be `optional`",
         lambda text, claims, proof: (
             text == "disabled" or (text == "required" and _secure_boot(claims, proof) is not None)
         ),
     ),
-    Rule("hw_disk_bus", "boot test: disk", lambda _, proof: proof.devices.disk_bus),
-    Rule("hw_vif_model", "boot test: network", lambda _, proof: proof.devices.vif_model),
+    Rule("hw_disk_bus", "boot test: disk", "`virtio`", lambda _, proof: proof.devices.disk_bus),
+    Rule("hw_vif_model", "boot test: network", "`virtio`", lambda _, proof: proof.devices.vif_model),
     Rule(
         "hw_rng_model",
-        "boot test: random number generator, where the guest saw it",
+        "boot test: random numbers",
+        "`virtio` if the guest sees the device",
         lambda _, proof: proof.devices.rng_model if proof.rng else None,
     ),
     Rule(
         "hw_qemu_guest_agent",
-        "boot test: `yes` where the guest agent answers",
+        "boot test: guest agent",
+        "`yes` if it answers",
         lambda _, proof: "yes" if proof.agent else None,
         "`no`",
         lambda text, _, __: text == "no",
     ),
-    Rule("os_type", "boot test: what is booted", lambda _, __: "linux"),
-    Rule("os_distro", "boot test: os-release", lambda _, proof: proof.distro),
-    Rule("os_version", "boot test: os-release", lambda _, proof: proof.version),
-    Rule("os_admin_user", "boot test: who logs in by key", _user, agrees=_unknown_user, late=True),
-    Rule("image_original_user", "boot test: who logs in by key", _user, agrees=_unknown_user, late=True),
+    Rule("os_type", "boot test: system", "`linux`", lambda _, __: "linux"),
+    Rule("os_distro", "boot test: system", "ID in its os-release", lambda _, proof: proof.distro),
+    Rule("os_version", "boot test: system", "VERSION_ID in its os-release", lambda _, proof: proof.version),
+    Rule("os_admin_user", "boot test: user", "who gets in with the ssh key", _user, agrees=_unknown_user, late=True),
+    Rule("image_original_user", "boot test: user", "the same", _user, agrees=_unknown_user, late=True),
     Rule(
         "image_build_date",
-        "build: the day in UTC on which it began",
+        "build: day",
+        "the day on which the build began, in UTC",
         lambda _, proof: proof.built.isoformat() if proof.built else None,
-        "an earlier day or time, if patches end there",
+        "an earlier day, or a time (`YYYY-MM-DD hh:mm`), if its patches end there",
         _not_later,
         late=True,
     ),
@@ -178,54 +166,6 @@ RULES: Final = (
 _BY_KEY: Final = {rule.key: rule for rule in RULES}
 # Of the recipe, unless its properties say otherwise.
 DESCRIPTION, SOURCE = "image_description", "image_source"
-
-
-def prove(evidence: Sequence[Evidence], *, virtual_size: int, built: date) -> Proof:
-    """What the evidence of a release proves about its image, a disk of `virtual_size` bytes built on the day `built`.
-
-    Evidence comes from outside: whatever is not there, or not of its type, is EvidenceMissing.
-    """
-    boots = [piece for piece in evidence if piece.kind == "boot" and piece.outcome == "pass"]
-    if len(boots) != 1:
-        raise EvidenceMissing(f"properties are proved by one boot test, and there are {len(boots)}")
-    facts = boots[0].facts
-    firmware = _texts(facts, "firmware")
-    first = [_first_boot(facts, kind) for kind in firmware]
-    user = _same(first, "user")
-    distro, _, version = _same(first, "os").partition(" ")
-    machine = _mapping(facts, "machine")
-    devices = Devices(**{name: _text(machine, name) for name in Devices.__dataclass_fields__})
-    return Proof(
-        memory=_number(facts, "memory_mib"),
-        disk=virtual_size,
-        firmware=firmware,
-        secure_boot=facts.get("secure_boot") is True and "uefi" in firmware,
-        agent=all(_passed(boot, "guest-agent") for boot in first),
-        # Linux calls the device of the driver virtio_rng "virtio_rng.0".
-        rng=all(f"{devices.rng_model}_rng" in str(boot.get("rng")) for boot in first),
-        devices=devices,
-        distro=distro,
-        version=version,
-        user=user,
-        built=built,
-    )
-
-
-def foresee(recipe: Recipe, devices: Devices) -> Proof:
-    """What a build of `recipe` will prove if all goes well, in a boot test with these `devices`."""
-    return Proof(
-        memory=recipe.tests.boot.memory // MIB,
-        disk=recipe.disk.size,
-        firmware=recipe.disk.firmware,
-        secure_boot="uefi" in recipe.disk.firmware,
-        agent=True,
-        rng=True,
-        devices=devices,
-        distro=recipe.os.distro,
-        version=recipe.os.version,
-        user=None,
-        built=None,
-    )
 
 
 def derive(recipe: Recipe, proof: Proof, where: Where = lambda _: None) -> dict[str, str]:
@@ -306,63 +246,3 @@ def _source(key: str, recipe: Recipe | None) -> str:
 def _proved(rule: Rule, claims: Claims, proof: Proof) -> str:
     value = rule.value(claims, proof)
     return "nothing of the kind is proved" if value is None else f"{shown(value)} is proved"
-
-
-# -- reading evidence -------------------------------------------------------------------------------------------------
-
-
-def _missing(key: str) -> EvidenceMissing:
-    return EvidenceMissing(f"the boot test does not say {key}")
-
-
-def _mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = facts.get(key)
-    if not isinstance(value, Mapping):
-        raise _missing(key)
-    return value
-
-
-def _text(facts: Mapping[str, Any], key: str) -> str:
-    value = facts.get(key)
-    if not isinstance(value, str) or not value:
-        raise _missing(key)
-    return value
-
-
-def _number(facts: Mapping[str, Any], key: str) -> int:
-    value = facts.get(key)
-    if type(value) is not int or value < 1:
-        raise _missing(key)
-    return value
-
-
-def _texts(facts: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = facts.get(key)
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
-        raise _missing(key)
-    return tuple(value)
-
-
-def _first_boot(facts: Mapping[str, Any], firmware: str) -> Mapping[str, Any]:
-    """The boot under `firmware` at which everything was looked at."""
-    boots = facts.get("boots")
-    for boot in boots if isinstance(boots, list | tuple) else ():
-        if isinstance(boot, Mapping) and boot.get("boot") == firmware:
-            return boot
-    raise _missing(f"how it boots under {firmware}")
-
-
-def _same(boots: Sequence[Mapping[str, Any]], key: str) -> str:
-    """What every boot says about `key`."""
-    said = {_text(boot, key) for boot in boots}
-    if len(said) != 1:
-        raise EvidenceMissing(f"the boots of the boot test do not agree on {key}")
-    return said.pop()
-
-
-def _passed(boot: Mapping[str, Any], name: str) -> bool:
-    checks = boot.get("checks")
-    return any(
-        isinstance(check, Mapping) and (check.get("name"), check.get("outcome")) == (name, "pass")
-        for check in (checks if isinstance(checks, list | tuple) else ())
-    )

@@ -1,7 +1,8 @@
-"""Sizes and durations as people write them: "4 GiB", "512 MiB", "90s", "20m", "2h", "30d".
+"""Sizes, rates and durations as people write them: "4 GiB", "512 MiB", "20 MiB/s", "90s", "20m", "2h", "30d".
 
 A unit is always required: nobody has to guess whether 4096 means bytes, KiB or MiB. In memory a size is an int of
-bytes and a duration an int of seconds; written out again they take the largest unit that divides them.
+bytes, a rate one of bytes a second and a duration one of seconds; written out again they take the largest unit that
+divides them.
 
 Every refusal is a `PydanticCustomError`, which is a `ValueError`, of the type "recipe-unit".
 """
@@ -20,11 +21,13 @@ GIB: Final = 1 << 30
 TIB: Final = 1 << 40
 
 _SIZES: Final[Mapping[str, int]] = {"TiB": TIB, "GiB": GIB, "MiB": MIB, "KiB": KIB, "B": 1}  # in bytes, largest first
+_RATES: Final[Mapping[str, int]] = {f"{unit}/s": count for unit, count in _SIZES.items()}
 _DURATIONS: Final[Mapping[str, int]] = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # in seconds, largest first
 
 _NUMBER: Final = r"(?:0|[1-9][0-9]{0,14})"
-_QUANTITY: Final = re.compile(rf"(?P<count>{_NUMBER})(?P<space> ?)(?P<unit>[A-Za-z]*)")
+_QUANTITY: Final = re.compile(rf"(?P<count>{_NUMBER})(?P<space> ?)(?P<unit>[A-Za-z]*(?:/s)?)")
 _SIZE_PATTERN: Final = rf"^{_NUMBER} ?(?:{'|'.join(_SIZES)})$"
+_RATE_PATTERN: Final = _SIZE_PATTERN.replace("$", "/s$")
 _DURATION_PATTERN: Final = rf"^{_NUMBER} ?[{''.join(_DURATIONS)}]$"
 
 _MEANT: Final[Mapping[str, str]] = {
@@ -52,6 +55,11 @@ def parse_size(value: object) -> int:
     return _parse(value, _SIZES, "a size", '"512 MiB" or "4 GiB"')
 
 
+def parse_rate(value: object) -> int:
+    """The bytes a second of a rate such as "20 MiB/s" (sizes per second)."""
+    return _parse(value, _RATES, "a rate", '"512 KiB/s" or "20 MiB/s"')
+
+
 def parse_duration(value: object) -> int:
     """The seconds of a duration such as "20m" (s, m, h, d)."""
     return _parse(value, _DURATIONS, "a duration", '"90s", "20m" or "2h"')
@@ -60,6 +68,11 @@ def parse_duration(value: object) -> int:
 def format_size(size: int) -> str:
     """`size` bytes with the largest unit that divides them: 4294967296 -> "4 GiB"."""
     return _format(size, _SIZES, " ")
+
+
+def format_rate(rate: int) -> str:
+    """`rate` bytes a second with the largest unit that divides them: 20971520 -> "20 MiB/s"."""
+    return _format(rate, _RATES, " ")
 
 
 def format_duration(seconds: int) -> str:
@@ -71,7 +84,7 @@ def format_duration(seconds: int) -> str:
 class Between:
     """For an annotation: the value lies in low..high, both included, and is a multiple of `multiple` or a power of two.
 
-    `show` writes a value for people: `format_size` or `format_duration`.
+    `show` writes a value for people: `format_size`, `format_rate` or `format_duration`.
     """
 
     low: int
@@ -108,11 +121,18 @@ def _parse(value: object, units: Mapping[str, int], kind: str, examples: str) ->
     if not unit:
         raise refusal("recipe-unit", f"{count} has no unit: write {kind} such as {examples}")
     if unit not in units:
-        meant = _MEANT.get(unit, _MEANT.get(unit.capitalize(), _MEANT.get(unit.lower(), "")))
+        meant = _meant(unit, units)
         hint = f'; did you mean "{count}{match["space"]}{meant}"?' if meant in units else ""
         known = ", ".join(reversed(list(units)))
         raise refusal("recipe-unit", f"{shown(value)}: the units of {kind} are {known}{hint}")
     return int(count) * units[unit]
+
+
+def _meant(unit: str, units: Mapping[str, int]) -> str:
+    """The unit among `units` that somebody who writes `unit` has in mind, or what is none of them."""
+    plain = unit.removesuffix("/s")
+    meant = _MEANT.get(plain, _MEANT.get(plain.capitalize(), _MEANT.get(plain.lower(), plain)))
+    return f"{meant}/s" if f"{meant}/s" in units else meant
 
 
 def _format(value: int, units: Mapping[str, int], space: str) -> str:
@@ -127,6 +147,14 @@ Size = Annotated[
     WithJsonSchema({"type": "string", "pattern": _SIZE_PATTERN}),
 ]
 """An int of bytes, written "4 GiB"."""
+
+Rate = Annotated[
+    int,
+    BeforeValidator(parse_rate),
+    PlainSerializer(format_rate, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _RATE_PATTERN}),
+]
+"""An int of bytes a second, written "20 MiB/s"."""
 
 Duration = Annotated[
     int,

@@ -6,7 +6,7 @@
     ca_certificates, elements, packages, environment        what goes into it
     disk, formats                       what it looks like
     tests                               what it must prove
-    properties, publish                 how it appears elsewhere
+    properties, licensed, publish       how it appears elsewhere
     lifecycle, schedule                 nothing yet
 
 A key that is not here is refused. The paths in a `Recipe` are absolute if `imagefactory.tools.recipe_file` read it.
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from imagefactory.errors import Place
@@ -37,7 +37,6 @@ from imagefactory.model.quantity import (
     shown,
 )
 from imagefactory.model.recipe_fields import (
-    CloudName,
     Component,
     ElementName,
     FilePath,
@@ -45,6 +44,7 @@ from imagefactory.model.recipe_fields import (
     KeyringPath,
     Line,
     PackageName,
+    Part,
     Properties,
     Prose,
     ProxyUrl,
@@ -54,12 +54,7 @@ from imagefactory.model.recipe_fields import (
     Unique,
     Variables,
 )
-
-
-class Part(BaseModel):
-    """A mapping of the recipe: strict, frozen, no unknown keys."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+from imagefactory.model.recipe_targets import Target
 
 
 def _supported(arch: object) -> object:
@@ -173,42 +168,6 @@ class Tests(Part):
     """The boot test."""
 
 
-class CatalogueTarget(Part):
-    """Publish to a catalogue."""
-
-    catalogue: FilePath
-    """Its folder, absolute or from the folder of this file."""
-
-
-class CloudTarget(Part):
-    """Publish to a cloud's Glance."""
-
-    cloud: CloudName
-    """The cloud, as clouds.yaml names it."""
-    visibility: Literal["private", "shared", "community", "public"] = "private"
-    """Who sees the image there."""
-
-
-def _target(value: object) -> str | None:
-    if isinstance(value, CatalogueTarget):
-        return "a catalogue"
-    if isinstance(value, CloudTarget):
-        return "a cloud"
-    if not isinstance(value, dict) or ("catalogue" in value) == ("cloud" in value):
-        return None
-    return "a catalogue" if "catalogue" in value else "a cloud"
-
-
-Target = Annotated[
-    Annotated[CatalogueTarget, Tag("a catalogue")] | Annotated[CloudTarget, Tag("a cloud")],
-    Discriminator(
-        _target,
-        custom_error_type="recipe-invalid",
-        custom_error_message="should have either catalogue: PATH or cloud: NAME",
-    ),
-]
-
-
 class NothingYet(Part):
     """Filled by a later version: leave it out."""
 
@@ -252,8 +211,9 @@ class Recipe(Part):
     tests: Tests = Tests()
     """What the image must prove."""
     properties: Properties = Field(default_factory=lambda: MappingProxyType({}))
-    """Glance properties, at most 80: those that no test can find out, and any that should differ from what is proved
-    without contradicting it."""
+    """Glance properties that no test can find out, at most 80. docs/reference/properties.md has them all."""
+    licensed: Line | None = None
+    """Why the image may not be given to everybody, such as a licence: it is never public or community."""
     publish: Items[Target] = ()
     """Where releases go. Default: the built-in catalogue."""
     lifecycle: Later = None

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -28,6 +30,12 @@ from imagefactory.model.quantity import refusal, shown
 from signing.properties import KEY, MAX_VALUE, RESERVED, is_attribute, is_reserved
 
 T = TypeVar("T")
+
+
+class Part(BaseModel):
+    """A mapping of the recipe: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,9 @@ PackageName = Annotated[
     str, Matching(r"[a-z0-9][a-z0-9+.-]{1,127}", "the name of a Debian package, without version or architecture")
 ]
 CloudName = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "the name of a cloud in clouds.yaml")]
+# Keystone makes up 32 digits, and 64 for users that come from elsewhere.
+KeystoneId = Annotated[str, Matching(r"[0-9a-f]{32}|[0-9a-f]{64}", "an id of 32 or 64 hexadecimal digits, not a name")]
+ImageTag = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_.:=+@-]{0,254}", "a tag, such as os:debian")]
 Suite = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "a suite, such as bookworm-updates")]
 Component = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "a component, such as main")]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line)]

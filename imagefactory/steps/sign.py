@@ -15,6 +15,7 @@ from pathlib import Path
 from imagefactory.errors import EvidenceMissing, VersionMismatch
 from imagefactory.model import properties
 from imagefactory.model.evidence import Evidence
+from imagefactory.model.proof import prove
 from imagefactory.model.property_forms import day_of
 from imagefactory.tools import qemu_img
 from imagefactory.tools.inspect import inspect
@@ -183,7 +184,7 @@ def _check_promises(claims: Mapping[str, str], ring: KeyRing) -> None:
 def _check_properties(order: SigningOrder, formats: Mapping[str, FormatEntry], provenance: Provenance) -> None:
     """Nothing is claimed to the outside that the evidence does not bear out."""
     virtual_size = max(entry.virtual_size for entry in formats.values())
-    proof = properties.prove(order.evidence, virtual_size=virtual_size, built=provenance.started.date())
+    proof = prove(order.evidence, virtual_size=virtual_size, built=provenance.started.date())
     properties.check_claims({"os_distro": order.os["distro"], "os_version": order.os["version"]}, proof)
     properties.check_claims({**ABSENT, **order.properties}, proof)
 

@@ -36,9 +36,11 @@ from imagefactory.errors import (
     SecretInRecipe,
     catalogue,
 )
+from imagefactory.model.properties import check_forms, typed_in
 from imagefactory.model.quantity import shown
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
 from imagefactory.model.recipe_fields import holds_private_key
+from imagefactory.model.recipe_targets import misfits
 from imagefactory.tools.recipe_yaml import Node, read_tree
 
 MAX_BYTES: Final = 1 << 20  # of a recipe, and of each file that it names
@@ -61,6 +63,7 @@ def load_recipe(path: Path) -> LoadedRecipe:
         recipe = Recipe.model_validate(tree.plain())
     except ValidationError as error:
         raise _as_recipe_error(error.errors(include_url=False, include_input=False), tree, path) from None
+    _check_across(recipe, tree)
     document = _document(recipe, tree, digests)
     digest = hashlib.sha256(_canonical(document)).hexdigest()
     return LoadedRecipe(recipe, tuple(digests), digest, digests, dict(tree.places()), document)
@@ -202,6 +205,13 @@ def _edited(node: Node, path: tuple[str, ...], edit: Callable[[Node], Node]) -> 
     if isinstance(node.value, Mapping) and path[0] in node.value:
         return replace(node, value={**node.value, path[0]: _edited(node.value[path[0]], path[1:], edit)})
     return node
+
+
+def _check_across(recipe: Recipe, tree: Node) -> None:
+    """See that fields fit together that are valid by themselves, and that known properties have their forms."""
+    for index, key, text in misfits(recipe.publish, recipe.formats.names):
+        raise RecipeInvalid(f"publish[{index}].{key}: {text}", at=_at(tree, "publish", index, key).at)
+    check_forms(typed_in(recipe), lambda key: _at(tree, "properties", key).at)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -25,9 +25,11 @@ from tests.fakes.host import FakeHost
 
 NAME = "fake-debian-12"
 COMMANDS = [
-    *([verb] for verb in VERBS if verb not in {"recipe", "keys", "releases"}),
+    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "releases"}),
     ["recipe", "schema"],
     ["recipe", "check"],
+    ["properties", "show"],
+    ["properties", "check"],
     ["keys", "init"],
     ["releases", "list"],
     ["releases", "show"],
@@ -117,7 +119,7 @@ def test_the_whole_explains_itself(shell: Shell) -> None:
 
 
 def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
-    for argv in ([], ["keys"], ["recipe"], ["releases"]):
+    for argv in ([], ["keys"], ["properties"], ["recipe"], ["releases"]):
         status, text = shell.text(*argv)
         assert status == 2
         assert "Usage: imagefactory" in text + shell.stderr

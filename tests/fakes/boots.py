@@ -38,7 +38,8 @@ def boot_test(
             run(argv, env=environment, timeout=timeout, log=log)
         except ProgramFailed as error:
             raise BootPanic(f"{kind}: Kernel panic", log=log, lines=error.lines) from error
-    return Evidence("boot", about, "pass", {**facts(firmware, memory), "accelerator": accelerator.kind, "expect": list(expect)})
+    found = {**facts(firmware, memory), "accelerator": accelerator.kind, "expect": list(expect)}
+    return Evidence("boot", about, "pass", found)
 
 
 def facts(firmware: Sequence[str], memory: int, **said: JSON) -> dict[str, JSON]:

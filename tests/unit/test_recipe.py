@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from imagefactory.errors import Place
 from imagefactory.model.quantity import GIB, KIB
-from imagefactory.model.recipe import LoadedRecipe, Part, Recipe, effective, known_keys, recipe_schema
+from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys, recipe_schema
+from imagefactory.model.recipe_fields import Part
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.tools.recipe_yaml import read_tree
 

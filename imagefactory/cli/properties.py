@@ -1,0 +1,86 @@
+"""imagefactory properties: what an image says about itself in Glance, and what SCS-0102 finds missing."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from imagefactory.cli.output import Json, answer, say, verb
+from imagefactory.cli.render import print_table
+from imagefactory.cli.session import factory_session, read_recipe
+from imagefactory.errors import PropertiesIncomplete
+from imagefactory.factory import claims
+from imagefactory.model import scs
+from imagefactory.model.properties import Claim
+from imagefactory.model.release import NAME, ReleaseRef
+from imagefactory.settings import read_settings
+from signing.trust import find_trust, load_trust
+
+app = typer.Typer(no_args_is_help=True, help="What images say about themselves in Glance.")
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="TARGET", help="A recipe file, or a release: NAME or NAME@VERSION.", show_default=False),
+]
+
+
+@app.command("show", epilog="Example: imagefactory properties show recipes/soe-debian-12.yaml")
+@verb
+def show(target: Target, as_json: Json = False) -> None:
+    """Show each property, and whether the recipe or the evidence of a build says so."""
+    found = _claims(target)
+    if as_json:
+        answer(_document(target, found), "", as_json)
+        return
+    _print(found)
+
+
+@app.command("check", epilog="Example: imagefactory properties check recipes/soe-debian-12.yaml")
+@verb
+def check(target: Target, as_json: Json = False) -> None:
+    """Check the properties against the evidence and against SCS-0102, the image metadata of Sovereign Cloud Stack."""
+    found = _claims(target)
+    known = {claim.key: claim.value for claim in found if claim.value is not None}
+    findings = scs.check(known, pending={claim.key for claim in found if claim.value is None})
+    if not as_json:
+        _print(found)
+    missing = [finding for finding in findings if finding.level == "mandatory"]
+    if missing:
+        raise PropertiesIncomplete(
+            f"{target}: {len(missing)} of what SCS-0102 makes mandatory is not there, or not as it should be",
+            lines=tuple(map(str, findings)),
+        )
+    if as_json:
+        answer({**_document(target, found), "findings": [finding.to_json() for finding in findings]}, "", as_json)
+        return
+    say()
+    for finding in findings:
+        say(str(finding))
+    say("SCS-0102: everything mandatory is there")
+
+
+def _claims(target: str) -> tuple[Claim, ...]:
+    """What `target` claims: a release where it is written like one, or else the recipe in this file."""
+    settings = read_settings()
+    if "/" in target or not (NAME.fullmatch(target) or "@" in target):
+        return claims.of_recipe(read_recipe(Path(target), settings))
+    trust = load_trust(find_trust(settings.trust_files()))
+    with factory_session() as factory:
+        release = factory.records.release(ReleaseRef.parse(target))
+        return claims.of_release(release, factory.artifacts, trust, now=datetime.now(UTC))
+
+
+def _document(target: str, found: tuple[Claim, ...]) -> dict[str, Any]:
+    return {"target": target, "properties": [asdict(claim) for claim in found]}
+
+
+def _print(found: tuple[Claim, ...]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for column in ("KEY", "VALUE", "FROM"):
+        table.add_column(column, overflow="fold")
+    for claim in found:
+        table.add_row(claim.key, "(known after a build)" if claim.value is None else claim.value, claim.source)
+    print_table(table)
