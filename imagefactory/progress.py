@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,38 @@ class Note:
     text: str
 
 
+class Advance(Protocol):
+    """Told what a step is doing, and, where that is known, how many bytes of `total` are `done`."""
+
+    def __call__(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+
 Event: TypeAlias = StepStarted | StepAdvanced | StepFinished | Note
 Progress: TypeAlias = Callable[[Event], None]
+
+
+def advancer(progress: Progress, step: str) -> Advance:
+    """Passes on what a step says of itself."""
+
+    def advance(text: str, done: int = 0, total: int = 0) -> None:
+        progress(StepAdvanced(step, done, total, "bytes" if total else "", text))
+
+    return advance
+
+
+class Meter:
+    """Counts the bytes of a step and passes the sum on."""
+
+    def __init__(self, progress: Progress, step: str, total: int = 0) -> None:
+        self._progress = progress
+        self._step = step
+        self._total = total
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        """So many bytes more went by."""
+        self._done += count
+        self._progress(StepAdvanced(self._step, self._done, self._total, "bytes"))
 
 
 def silent(event: Event) -> None:

@@ -12,6 +12,7 @@ from imagefactory.tools.process import BASE_ENVIRONMENT
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+CLOUD_VARIABLES = ("HOME", "XDG_CONFIG_HOME", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # Paths that diskimage-builder's shell, apt's source lines and lists of paths all read as one word.
 PLAIN_PATH = re.compile(r"[\w./@+~-]+")
 
@@ -26,6 +27,7 @@ class Settings:
     path: str
     root_path: str
     proxies: Mapping[str, str] = field(repr=False)  # may hold a user name and a password
+    cloud: Mapping[str, str] = field(repr=False, default_factory=dict)  # may hold a password or a token
 
     @property
     def environment(self) -> dict[str, str]:
@@ -36,6 +38,11 @@ class Settings:
     def root_environment(self) -> dict[str, str]:
         """The same for what runs as root: nothing of the caller's PATH is in it."""
         return {**self.environment, "PATH": self.root_path}
+
+    @property
+    def cloud_environment(self) -> dict[str, str]:
+        """The environment of the publisher: where openstacksdk finds clouds and their certificate authorities."""
+        return {**self.environment, **self.cloud}
 
     def check_home(self) -> None:
         """Raises HomeUnusable for a path that diskimage-builder would read as several, or as shell."""
@@ -93,6 +100,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         elements_path=tuple(map(Path, elements)),
         path=":".join(dict.fromkeys([*programs, own, *inherited, *_parts(SYSTEM_PATH)])),
         root_path=":".join(dict.fromkeys([*programs, own, *_parts(SYSTEM_PATH)])),
+        cloud={name: value for name, value in seen.items() if name in CLOUD_VARIABLES or name.startswith("OS_")},
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )
 

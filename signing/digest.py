@@ -154,6 +154,29 @@ def hash_stream(
     return Digests(size, hashers["sha256"].hexdigest(), hashers["sha512"].hexdigest() if "sha512" in hashers else None)
 
 
+def sha512_stream(
+    source: BinaryIO,
+    *,
+    most: int,
+    on_bytes: OnBytes | None = None,
+    sink: Callable[[memoryview], object] | None = None,
+) -> tuple[int, str]:
+    """Read a stream once from where it stands and return its size and SHA-512 (hex), handing each piece to `sink`.
+
+    Reading stops one byte after `most` bytes: a stream that is longer than it should be never fills a disk. What the
+    stream and `sink` raise is passed on.
+    """
+    hasher = hashlib.sha512()
+    consumers: list[Callable[[memoryview], object]] = [hasher.update] if sink is None else [hasher.update, sink]
+
+    def read_into(view: memoryview, offset: int) -> int:
+        piece = source.read(min(len(view), most + 1 - offset))
+        view[: len(piece)] = piece
+        return len(piece)
+
+    return _pump(read_into, consumers, on_bytes), hasher.hexdigest()
+
+
 def _reader(source: int | BinaryIO, before: FileState | None) -> Callable[[memoryview, int], int]:
     """Return a function that fills a buffer from the given offset on and returns how many bytes; 0 is the end."""
     if isinstance(source, int):
@@ -172,11 +195,11 @@ def _reader(source: int | BinaryIO, before: FileState | None) -> Callable[[memor
 
 def _pump(
     read_into: Callable[[memoryview, int], int],
-    consumers: Sequence[Callable[[memoryview], None]],
+    consumers: Sequence[Callable[[memoryview], object]],
     on_bytes: OnBytes | None,
 ) -> int:
     buffers = (bytearray(BUFFER_BYTES), bytearray(BUFFER_BYTES))
-    pending: list[Future[None]] = []
+    pending: list[Future[object]] = []
     size = 0
     with ThreadPoolExecutor(len(consumers)) as pool:
         for turn in itertools.count():

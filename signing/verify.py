@@ -188,10 +188,7 @@ def verify_folder(
         formats = {entry.file: entry for entry in manifest.formats.values()}
         _compare_names("SHA256SUMS", set(sums), {*formats, *manifest.files, MANIFEST_FILE})
         _compare_names("the folder", _list(fd), {*sums, CHECKSUMS_FILE, SIGNATURE_FILE})
-        provenance_keyid, statement = _open_signed(documents[PROVENANCE_FILE], trust, "provenance")
-        provenance = Provenance.from_statement(statement)
-        if provenance.subjects != manifest.subjects:
-            raise ProvenanceMismatch("the provenance is about other files than the manifest")
+        provenance_keyid, provenance = verify_provenance(documents[PROVENANCE_FILE], verified, trust)
         files: dict[str, Digests] = {}
         for each, expected in sums.items():
             found = _digests(fd, each, documents.get(each), on_bytes)
@@ -200,6 +197,22 @@ def verify_folder(
             _compare_digests(each, found, formats.get(each), manifest.files)
             files[each] = found
     return VerifiedFolder(verified, provenance, provenance_keyid, files)
+
+
+def verify_provenance(raw: bytes, manifest: VerifiedManifest, trust: Trust) -> tuple[str, Provenance]:
+    """Verify the bytes of a provenance.sigstore.json against a verified manifest (rule 14, and that it is the very file
+    that the manifest names); returns the builder's keyid and what it says.
+
+    Raises: BundleInvalid, WrongPurpose, KeyUntrusted, SignatureInvalid, ProvenanceInvalid, ProvenanceMismatch,
+    DigestMismatch.
+    """
+    keyid, statement = _open_signed(raw, trust, "provenance")
+    provenance = Provenance.from_statement(statement)
+    if provenance.subjects != manifest.manifest.subjects:
+        raise ProvenanceMismatch("the provenance is about other files than the manifest")
+    if hashlib.sha256(raw).hexdigest() != manifest.manifest.files[PROVENANCE_FILE]:
+        raise DigestMismatch(f"{PROVENANCE_FILE!r} is not the file that the manifest names")
+    return keyid, provenance
 
 
 @contextmanager

@@ -10,11 +10,10 @@ import typer
 from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.sizes import size_option
-from imagefactory.cli.verify import Manifest, MinVersion, Name
+from imagefactory.cli.targets import FromCatalogue, Manifest, MinVersion, Name, Target, Wanted, image_of
 from imagefactory.errors import ProgramFailed, UsageError
 from imagefactory.model.disk import Firmware
-from imagefactory.progress import Note
-from imagefactory.steps.verify import verified_image
+from imagefactory.progress import Meter, Note
 from imagefactory.tools.firmware import QEMU, firmware_argv, probe_kvm
 from imagefactory.tools.interactive import run_interactive
 
@@ -25,13 +24,14 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def boot(
-    target: Annotated[str, typer.Argument(help="A file, or catalogue:PATH/NAME[@VERSION].", show_default=False)],
+    target: Target,
     firmware: Annotated[str, typer.Option(help="bios, or uefi with Secure Boot.")] = "uefi",
     memory: Annotated[str, typer.Option(help="The memory of the machine.")] = "1 GiB",
     seed: Annotated[
         Path | None, typer.Option("--seed", help="A disk for cloud-init (label cidata) with your ssh key.")
     ] = None,
     manifest: Manifest = None,
+    catalogue: FromCatalogue = None,
     name: Name = None,
     min_version: MinVersion = None,
     trust: TrustFile = None,
@@ -46,7 +46,8 @@ def boot(
         raise UsageError(f"--memory {memory} is less than 1 MiB")
     with progress_session() as (settings, progress):
         expected = expectation(settings, trust, name, min_version)
-        with verified_image(target, expected, manifest=manifest) as image:
+        wanted = Wanted(target, expected, manifest, catalogue)
+        with image_of(wanted, settings, Meter(progress, "verify")) as image:
             _require_firmware(chosen)
             accelerator = probe_kvm(settings.environment)
             progress(

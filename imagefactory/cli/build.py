@@ -47,12 +47,13 @@ def build(
 
 
 def _facts(factory: Factory, outcome: Outcome) -> tuple[str, ...]:
-    """What the published manifest says, verified anew. The images were verified when they were published there, and
-    take too long to read for a build that had nothing to do."""
-    for folder in outcome.published.values():
-        raw = read_document(folder / MANIFEST_FILE)
-        return expectation(factory.settings, name=outcome.release.name).manifest(raw).facts
-    return ()
+    """What the manifest says, verified anew, and what is worth knowing of the places. The images were verified when
+    they were published there, and take too long to read for a build that had nothing to do."""
+    if not outcome.published:
+        return ()
+    raw = read_document(factory.artifacts.require(outcome.release.files[MANIFEST_FILE]))
+    facts = expectation(factory.settings, name=outcome.release.name).manifest(raw).facts
+    return tuple(dict.fromkeys((*facts, *(fact for where in outcome.published.values() for fact in where.facts))))
 
 
 def _document(outcome: Outcome, facts: tuple[str, ...]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _document(outcome: Outcome, facts: tuple[str, ...]) -> dict[str, Any]:
         "unchanged": not outcome.worked,
         "reproduced": outcome.reproduced,
         "images": release.images,
-        "published": {target: str(path) for target, path in outcome.published.items()},
+        "published": {target: where.text for target, where in outcome.published.items()},
         "verified": {target: f"{at.isoformat()}Z" for target, at in outcome.verified.items()},
         "facts": list(facts),
         "logs": outcome.build.logs if outcome.build else None,
@@ -78,9 +79,9 @@ def _text(outcome: Outcome, facts: tuple[str, ...]) -> str:
     lines = [f"{ref} ({how})"]
     for name, image in sorted(release.images.items()):
         lines.append(f"  {name:6} {human(image['size']):>10}  sha256:{image['sha256']}")
-    for target, path in outcome.published.items():
+    for target, where in outcome.published.items():
         lines.append(f"  published  {target}")
-        lines += [f"    {path / name}" for name in sorted(release.files)]
+        lines += [f"    {where.folder / name}" for name in sorted(release.files) if where.folder]
     if outcome.build:
         lines.append(f"  logs       {outcome.build.logs}")
     lines += [f"  {fact}" for fact in facts]

@@ -1,35 +1,90 @@
 """imagefactory publish: a release again, or elsewhere."""
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.errors import TargetUnsupported
+from imagefactory.cli.sizes import size_option
+from imagefactory.errors import UsageError
+from imagefactory.factory.loop import Factory
+from imagefactory.model.recipe import CatalogueTarget, CloudTarget
 from imagefactory.model.release import ReleaseRef
-from imagefactory.steps.verify import CATALOGUE
+from imagefactory.model.target import CloudPlace, Place, parse_place
 from imagefactory.store.records import release_version
+from imagefactory.store.tables import Release
 
 
 def register(app: typer.Typer) -> None:
-    app.command("publish", epilog="Example: imagefactory publish soe-debian-12 --to catalogue:/srv/images")(publish)
+    app.command("publish", epilog="Example: imagefactory publish soe-debian-12 --to glance:mycloud")(publish)
+
+
+To = Annotated[str, typer.Option("--to", metavar="PLACE", help="catalogue:PATH or glance:CLOUD.", show_default=False)]
+Visible = Annotated[
+    str | None,
+    typer.Option("--visibility", help="In a cloud: private, shared, community or public. Default: as before."),
+]
+Members = Annotated[
+    list[str] | None,
+    typer.Option("--member", help="In a cloud: id of a project to share the image with. May be repeated."),
+]
+Bandwidth = Annotated[str | None, typer.Option(help='In a cloud: the most to upload in a second, such as "20 MiB".')]
 
 
 @verb
 def publish(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="TARGET", help="catalogue:PATH", show_default=False)],
+    to: To,
+    visibility: Visible = None,
+    allow_public: Annotated[bool, typer.Option("--allow-public", help="In a cloud: public is meant.")] = False,
+    member: Members = None,
+    image_format: Annotated[str | None, typer.Option("--format", help="In a cloud: qcow2 or raw.")] = None,
+    bandwidth: Bandwidth = None,
+    deep: Annotated[bool, typer.Option("--deep", help="In a cloud: read every byte back.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish a signed release to another place, and verify it there."""
-    root = to.removeprefix(CATALOGUE)
-    if root == to or not root:
-        raise TargetUnsupported(f"{to} is no target", advice="say catalogue:PATH")
+    """Publish a signed release to another place, or again, and verify it there.
+
+    What is there already is left as it is: a second time changes nothing.
+    """
+    place = parse_place(to)
+    given: dict[str, Any] = {
+        "visibility": visibility,
+        "allow_public": allow_public or None,
+        "members": tuple(member) if member else None,
+        "format": image_format,
+        "bandwidth": size_option("--bandwidth", bandwidth) if bandwidth else None,
+    }
+    options = {key: value for key, value in given.items() if value is not None}
+    if not isinstance(place, CloudPlace) and (options or deep):
+        raise UsageError(f"{to} is no cloud: --{min([*options, *(['deep'] if deep else [])])} means nothing there")
     with factory_session() as factory:
         found = factory.records.release(ReleaseRef.parse(release))
-        folder = factory.publish(found, Path(root).absolute())
+        done = factory.publish(found, _target(factory, found, place, options), deep=deep)
         ref = f"{found.name}@{release_version(found)}"
-    text = f"{ref} is published in {folder}\nVERIFIED {ref}"
-    answer({"release": ref, "folder": str(folder), "verified": True}, text, as_json)
+    lines = [f"{ref} is published in {done.text}", *(f"  {fact}" for fact in done.facts), f"VERIFIED {ref}"]
+    document = {
+        "release": ref,
+        "target": done.target,
+        "folder": str(done.folder) if done.folder else None,
+        "facts": list(done.facts),
+        "verified": True,
+    }
+    answer(document, "\n".join(lines), as_json)
+
+
+def _target(
+    factory: Factory, release: Release, place: Place, options: Mapping[str, Any]
+) -> CatalogueTarget | CloudTarget:
+    """The place, with what was said about it before: when it was published there, or else in the recipe."""
+    if not isinstance(place, CloudPlace):
+        return CatalogueTarget(catalogue=str(place.root.absolute()))
+    before = factory.wish(release, place)
+    try:
+        return CloudTarget.model_validate({**before, **options, "cloud": place.cloud}, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, first['loc'])) or place}: {first['msg']}") from error

@@ -65,6 +65,8 @@ def show(
     for publication in found["publications"]:
         verified = publication["verified"] or "never"
         lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
+        if publication["image"]:
+            lines += _image(publication["image"])
     answer(found, "\n".join(lines), as_json)
 
 
@@ -85,10 +87,23 @@ def describe(release: Release) -> dict[str, Any]:
                 "target": each.target,
                 "state": each.state,
                 "verified": f"{each.verified.isoformat()}Z" if each.verified else None,
+                "image": {"id": each.image_id, **each.details} if each.image_id else None,
             }
             for each in release.publications
         ],
     }
+
+
+def _image(image: dict[str, Any]) -> list[str]:
+    """What is known of an image in a cloud; an upload that never ended has an id and nothing else."""
+    lines = [f"            image {image['id']}"]
+    if "sha512" in image:
+        lines += [
+            f"            {image['format']}, {image['visibility']}, called {image['name']}",
+            f"            sha512:{image['sha512']}",
+            f"            certificate {image['certificate'] or 'in no Barbican'}, sha256:{image['certificate_sha256']}",
+        ]
+    return lines
 
 
 def _evidence(release: Release) -> list[dict[str, Any]]:

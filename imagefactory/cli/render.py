@@ -49,7 +49,8 @@ class _Plain:
                 _line(f"{step}: {reason}" + (f" (log: {log})" if log else ""))
             case StepAdvanced(step, done, total, unit, text) if now - self._last > HEARTBEAT:
                 self._last = now
-                _line(f"{step}: {text or _amount(done, total, unit)}")
+                amount = _amount(done, total, unit) if unit else ""
+                _line(f"{step}: {', '.join(filter(None, (text, amount)))}")
             case StepFinished():
                 _line(finished(event))
             case Note(level, text):

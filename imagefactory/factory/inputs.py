@@ -7,11 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, TargetUnsupported
+from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
-from imagefactory.model.recipe_targets import CatalogueTarget
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.model.target import place_of
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
@@ -35,7 +36,8 @@ class Inputs:
     `elements` has every element with its directory. `sources` are used inside the build, `image_sources` stay in the
     image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
-    recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases go.
+    recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
+    go, by place: catalogue:PATH or glance:CLOUD.
     """
 
     loaded: LoadedRecipe
@@ -48,7 +50,7 @@ class Inputs:
     index_directory: Path
     keyrings: Mapping[str, Path]
     tools: Mapping[str, str]
-    targets: tuple[Path, ...]
+    targets: Mapping[str, CatalogueTarget | CloudTarget]
 
     @property
     def recipe(self) -> Recipe:
@@ -128,8 +130,8 @@ class Inputs:
 def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
     """Look at the recipe, its elements and this host; change nothing.
 
-    Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, TargetUnsupported, ElementsConflict,
-    ElementsUnsafe, NoMirror, ProgramMissing.
+    Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ElementsConflict, ElementsUnsafe, NoMirror,
+    ProgramMissing.
     """
     recipe = loaded.recipe
     refuse_false_claims(loaded)
@@ -149,7 +151,7 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
     indexed = _repositories(loaded, index_directory / KEYRINGS)
     environment = settings.environment
     installed = versions([*BUILD_TOOLS, *DISK_TOOLS, *CONVERT_TOOLS, *BOOT_TOOLS], environment)
-    targets = tuple(Path(target.catalogue) for target in recipe.publish if isinstance(target, CatalogueTarget))
+    targets = recipe.publish or (CatalogueTarget(catalogue=str(settings.catalogue)),)
     mirrors = () if named else host_sources(recipe.os.codename, environment)
     return Inputs(
         loaded=loaded,
@@ -162,7 +164,7 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         index_directory=index_directory,
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
-        targets=targets or (settings.catalogue,),
+        targets={str(place_of(target)): target for target in targets},
     )
 
 
@@ -176,12 +178,6 @@ def _refuse_what_cannot_be_built(recipe: Recipe) -> None:
     for image_format in recipe.formats.names:
         if image_format not in BUILDABLE:
             raise FormatUnsupported(f"{recipe.name} wants {image_format}")
-    for target in recipe.publish:
-        if not isinstance(target, CatalogueTarget):
-            raise TargetUnsupported(
-                f"{recipe.name} wants to be published to cloud {target.cloud}",
-                advice="publish to a catalogue, and take the image to the cloud from there",
-            )
 
 
 def _keyrings(loaded: LoadedRecipe) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.release import Version
-from imagefactory.progress import Note, Progress, StepAdvanced
+from imagefactory.progress import Advance, Note, Progress, StepAdvanced, advancer
 from imagefactory.settings import Settings
 from imagefactory.steps import convert
 from imagefactory.steps.convert import Converted
@@ -245,8 +245,9 @@ class Line:
         self.records.add_artifact(digests.sha256, kind, digests.size)
         return digests
 
-    def advancer(self, step: str) -> Callable[[str], None]:
-        return lambda text: self.progress(StepAdvanced(step, 0, 0, "", text))
+    def advancer(self, step: str) -> Advance:
+        """Tells the progress what a step is doing."""
+        return advancer(self.progress, step)
 
     def directory(self, name: str) -> Path:
         directory = self.work / name

@@ -8,26 +8,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
-from imagefactory.factory.publishing import publish_release
+from imagefactory.factory.publishing import Desk, Published, published, recipe_of
 from imagefactory.factory.release import Made, check_keys, sign
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
 from imagefactory.model.plan import Action
-from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.recipe import CatalogueTarget, CloudTarget, LoadedRecipe
+from imagefactory.model.target import CloudPlace
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import lock, shared
 from imagefactory.store.records import Records, release_version
-from imagefactory.store.tables import Build, Publication, Release, StepResult
-from imagefactory.tools.catalogue import Catalogue
+from imagefactory.store.tables import Build, Release, StepResult
 from signing.errors import SigningError
 from signing.keys import KeyRing
+from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
 
 
@@ -37,7 +39,7 @@ class Outcome:
     whether any work was needed. `build` is None when none was."""
 
     release: Release
-    published: Mapping[str, Path]
+    published: Mapping[str, Published]
     verified: Mapping[str, datetime]
     worked: bool
     reproduced: bool
@@ -82,14 +84,24 @@ class Factory:
             with self._recorded(run):
                 return run.to_the_end()
 
-    def publish(self, release: Release, root: Path) -> Path:
-        """Publish a release to a catalogue, again or anew, and verify it there. Raises Busy while somebody cleans up,
-        and what publishing and verifying raise."""
-        trust = load_trust(find_trust(self.settings.trust_files()))
+    def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
+        """Publish a release, again or anew, and verify it there, reading an image back from its cloud when `deep`.
+        Raises Busy while somebody cleans up, and what publishing and verifying raise."""
+        trust_file = find_trust(self.settings.trust_files())
         with shared(self.settings.home / "locks"):
-            return publish_release(
-                release, root, records=self.records, artifacts=self.artifacts, trust=trust, progress=self.progress
-            )
+            desk = Desk(self.settings, self.records, self.artifacts, self.progress, trust_file)
+            return desk.publish(release, target, deep=deep)
+
+    def wish(self, release: Release, place: CloudPlace) -> Mapping[str, Any]:
+        """How a release is to be published to a cloud, as far as anybody said so: the last time it was published
+        there, or else in its recipe. Raises errors of the room signing."""
+        for publication in release.publications:
+            if publication.target == str(place) and "wish" in publication.details:
+                return {**publication.details["wish"]}
+        trust = load_trust(find_trust(self.settings.trust_files()))
+        provenance = self.artifacts.require(release.files[PROVENANCE_FILE])
+        targets = recipe_of(provenance, trust).get("publish", ())
+        return next((each for each in targets if each.get("cloud") == place.cloud), {})
 
     def _trust(self) -> Trust | None:
         """Whom this factory trusts; a plan may be made before there are keys."""
@@ -191,7 +203,7 @@ class _Run:
     def _perform(self, action: Action, view: View) -> str:
         """Do one step and say in one line what came of it."""
         if action.step == plan.PUBLISH:
-            return self._to_catalogue(action, view)
+            return self._to_target(action, view)
         line = self._reserved()
         if action.step == plan.ROOTFS:
             assert self._packages is not None  # noqa: S101
@@ -212,9 +224,9 @@ class _Run:
         release = sign(line, Made(view.rootfs, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
-    def _to_catalogue(self, action: Action, view: View) -> str:
+    def _to_target(self, action: Action, view: View) -> str:
         assert view.release is not None and action.subject is not None  # noqa: S101, PT018
-        return f"verified in {self._factory.publish(view.release, Path(action.subject))}"
+        return f"verified in {self._factory.publish(view.release, self._inputs.targets[action.subject]).text}"
 
     def _reserved(self) -> Line:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
@@ -243,22 +255,18 @@ class _Run:
         if reproduced:
             self.end(BuildState.REPRODUCED)
         there = {
-            f"{publication.target}/{view.situation.released}": publication
+            (where := published(view.release, publication)).target: (where, publication.verified)
             for publication in view.release.publications
-            if view.situation.targets.get(publication.target.removeprefix("catalogue:"))
+            if view.situation.targets.get(publication.target)
         }
         return Outcome(
             release=view.release,
-            published={target: _folder(view.release, each) for target, each in there.items()},
-            verified={target: each.verified for target, each in there.items() if each.verified is not None},
+            published={target: where for target, (where, _) in there.items()},
+            verified={target: at for target, (_, at) in there.items() if at is not None},
             worked=self._worked,
             reproduced=reproduced,
             build=self._line.build if self._line else None,
         )
-
-
-def _folder(release: Release, publication: Publication) -> Path:
-    return Catalogue(Path(publication.target.removeprefix("catalogue:"))).folder(release.name, release_version(release))
 
 
 def _booted(result: StepResult) -> str:

@@ -1,50 +1,169 @@
 """Publication of a release: intended in the records first, done, read back from there, and recorded as verified."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
-from imagefactory.errors import FactoryError
+from imagefactory.errors import FactoryError, FormatUnsupported, ImageIdBurnt
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
-from imagefactory.progress import Progress, StepAdvanced
+from imagefactory.model.recipe import CatalogueTarget, CloudTarget
+from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place
+from imagefactory.progress import Meter, Progress, advancer
+from imagefactory.settings import Settings
 from imagefactory.steps import publish
 from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.lock import lock
 from imagefactory.store.records import Records, release_version
-from imagefactory.store.tables import Release
+from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.catalogue import Catalogue
+from imagefactory.tools.hand import call_publisher
+from signing.digest import read_document
+from signing.envelope import parse_bundle
 from signing.errors import SigningError
-from signing.trust import Trust
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.provenance import Provenance
+from signing.trust import Trust, load_trust
+
+ATTEMPTS = 3  # ids for one image: a burnt one is not the last
 
 
-def publish_release(
-    release: Release,
-    root: Path,
-    *,
-    records: Records,
-    artifacts: ArtifactStore,
-    trust: Trust,
-    progress: Progress,
-) -> Path:
-    """Publish a release to the catalogue at `root`, verify it from there, and record both, or that it failed."""
-    title = f"{plan.PUBLISH} {root}"
-    publication = records.intend(release, f"catalogue:{root}")
-    try:
-        files = {name: artifacts.require(digest) for name, digest in release.files.items()}
+@dataclass(frozen=True)
+class Published:
+    """Where a release is: `target` is what verify takes, `folder` its folder in a catalogue."""
+
+    target: str
+    folder: Path | None
+    facts: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return str(self.folder or self.target)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What publishing needs: the factory's papers, and whom to trust."""
+
+    settings: Settings
+    records: Records
+    artifacts: ArtifactStore
+    progress: Progress
+    trust_file: Path
+
+    def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
+        """Publish a release and verify it from there. Whatever happens is recorded.
+
+        `deep` reads an image back from its cloud, every byte. Raises Busy, FormatUnsupported, and what publishing and
+        verifying raise.
+        """
+        if isinstance(target, CatalogueTarget):
+            return self._to_catalogue(release, Path(target.catalogue))
+        # One publisher at a time of an image name; a build of the next release of it may go on.
+        with lock(self.settings.home / "locks", f".publish-{release.name}"):
+            return self._to_cloud(release, target, deep=deep)
+
+    def _to_catalogue(self, release: Release, root: Path) -> Published:
+        place = CataloguePlace(root)
+        publication = self.records.intend(release, str(place))
+        with self._recorded(publication):
+            trust = load_trust(self.trust_file)
+            folder = self._copy(release, root, trust)
+            self.records.move_publication(publication, PublicationState.PUBLISHED)
+            publish.check(folder, trust, now=datetime.now(UTC), name=release.name)
+        self.records.move_publication(publication, PublicationState.VERIFIED)
+        return published(release, publication)
+
+    def _copy(self, release: Release, root: Path, trust: Trust) -> Path:
+        title = f"{plan.PUBLISH} {CataloguePlace(root)}"
+        files = {name: self.artifacts.require(digest) for name, digest in release.files.items()}
         total = sum(path.stat().st_size for path in files.values())
-        copied = 0
+        meter = Meter(self.progress, title, total)
+        version, now = release_version(release), datetime.now(UTC)
+        return publish.publish(files, Catalogue(root), release.name, version, trust=trust, now=now, on_bytes=meter)
 
-        def on_bytes(count: int) -> None:
-            nonlocal copied
-            copied += count
-            progress(StepAdvanced(title, copied, total, "bytes"))
+    def _to_cloud(self, release: Release, target: CloudTarget, *, deep: bool) -> Published:
+        place = CloudPlace(target.cloud)
+        request = self._request(release, target, deep)
+        publication = self.records.intend(release, str(place), str(uuid4()))
+        with self._recorded(publication):
+            made = self._uploaded(publication, request)
+            wish = target.model_dump(mode="json", exclude={"cloud"})
+            details = {"wish": wish, **{key: value for key, value in made.items() if key not in {"id", "uploaded"}}}
+            self.records.describe_publication(publication, made["id"], details)
+            self.records.move_publication(publication, PublicationState.PUBLISHED)
+        self.records.move_publication(publication, PublicationState.VERIFIED)
+        return published(release, publication)
 
-        now = datetime.now(UTC)
+    def _uploaded(self, publication: Publication, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What the publisher says is in the cloud now. An id is recorded before it is used, and never used again once
+        Glance has burnt it."""
+        call = partial(
+            call_publisher,
+            environment=self.settings.cloud_environment,
+            log=self.settings.logs / "publisher.log",
+            on_advance=advancer(self.progress, f"{plan.PUBLISH} {publication.target}"),
+        )
+        for attempt in range(ATTEMPTS):
+            try:
+                return call({**request, "image_id": publication.image_id})
+            except ImageIdBurnt:
+                self.records.describe_publication(publication, str(uuid4()), publication.details)
+                if attempt + 1 == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _request(self, release: Release, target: CloudTarget, deep: bool) -> dict[str, Any]:
+        image_format = target.format or ("qcow2" if "qcow2" in release.images else next(iter(release.images)))
+        if image_format not in release.images:
+            raise FormatUnsupported(
+                f"{release.name}@{release_version(release)} has no {image_format}, only {', '.join(release.images)}"
+            )
+        documents = {name: self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)}
+        recipe = recipe_of(documents[PROVENANCE_FILE], load_trust(self.trust_file))
+        return {
+            "action": "publish",
+            "cloud": target.cloud,
+            "name": release.name,
+            "image_name": recipe.get("display_name") or release.name,
+            "manifest": str(documents[MANIFEST_FILE]),
+            "provenance": str(documents[PROVENANCE_FILE]),
+            "trust": str(self.trust_file),
+            "format": image_format,
+            "file": str(self.artifacts.require(release.images[image_format]["sha256"])),
+            "audience": target.model_dump(
+                mode="json", include={"visibility", "members", "tags", "protected", "certificate_readers"}
+            ),
+            "allow_public": target.allow_public,
+            "bandwidth": target.bandwidth,
+            "deep": deep,
+        }
+
+    @contextmanager
+    def _recorded(self, publication: Publication) -> Iterator[None]:
+        try:
+            yield
+        except (FactoryError, SigningError):
+            self.records.move_publication(publication, PublicationState.FAILED)
+            raise
+
+
+def published(release: Release, publication: Publication) -> Published:
+    """Where a publication has put a release."""
+    place = parse_place(publication.target)
+    if isinstance(place, CataloguePlace):
         version = release_version(release)
-        folder = publish.publish(files, Catalogue(root), release.name, version, trust=trust, now=now, on_bytes=on_bytes)
-        records.move_publication(publication, PublicationState.PUBLISHED)
-        publish.check(folder, trust, now=now, name=release.name)
-    except (FactoryError, SigningError):
-        records.move_publication(publication, PublicationState.FAILED)
-        raise
-    records.move_publication(publication, PublicationState.VERIFIED)
-    return folder
+        return Published(f"{place}/{release.name}@{version}", Catalogue(place.root).folder(release.name, version))
+    return Published(f"{place}/{publication.image_id}", None, tuple(publication.details.get("facts", ())))
+
+
+def recipe_of(provenance: Path, trust: Trust) -> Mapping[str, Any]:
+    """The recipe that a release was built from, as its builder attested it. Raises errors of the room signing."""
+    statement = parse_bundle(read_document(provenance)).open(trust.provenance)
+    recipe = Provenance.from_statement(statement).external_parameters.get("recipe")
+    return recipe if isinstance(recipe, dict) else {}

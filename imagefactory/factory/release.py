@@ -13,6 +13,7 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
 from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
@@ -108,7 +109,7 @@ def check_keys(settings: Settings, trust: Trust, trust_file: Path, loaded: Loade
         },
         environment=settings.environment,
         log=settings.logs / "signer.log",
-        on_advance=lambda _: None,
+        on_advance=advancer(silent, plan.SIGN),
     )
 
 

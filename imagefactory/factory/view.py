@@ -12,6 +12,7 @@ from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
 from imagefactory.model.packages import Change
 from imagefactory.model.plan import Situation
+from imagefactory.model.target import CloudPlace, parse_place
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Release, StepResult
@@ -117,7 +118,7 @@ class Lookout:
                 formats={name: result is not None for name, result in formats.items()},
                 boot=boot is not None,
                 released=f"{release.name}@{release_version(release)}" if release else None,
-                targets={str(root): self._is_published(release, root) for root in inputs.targets} if publish else {},
+                targets={place: self._is_published(release, place) for place in inputs.targets} if publish else {},
                 fresh=fresh,
                 done=done,
             ),
@@ -147,14 +148,17 @@ class Lookout:
             return False
         return True
 
-    def _is_published(self, release: Release | None, root: Path) -> bool:
-        """Recorded as verified there, and every file still has its size; to read them all takes too long here."""
-        target = f"catalogue:{root}"
+    def _is_published(self, release: Release | None, target: str) -> bool:
+        """Recorded as verified there. In a catalogue every file still has its size, too; to read them all, or to ask a
+        cloud, takes too long here."""
         if release is None or not any(
             each.target == target and each.state == PublicationState.VERIFIED for each in release.publications
         ):
             return False
-        folder = Catalogue(root).folder(release.name, release_version(release))
+        place = parse_place(target)
+        if isinstance(place, CloudPlace):
+            return True
+        folder = Catalogue(place.root).folder(release.name, release_version(release))
         try:
             return all(
                 _regular_size(folder / name) == self.artifacts.path(digest).stat().st_size

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagefactory.hands.protocol import Advance, Document, serve
+from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.disk import DiskLayout
 from imagefactory.model.packages import Source
+from imagefactory.progress import Advance
 from imagefactory.steps import disk, rootfs
 from imagefactory.tools.process import run
 

@@ -12,10 +12,10 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from imagefactory.errors import DiskFull, FactoryError
+from imagefactory.progress import Advance
 from signing.errors import SigningError
 
 Document: TypeAlias = dict[str, Any]
-Advance: TypeAlias = Callable[[str], None]
 MAX_REQUEST = 1 << 20
 
 
@@ -53,8 +53,8 @@ def _document(error: FactoryError | SigningError, log: Path | None, lines: tuple
     }
 
 
-def _advance(text: str) -> None:
-    _send({"advance": text})
+def _advance(text: str, done: int = 0, total: int = 0) -> None:
+    _send({"advance": text, "done": done, "total": total})
 
 
 def _send(document: Document) -> None:

@@ -7,8 +7,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imagefactory.hands.protocol import Advance, Document, serve
+from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.evidence import Evidence
+from imagefactory.progress import Advance
 from imagefactory.steps import sign as sign_step
 from imagefactory.steps.sign import SigningOrder
 from signing.keys import KeyRing

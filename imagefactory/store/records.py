@@ -21,7 +21,7 @@ from imagefactory.store.tables import Artifact, Build, Publication, Release, Ste
 State = TypeVar("State", bound=StrEnum)
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest migration; a test compares it with the files.
-REVISION = "0001"
+REVISION = "0002"
 
 
 class Records:
@@ -195,21 +195,42 @@ class Records:
                 return release
         raise ReleaseUnknown(f"there is no release {ref}")
 
-    def intend(self, release: Release, target: str) -> Publication:
-        """Record that `release` is about to be published to `target`, before anything is written there."""
+    def intend(self, release: Release, target: str, image_id: str | None = None) -> Publication:
+        """Record that `release` is about to be published to `target`, before anything is written there. In a cloud it
+        is going to be `image_id`, unless an earlier intent has an id already."""
         with self._session() as session:
             known = session.scalar(
                 select(Publication).where(Publication.release_id == release.id, Publication.target == target)
             )
             if known is None:
                 known = Publication(
-                    release_id=release.id, target=target, state=PublicationState.INTENDED, changed=_now()
+                    release_id=release.id,
+                    target=target,
+                    state=PublicationState.INTENDED,
+                    changed=_now(),
+                    image_id=image_id,
+                    details={},
                 )
                 session.add(known)
                 return known
         if known.state != PublicationState.INTENDED:
             self.move_publication(known, PublicationState.INTENDED)
         return known
+
+    def describe_publication(self, publication: Publication, image_id: str | None, details: Mapping[str, Any]) -> None:
+        """Record which image an intended publication is going to be, or has become, and what is known of it.
+
+        Raises StateConflict when it is not intended any more.
+        """
+        with self._session() as session:
+            changed = session.execute(
+                update(Publication)
+                .where(Publication.id == publication.id, Publication.state == PublicationState.INTENDED)
+                .values(image_id=image_id, details=dict(details), changed=_now())
+            )
+            if changed.rowcount != 1:  # type: ignore[attr-defined]
+                raise StateConflict(f"publication {publication.id} is not intended any more")
+        publication.image_id, publication.details = image_id, dict(details)
 
     def move_publication(self, publication: Publication, new: PublicationState) -> None:
         """The only place where a publication changes its state. Raises StateConflict."""

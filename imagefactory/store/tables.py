@@ -99,4 +99,7 @@ class Publication(Base):
     state: Mapped[str] = mapped_column(String(16))
     changed: Mapped[datetime]
     verified: Mapped[datetime | None]
+    # In a cloud: the image's id there, recorded before the image is created, and what is known of it.
+    image_id: Mapped[str | None] = mapped_column(String(36))
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     release: Mapped[Release] = relationship(back_populates="publications")

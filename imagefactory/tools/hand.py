@@ -3,19 +3,21 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import FactoryError, HandDied, NoRights, ProgramFailed, RecipeError, SignerRefused, catalogue
+from imagefactory.progress import Advance
 from imagefactory.tools.process import BASE_ENVIRONMENT, PIPE, run, start, tail
 
+PUBLISHER_TIMEOUT = 86400.0  # seconds: a large image over a thin line
 HAND_TIMEOUT = 7200.0  # seconds; each program that a hand starts has a shorter deadline of its own
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
 
 
 def call_builder(
-    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Callable[[str], None]
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
 ) -> dict[str, Any]:
     """Have the builder do `request`, as root in its own namespaces, and return its result.
 
@@ -31,13 +33,30 @@ def call_builder(
 
 
 def call_signer(
-    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Callable[[str], None]
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
 ) -> dict[str, Any]:
     """Have the signer do `request` in a process of its own.
 
     Raises whatever the signer raised, HandDied when it ended without a word.
     """
     return _call(_python("signer"), request, environment=environment, log=log, on_advance=on_advance)
+
+
+def call_publisher(
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
+) -> dict[str, Any]:
+    """Have the publisher do `request` in a process of its own; `environment` says where its credentials are.
+
+    Raises whatever the publisher raised, HandDied when it ended without a word.
+    """
+    return _call(
+        _python("publisher"),
+        request,
+        environment=environment,
+        log=log,
+        on_advance=on_advance,
+        timeout=PUBLISHER_TIMEOUT,
+    )
 
 
 def _python(hand: str) -> list[str]:
@@ -57,14 +76,15 @@ def _call(
     *,
     environment: Mapping[str, str],
     log: Path,
-    on_advance: Callable[[str], None],
+    on_advance: Advance,
+    timeout: float = HAND_TIMEOUT,
 ) -> dict[str, Any]:
     with (
         log.open("ab") as complaints,
         start(
             argv,
             env={**BASE_ENVIRONMENT, **environment},
-            timeout=HAND_TIMEOUT,
+            timeout=timeout,
             stdin=PIPE,
             stdout=PIPE,
             stderr=complaints.fileno(),
@@ -78,7 +98,7 @@ def _call(
                 hand.end()
                 break
             if "advance" in message:
-                on_advance(message["advance"])
+                on_advance(message["advance"], message.get("done", 0), message.get("total", 0))
             elif "error" in message:
                 raise rebuild(message["error"])
             else:

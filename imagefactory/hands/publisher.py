@@ -1,0 +1,94 @@
+"""The publisher's hand: cloud credentials and no key.
+
+It verifies the whole release, manifest and provenance, before a byte of it goes anywhere.
+"""
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import VisibilityRefused
+from imagefactory.hands.protocol import Document, serve
+from imagefactory.model.glance import Audience, why_not
+from imagefactory.progress import Advance
+from imagefactory.steps.glance_publish import CloudOrder, Publisher
+from imagefactory.tools.openstack.session import Cloud
+from signing.digest import read_document
+from signing.trust import load_trust
+from signing.verify import VerifiedManifest, verify_manifest, verify_provenance
+
+STEP = 4 << 20  # bytes between two reports of progress
+
+
+def publish_image(request: Document, advance: Advance) -> Document:
+    """Publish one image of a release to a cloud's Glance."""
+    trust = load_trust(Path(request["trust"]))
+    raw = read_document(Path(request["manifest"]))
+    signed = verify_manifest(raw, trust, now=datetime.now(UTC), name=request["name"])
+    _, provenance = verify_provenance(read_document(Path(request["provenance"])), signed, trust)
+    recipe = provenance.external_parameters.get("recipe")
+    audience = _audience(request["audience"])
+    _check_audience(audience, request["allow_public"], recipe if isinstance(recipe, dict) else {}, signed)
+    order = CloudOrder(
+        image_id=request["image_id"],
+        name=request["image_name"],
+        signed=signed,
+        format=request["format"],
+        file=Path(request["file"]),
+        audience=audience,
+        bandwidth=request["bandwidth"],
+        deep=request["deep"],
+    )
+    meter = _Meter(advance, order.entry.size)
+    publisher = Publisher(Cloud(request["cloud"]), meter.say, meter.count)
+    return asdict(publisher.publish(order))
+
+
+class _Meter:
+    """Reports what is being done, with how much of it is done now and then."""
+
+    def __init__(self, advance: Advance, total: int) -> None:
+        self._advance = advance
+        self._total = total
+        self._text = ""
+        self._done = self._told = 0
+
+    def say(self, text: str) -> None:
+        """Something new begins."""
+        self._text, self._done, self._told = text, 0, 0
+        self._advance(text)
+
+    def count(self, count: int) -> None:
+        """So many bytes more went by."""
+        self._done += count
+        if self._done - self._told >= STEP or self._done == self._total:
+            self._told = self._done
+            self._advance(self._text, self._done, self._total)
+
+
+def _audience(document: Document) -> Audience:
+    return Audience(
+        visibility=document["visibility"],
+        members=tuple(document["members"]),
+        tags=tuple(document["tags"]),
+        protected=document["protected"],
+        certificate_readers=tuple(document["certificate_readers"]),
+    )
+
+
+def _check_audience(audience: Audience, allow_public: bool, recipe: dict[str, Any], signed: VerifiedManifest) -> None:
+    licensed = recipe.get("licensed")
+    why = why_not(
+        audience.visibility,
+        allow_public=allow_public,
+        licensed=licensed if isinstance(licensed, str) else None,
+        development=signed.development,
+    )
+    if why is not None:
+        raise VisibilityRefused(f"{signed.manifest.name}@{signed.manifest.version}: {why}")
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"publish": publish_image}))

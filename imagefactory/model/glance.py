@@ -1,0 +1,167 @@
+"""An image as Glance describes it, and as we would have it described. Pure.
+
+Format: the Image service API v2 (docs.openstack.org/api-ref/image/v2): one flat JSON object in which everything that is
+no base attribute is a property with a text value.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
+
+Visibility = Literal["private", "shared", "community", "public"]
+
+RELEASE_PROPERTY: Final = "imagefactory_release"
+MANIFEST_PROPERTY: Final = "imagefactory_manifest_sha256"
+CERTIFICATE_PROPERTY: Final = "img_signature_certificate_uuid"
+SIGNATURE_PROPERTIES: Final = (
+    "img_signature",
+    "img_signature_hash_method",
+    "img_signature_key_type",
+    CERTIFICATE_PROPERTY,
+)
+# What is set as numbers of their own, not as properties.
+NUMBERS: Final = ("min_ram", "min_disk")
+
+MAX_PROPERTIES: Final = 512  # Glance's default quota is 128
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BASE: Final = frozenset(
+    {"id", "name", "status", "visibility", "owner", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size"}
+    | {"min_ram", "min_disk", "protected", "os_hidden", "tags", "disk_format", "container_format", "created_at"}
+    | {"updated_at", "file", "self", "schema", "locations", "direct_url", "stores"}
+)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID as OpenStack writes it: lower case, with hyphens."""
+    return _UUID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class GlanceImage:
+    """What Glance says of one image. Sizes are bytes (None: no data yet), min_ram MiB, min_disk GiB."""
+
+    id: str
+    name: str
+    status: str
+    owner: str
+    visibility: str
+    hidden: bool
+    protected: bool
+    disk_format: str
+    size: int | None
+    hash_algorithm: str
+    hash_value: str
+    min_ram: int
+    min_disk: int
+    tags: tuple[str, ...]
+    properties: Mapping[str, str]
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Read one image. Raises ValueError when it is none: whoever answered is not trusted."""
+        if not isinstance(document, dict):
+            raise ValueError("an image is an object")
+        if not is_uuid(str(document.get("id"))):
+            raise ValueError("an image has a UUID")
+        tags = document.get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError("tags are texts")
+        properties = {key: value for key, value in document.items() if key not in _BASE and isinstance(value, str)}
+        if len(properties) > MAX_PROPERTIES:
+            raise ValueError("an image has too many properties")
+        return cls(
+            id=document["id"],
+            name=_text(document, "name"),
+            status=_text(document, "status"),
+            owner=_text(document, "owner"),
+            visibility=_text(document, "visibility"),
+            hidden=document.get("os_hidden") is True,
+            protected=document.get("protected") is True,
+            disk_format=_text(document, "disk_format"),
+            size=_number(document, "size"),
+            hash_algorithm=_text(document, "os_hash_algo"),
+            hash_value=_text(document, "os_hash_value"),
+            min_ram=_number(document, "min_ram") or 0,
+            min_disk=_number(document, "min_disk") or 0,
+            tags=tuple(tags),
+            properties=MappingProxyType(properties),
+        )
+
+    def value(self, key: str) -> str | None:
+        """A property, or min_ram or min_disk, as text; None when it is not there."""
+        if key in NUMBERS:
+            return str(self.min_ram if key == "min_ram" else self.min_disk)
+        return self.properties.get(key)
+
+
+EVERYBODY: Final = frozenset({"community", "public"})
+
+
+def why_not(visibility: str, *, allow_public: bool, licensed: str | None, development: bool) -> str | None:
+    """Why a release must not be seen by that many, or None.
+
+    `licensed` is what the recipe says of a licence, `development` whether it was signed with development keys.
+    """
+    if visibility == "public" and not allow_public:
+        return "public needs allow_public: true"
+    if visibility in EVERYBODY and licensed:
+        return f"the image is licensed ({licensed}) and must not be {visibility}"
+    if visibility in EVERYBODY and development:
+        return f"the release is signed with development keys and must not be {visibility}"
+    return None
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who sees a published image, and how it is kept: the part of a publication that is the publisher's choice.
+
+    `members` are ids of projects with whom a `shared` image is shared, `certificate_readers` ids of users who may read
+    the certificate in Barbican besides the project.
+    """
+
+    visibility: Visibility = "private"
+    members: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    protected: bool = False
+    certificate_readers: tuple[str, ...] = ()
+
+
+def creation(
+    image_id: str, name: str, disk_format: str, properties: Mapping[str, str], tags: Sequence[str]
+) -> dict[str, Any]:
+    """The body of a create request: nobody but the project sees the image yet."""
+    return {
+        **{key: value for key, value in properties.items() if key not in NUMBERS},
+        **{key: int(properties[key]) for key in NUMBERS if key in properties},
+        "id": image_id,
+        "name": name,
+        "disk_format": disk_format,
+        "container_format": "bare",
+        "visibility": "private",
+        "os_hidden": True,
+        "protected": False,
+        "tags": sorted(set(tags)),
+    }
+
+
+def revealing(image: GlanceImage, audience: Audience) -> list[dict[str, Any]]:
+    """The JSON patch (RFC 6902, as Glance's v2.1 media type takes it) that shows an image; empty when it is shown."""
+    wanted = {
+        "/visibility": (image.visibility, audience.visibility),
+        "/os_hidden": (image.hidden, False),
+        "/protected": (image.protected, audience.protected),
+        "/tags": (sorted(image.tags), sorted(set(audience.tags))),
+    }
+    return [{"op": "replace", "path": path, "value": new} for path, (old, new) in wanted.items() if old != new]
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(document: Mapping[str, Any], key: str) -> int | None:
+    value = document.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

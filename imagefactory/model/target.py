@@ -1,0 +1,60 @@
+"""Where a release is published: catalogue:PATH or glance:CLOUD, in words and as a value."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from imagefactory.errors import TargetUnsupported
+from imagefactory.model.recipe import CatalogueTarget, CloudTarget
+
+CATALOGUE, GLANCE = "catalogue:", "glance:"
+_CLOUD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True)
+class CataloguePlace:
+    """A catalogue's directory, absolute."""
+
+    root: Path
+
+    def __str__(self) -> str:
+        return f"{CATALOGUE}{self.root}"
+
+
+@dataclass(frozen=True)
+class CloudPlace:
+    """The Glance of a cloud, as clouds.yaml names it."""
+
+    cloud: str
+
+    def __str__(self) -> str:
+        return f"{GLANCE}{self.cloud}"
+
+
+Place: TypeAlias = CataloguePlace | CloudPlace
+
+
+def parse_place(text: str) -> Place:
+    """catalogue:PATH or glance:CLOUD (or cloud:CLOUD, as recipes have it) as a value. Raises TargetUnsupported."""
+    scheme, _, rest = text.partition(":")
+    if scheme == "catalogue" and rest:
+        return CataloguePlace(Path(rest))
+    if scheme in {"glance", "cloud"} and _CLOUD.fullmatch(rest):
+        return CloudPlace(rest)
+    raise TargetUnsupported(f"{text} is no place to publish to", advice="say catalogue:PATH or glance:CLOUD")
+
+
+def place_of(target: CatalogueTarget | CloudTarget) -> Place:
+    """The place that a recipe's target names."""
+    if isinstance(target, CatalogueTarget):
+        return CataloguePlace(Path(target.catalogue))
+    return CloudPlace(target.cloud)
+
+
+def split_image(text: str) -> tuple[str, str]:
+    """CLOUD/NAME-or-ID of a target glance:CLOUD/NAME-or-ID. Raises TargetUnsupported."""
+    cloud, slash, image = text.removeprefix(GLANCE).partition("/")
+    if not slash or not image or len(image) > 255 or not _CLOUD.fullmatch(cloud):
+        raise TargetUnsupported(f"{text} names no image", advice="say glance:CLOUD/NAME or glance:CLOUD/ID")
+    return cloud, image

@@ -1,0 +1,343 @@
+"""Publication to a cloud's Glance: one image, complete and compared with what was signed before anybody sees it.
+
+The image's id was recorded before it is created here, so whoever comes after a dead predecessor finds what it began:
+by that id, or by the property that names the manifest, within our own project. It is finished or removed. An image of
+somebody else is never touched, whatever its name.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha512
+from pathlib import Path
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from imagefactory.errors import (
+    CloudForbidden,
+    CloudUnreachable,
+    FactoryError,
+    GlanceRefused,
+    ImageIdBurnt,
+    ImagePropertyChanged,
+    ImagePropertyMissing,
+    ImageReplaced,
+    ImageSignatureChanged,
+    ImageSignatureIncomplete,
+    ImageSignatureMissing,
+    UploadFailed,
+)
+from imagefactory.model.glance import (
+    CERTIFICATE_PROPERTY,
+    MANIFEST_PROPERTY,
+    NUMBERS,
+    RELEASE_PROPERTY,
+    Audience,
+    GlanceImage,
+    creation,
+    revealing,
+)
+from imagefactory.steps.glance_verify import check_data, require
+from imagefactory.tools.inspect import opened
+from imagefactory.tools.openstack.barbican import Barbican
+from imagefactory.tools.openstack.glance import Glance
+from imagefactory.tools.openstack.session import Again, Cloud
+from signing.digest import FileState, require_unchanged
+from signing.errors import DigestMismatch, Unreadable
+from signing.manifest import FormatEntry
+from signing.verify import VerifiedManifest
+
+CHUNK = 256 << 10  # bytes: Glance takes these the fastest (64 to 256 KiB)
+TOKEN_LEFT = 600  # seconds that a token must be good for when an upload begins
+SETTLING = 30.0  # seconds that Glance has to notice that an uploader died
+POLL = 0.5
+REPAIRABLE = (
+    ImagePropertyMissing,
+    ImagePropertyChanged,
+    ImageSignatureMissing,
+    ImageSignatureIncomplete,
+    ImageSignatureChanged,
+)
+
+
+@dataclass(frozen=True)
+class CloudOrder:
+    """What to publish: the `file` that is the `format` of a verified release, as the image `image_id` called `name`.
+
+    `bandwidth` is the most bytes a second (None: as fast as it goes). `deep` reads the whole image back.
+    """
+
+    image_id: str
+    name: str
+    signed: VerifiedManifest
+    format: str
+    file: Path
+    audience: Audience
+    bandwidth: int | None = None
+    deep: bool = False
+
+    @property
+    def entry(self) -> FormatEntry:
+        return self.signed.manifest.formats[self.format]
+
+
+@dataclass(frozen=True)
+class CloudImage:
+    """What is in the cloud now. `certificate` is its UUID in Barbican, None where there is no Barbican; `uploaded`
+    tells whether bytes went there this time."""
+
+    id: str
+    name: str
+    format: str
+    visibility: str
+    sha512: str
+    certificate: str | None
+    certificate_sha256: str
+    uploaded: bool
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Publishes to one cloud, telling `on_advance` what it does and `on_bytes` how many bytes of it went by."""
+
+    cloud: Cloud
+    on_advance: Callable[[str], None]
+    on_bytes: Callable[[int], None]
+
+    @property
+    def glance(self) -> Glance:
+        return Glance(self.cloud)
+
+    def publish(self, order: CloudOrder) -> CloudImage:
+        """Publish, or finish what was begun, or see that it is there already.
+
+        Raises ImageIdBurnt (record another id and call again), UploadFailed, GlanceRefused...,
+        BarbicanFailed, what verification of the image raises, and errors of the cloud and of the room signing.
+        """
+        self.glance.require()
+        certificate = self._certificate(order)
+        wanted = _properties(order, certificate)
+        image = self._clean_up(order)
+        if image is None:
+            self.on_advance("creating the image")
+            document = creation(order.image_id, order.name, order.format, wanted, order.audience.tags)
+            image = self.glance.create(document)
+        uploaded = image.status == "queued"
+        if uploaded:
+            image = self._upload(order, image)
+        facts = self._check(order, image, wanted)
+        image = self._show(order, image)
+        return CloudImage(
+            id=image.id,
+            name=image.name,
+            format=order.format,
+            visibility=image.visibility,
+            sha512=image.hash_value,
+            certificate=certificate,
+            certificate_sha256=order.entry.glance.certificate_sha256,
+            uploaded=uploaded,
+            facts=facts,
+        )
+
+    # -- the certificate -----------------------------------------------------------------------------------------------
+
+    def _certificate(self, order: CloudOrder) -> str | None:
+        barbican = Barbican(self.cloud)
+        if not barbican.there:
+            return None
+        self.on_advance("keeping the certificate in Barbican")
+        glance = order.entry.glance
+        uuid = barbican.keep(glance.certificate, glance.certificate_sha256)
+        if order.audience.certificate_readers:
+            barbican.admit(uuid, order.audience.certificate_readers)
+        return uuid
+
+    # -- what is there -------------------------------------------------------------------------------------------------
+
+    def _clean_up(self, order: CloudOrder) -> GlanceImage | None:
+        """The image that this publication goes on with, if there is one; what else was begun for it is removed."""
+        ours = self._ours(order)
+        known = self.glance.show(order.image_id)
+        if known is not None and known.owner != self.cloud.project:
+            raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} belongs to another project")
+        images = [*([known] if known else []), *(each for each in ours if each.id != order.image_id)]
+        kept: GlanceImage | None = None
+        for image in map(self._settled, images):
+            if image is not None and kept is None and self._goes_on(order, image):
+                kept = image
+            elif image is not None and image.hidden:
+                self.on_advance(f"removing what was begun before: {image.id}")
+                self.glance.delete(image.id)
+        if known is not None and kept is None:
+            raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} was begun and could not be finished")
+        return kept
+
+    def _ours(self, order: CloudOrder) -> list[GlanceImage]:
+        found = self.glance.search(
+            **{"owner": self.cloud.project, "disk_format": order.format, MANIFEST_PROPERTY: order.signed.sha256}
+        )
+        # Filters are a wish: what decides is what the images say.
+        return [
+            each
+            for each in found
+            if each.owner == self.cloud.project and each.properties.get(MANIFEST_PROPERTY) == order.signed.sha256
+        ]
+
+    def _settled(self, image: GlanceImage) -> GlanceImage | None:
+        """An image that nobody is uploading to any more. Whoever was, died: only one publisher works on a release."""
+        if image.status != "saving":
+            return image
+        self.on_advance("waiting for Glance to notice that an upload was cut off")
+        return self._wait(image.id, "saving")
+
+    def _wait(self, image_id: str, status: str) -> GlanceImage | None:
+        retrying = Retrying(
+            stop=stop_after_delay(SETTLING),
+            wait=wait_fixed(POLL),
+            retry=retry_if_result(lambda image: image is not None and image.status == status),
+        )
+        try:
+            return retrying(self.glance.show, image_id)
+        except RetryError as error:
+            image: GlanceImage | None = error.last_attempt.result()
+            return image
+
+    def _goes_on(self, order: CloudOrder, image: GlanceImage) -> bool:
+        """Whether an image can become what was ordered."""
+        if image.disk_format != order.format or image.properties.get(MANIFEST_PROPERTY) != order.signed.sha256:
+            return False
+        if image.status == "active":
+            return (image.hash_algorithm, image.hash_value) == ("sha512", order.entry.sha512)
+        return image.status == "queued" and image.hidden
+
+    # -- uploading -----------------------------------------------------------------------------------------------------
+
+    def _upload(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
+        """Send the data, again while that makes sense; an image that cannot be finished does not stay."""
+        try:
+            return self.cloud.patiently(lambda: self._attempt(order, image))
+        except CloudUnreachable as error:
+            raise UploadFailed(error.message) from error
+        except (FactoryError, DigestMismatch) as error:
+            if not isinstance(error, UploadFailed):
+                self.glance.delete(image.id)
+            raise
+
+    def _attempt(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
+        self.on_advance("uploading")
+        self.cloud.freshen(TOKEN_LEFT)
+        try:
+            with opened(order.file) as descriptor:
+                self.glance.upload(image.id, _chunks(descriptor, order, self.on_bytes))
+        except (Again, ImageIdBurnt) as failure:
+            # The answer may have been lost on the way, so Glance is asked what came of it.
+            found = self._wait(image.id, "saving")
+            if found is not None and found.status == "active":
+                return found
+            if isinstance(failure, Again) and found is not None and found.status == "queued":
+                raise
+            raise ImageIdBurnt(f"{self.cloud.name}: image {image.id} takes no data any more: {failure}") from failure
+        found = self._wait(image.id, "saving")
+        if found is None or found.status != "active":
+            raise ImageIdBurnt(f"{self.cloud.name}: image {image.id} is {found.status if found else 'gone'}")
+        return found
+
+    # -- comparing and showing -----------------------------------------------------------------------------------------
+
+    def _check(self, order: CloudOrder, image: GlanceImage, wanted: dict[str, str]) -> tuple[str, ...]:
+        """See that the image is what was signed. Properties that were changed since are put right, data never."""
+        self.on_advance("comparing the image with the manifest")
+        try:
+            facts = require(self.cloud, image, order.signed)
+        except REPAIRABLE:
+            image = self.glance.update(image.id, _repairs(image, wanted))
+            facts = require(self.cloud, image, order.signed)
+        except ImageReplaced:
+            if image.hidden:
+                self.glance.delete(image.id)
+            raise
+        if order.deep:
+            self.on_advance("reading the image back")
+            check_data(self.cloud, image, order.entry, on_bytes=self.on_bytes)
+            facts = (*facts, "every byte was read back")
+        return facts
+
+    def _show(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
+        """Let those see the image who should."""
+        for member in order.audience.members:
+            self.glance.share(image.id, member)
+        patch = revealing(image, order.audience)
+        if not patch:
+            return image
+        self.on_advance(f"making the image {order.audience.visibility}")
+        try:
+            shown = self.glance.update(image.id, patch)
+        except CloudForbidden as error:
+            raise CloudForbidden(
+                f"{error.message}; image {image.id} is complete and stays hidden",
+                advice=f"an account that may make images {order.audience.visibility} finishes it: publish again",
+            ) from error
+        if revealing(shown, order.audience):
+            raise GlanceRefused(f"{self.cloud.name} took the change of image {image.id} and did not make it")
+        return shown
+
+
+def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
+    """Everything that the image says about itself."""
+    manifest = order.signed.manifest
+    glance = order.entry.glance
+    signature = {
+        "img_signature": glance.img_signature,
+        "img_signature_hash_method": glance.img_signature_hash_method,
+        "img_signature_key_type": glance.img_signature_key_type,
+        CERTIFICATE_PROPERTY: certificate or "",
+    }
+    return {
+        **manifest.properties,
+        **(signature if certificate else {}),
+        RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}",
+        MANIFEST_PROPERTY: order.signed.sha256,
+    }
+
+
+def _repairs(image: GlanceImage, wanted: dict[str, str]) -> list[dict[str, object]]:
+    return [
+        {"op": "add", "path": f"/{key}", "value": int(value) if key in NUMBERS else value}
+        for key, value in wanted.items()
+        if image.value(key) != value
+    ]
+
+
+def _chunks(descriptor: int, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """The file in chunks. The last one is given only when all of them together have the digest of the manifest, so
+    Glance never gets the whole of anything else. Hashing goes on in a thread while the network works."""
+    before = FileState.of(descriptor)
+    if before.size != order.entry.size:
+        raise DigestMismatch(f"{order.file} has {before.size} bytes, signed were {order.entry.size}")
+    hasher, offset, started = sha512(), 0, time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        hashed: Future[None] | None = None
+        while piece := _read(descriptor, offset, order.file):
+            if hashed is not None:
+                hashed.result()
+            hashed = pool.submit(hasher.update, piece)
+            offset += len(piece)
+            if offset >= before.size:
+                hashed.result()
+                require_unchanged(descriptor, before)
+                if hasher.hexdigest() != order.entry.sha512:
+                    raise DigestMismatch(f"{order.file} is not what was signed")
+            yield piece
+            on_bytes(len(piece))
+            if order.bandwidth:
+                time.sleep(max(0.0, offset / order.bandwidth - (time.monotonic() - started)))
+
+
+def _read(descriptor: int, offset: int, file: Path) -> bytes:
+    try:
+        return os.pread(descriptor, CHUNK, offset)
+    except OSError as error:
+        raise Unreadable(f"{file} cannot be read: {error.strerror}") from None

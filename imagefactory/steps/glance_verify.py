@@ -1,0 +1,307 @@
+"""Verification of an image in a cloud's Glance: its data, its properties, its signature and its certificate.
+
+The manifest comes from a catalogue or a file and is verified first; what Glance says about the image only helps to
+find it. Each deviation has a code of its own; the worst is raised, and the others are in its lines.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from imagefactory.errors import (
+    CertificateForeign,
+    CertificateUnreadable,
+    DiskFull,
+    FactoryError,
+    ImageAmbiguous,
+    ImageNotActive,
+    ImageOfAnotherRelease,
+    ImagePropertyChanged,
+    ImagePropertyMissing,
+    ImageReplaced,
+    ImageSignatureChanged,
+    ImageSignatureIncomplete,
+    ImageSignatureMissing,
+    ImageUnknown,
+    ManifestNotFound,
+    ReleaseNameInvalid,
+)
+from imagefactory.model.glance import (
+    CERTIFICATE_PROPERTY,
+    MANIFEST_PROPERTY,
+    RELEASE_PROPERTY,
+    SIGNATURE_PROPERTIES,
+    GlanceImage,
+    is_uuid,
+)
+from imagefactory.model.release import ReleaseRef
+from imagefactory.model.target import split_image
+from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
+from imagefactory.tools.catalogue import Catalogue
+from imagefactory.tools.openstack.barbican import Barbican
+from imagefactory.tools.openstack.glance import Glance
+from imagefactory.tools.openstack.session import Cloud
+from signing.digest import read_document, sha512_stream
+from signing.errors import Unreadable
+from signing.manifest import MANIFEST_FILE, FormatEntry
+from signing.verify import VerifiedManifest
+
+NO_BARBICAN = "this cloud has no Barbican: neither Glance nor Nova verifies the image, our manifest is the only proof"
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image in a cloud and the manifest that it is held against, which was verified."""
+
+    target: str
+    cloud: Cloud
+    image: GlanceImage
+    signed: VerifiedManifest
+
+    @property
+    def entry(self) -> FormatEntry:
+        """What the manifest says about the image's format. Raises ImageOfAnotherRelease."""
+        manifest = self.signed.manifest
+        entry = manifest.formats.get(self.image.disk_format)
+        if entry is None:
+            raise ImageOfAnotherRelease(
+                f"image {self.image.id} is {self.image.disk_format or 'of no format'}, "
+                f"and {manifest.name}@{manifest.version} has {', '.join(manifest.formats)}"
+            )
+        return entry
+
+
+def verify_glance(
+    target: str,
+    expectation: Expectation,
+    *,
+    catalogue: Path,
+    manifest: Path | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Proof:
+    """Verify the image that glance:CLOUD/NAME-or-ID names, every byte of it.
+
+    Its manifest is the file `manifest`, or that of its release in `catalogue`. Raises TargetUnsupported,
+    ManifestNotFound, the errors of `require` and of the cloud, and errors of the room signing.
+    """
+    found = find(target, expectation, catalogue=catalogue, manifest=manifest)
+    facts = require(found.cloud, found.image, found.signed)
+    check_data(found.cloud, found.image, found.entry, on_bytes=on_bytes)
+    return _proof(found, facts)
+
+
+@contextmanager
+def verified_download(
+    target: str,
+    expectation: Expectation,
+    *,
+    catalogue: Path,
+    manifest: Path | None = None,
+    on_bytes: OnBytes | None = None,
+    work: Path,
+) -> Iterator[VerifiedImage]:
+    """The image, downloaded to a nameless file in the directory `work`, verified by that very descriptor, and gone
+    again afterwards. Raises like `verify_glance`: nothing can use the bytes before."""
+    found = find(target, expectation, catalogue=catalogue, manifest=manifest)
+    facts = require(found.cloud, found.image, found.signed)
+    entry = found.entry
+    with TemporaryFile(dir=work) as file:
+        check_data(found.cloud, found.image, entry, on_bytes=on_bytes, file=file)
+        yield VerifiedImage(file.fileno(), found.image.disk_format, _proof(found, facts))
+
+
+def find(target: str, expectation: Expectation, *, catalogue: Path, manifest: Path | None = None) -> Found:
+    """The image of a target and the verified manifest of its release. Raises like `verify_glance`."""
+    name, ref = split_image(target)
+    cloud = Cloud(name)
+    image = look_up(cloud, ref)
+    if image.status != "active":
+        raise ImageNotActive(f"{target}: image {image.id} is {image.status}")
+    raw = read_document(manifest) if manifest else _from_catalogue(image, catalogue)
+    return Found(target, cloud, image, expectation.manifest(raw))
+
+
+def look_up(cloud: Cloud, ref: str) -> GlanceImage:
+    """The one image that has this id or name. Raises ImageUnknown, ImageAmbiguous, NoImageService."""
+    glance = Glance(cloud)
+    glance.require()
+    images = glance.named(ref)
+    if not images:
+        raise ImageUnknown(f"{cloud.name} shows us no image {ref}")
+    if len(images) > 1:
+        lines = tuple(f"{each.id} {each.visibility}, of project {each.owner}" for each in images)
+        raise ImageAmbiguous(f"{cloud.name} has {len(images)} images called {ref}", lines=lines)
+    return images[0]
+
+
+def require(cloud: Cloud, image: GlanceImage, signed: VerifiedManifest) -> tuple[str, ...]:
+    """See that what Glance says about an image is what was signed; returns what is worth knowing about it.
+
+    Raises ImageOfAnotherRelease, ImageReplaced, ImageSignatureMissing, ImageSignatureIncomplete,
+    ImageSignatureChanged, CertificateForeign, CertificateUnreadable, ImagePropertyMissing, ImagePropertyChanged.
+    """
+    barbican = Barbican(cloud)
+    there = barbican.there
+    found = [*_release(image, signed), *_data(image, signed)]
+    signature = _signature(image, signed, there)
+    found += signature
+    uuid = image.properties.get(CERTIFICATE_PROPERTY)
+    if not signature and there and uuid is not None:
+        found += _certificate(barbican, uuid, signed, image)
+    found += _properties(image, signed)
+    if found:
+        worst = found[0]
+        worst.lines = tuple(f"{each.code}: {each.message}" for each in found[1:])
+        raise worst
+    return () if there else (NO_BARBICAN,)
+
+
+def check_data(
+    cloud: Cloud,
+    image: GlanceImage,
+    entry: FormatEntry,
+    *,
+    on_bytes: OnBytes | None = None,
+    file: IO[bytes] | None = None,
+) -> None:
+    """Read the image's data from Glance and compare it with the manifest; `file` keeps it.
+
+    A download that breaks off is begun again. Raises ImageReplaced, ImageNotActive, DiskFull, and errors of the cloud.
+    """
+
+    def once() -> None:
+        if file is not None:
+            file.seek(0)
+            file.truncate()
+        with Glance(cloud).download(image) as stream:
+            size, sha512 = sha512_stream(stream, most=entry.size, on_bytes=on_bytes, sink=_sink(file))
+        if (size, sha512) != (entry.size, entry.sha512):
+            raise ImageReplaced(f"{cloud.name} delivers other data for image {image.id} than was signed")
+
+    cloud.patiently(once)
+    if file is not None:
+        file.flush()
+
+
+def _sink(file: IO[bytes] | None) -> Callable[[memoryview], object] | None:
+    """Writes to `file`, and whatever is wrong with that is not the network's fault."""
+    if file is None:
+        return None
+
+    def write(piece: memoryview) -> None:
+        try:
+            file.write(piece)
+        except OSError as error:
+            raise DiskFull(f"the image cannot be kept: {error.strerror}") from error
+
+    return write
+
+
+def _from_catalogue(image: GlanceImage, catalogue: Path) -> bytes:
+    said = image.properties.get(RELEASE_PROPERTY)
+    if said is None:
+        raise ManifestNotFound(f"image {image.id} does not say which release it is", advice="name --manifest FILE")
+    try:
+        ref = ReleaseRef.parse(said)
+    except ReleaseNameInvalid as error:
+        raise ManifestNotFound(f"image {image.id} says that it is of release {said[:80]!r}, which is none") from error
+    if ref.version is None:
+        raise ManifestNotFound(f"image {image.id} says that it is of release {ref}, without a version")
+    try:
+        return read_document(Catalogue(catalogue).folder(ref.name, ref.version) / MANIFEST_FILE)
+    except Unreadable as error:
+        raise ManifestNotFound(f"{catalogue} has no {ref}, which image {image.id} says to be") from error
+
+
+def _release(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
+    manifest = signed.manifest
+    wanted = {RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}", MANIFEST_PROPERTY: signed.sha256}
+    return [
+        ImageOfAnotherRelease(f"image {image.id} has {key}={said[:80]!r}, and the manifest is {wanted[key]}")
+        for key in wanted
+        if (said := image.properties.get(key)) not in {None, wanted[key]} and said is not None
+    ]
+
+
+def _data(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
+    entry = signed.manifest.formats.get(image.disk_format)
+    if entry is None:
+        formats = ", ".join(signed.manifest.formats)
+        return [ImageReplaced(f"image {image.id} is {image.disk_format or 'of no format'}; signed were {formats}")]
+    if image.size != entry.size:
+        return [ImageReplaced(f"image {image.id} has {image.size} bytes, signed were {entry.size}")]
+    if (image.hash_algorithm, image.hash_value) != ("sha512", entry.sha512):
+        return [ImageReplaced(f"image {image.id} has another {image.hash_algorithm or 'hash'} than what was signed")]
+    return []
+
+
+def _signature(image: GlanceImage, signed: VerifiedManifest, there: bool) -> list[FactoryError]:
+    missing = [key for key in SIGNATURE_PROPERTIES if key not in image.properties]
+    if len(missing) == len(SIGNATURE_PROPERTIES):
+        none = ImageSignatureMissing(f"image {image.id} has no signature, and this cloud has a Barbican")
+        return [none] if there else []
+    if missing:
+        return [ImageSignatureIncomplete(f"image {image.id} lacks {', '.join(missing)}")]
+    entry = signed.manifest.formats.get(image.disk_format)
+    if entry is None:
+        return []
+    wanted = {key: getattr(entry.glance, key) for key in SIGNATURE_PROPERTIES if key != CERTIFICATE_PROPERTY}
+    changed = [key for key, value in wanted.items() if image.properties[key] != value]
+    if changed:
+        return [ImageSignatureChanged(f"image {image.id}: {', '.join(changed)} differ from the manifest")]
+    if not there:
+        return [CertificateUnreadable(f"image {image.id} is signed, and this cloud has no Barbican to ask")]
+    return []
+
+
+def _certificate(barbican: Barbican, uuid: str, signed: VerifiedManifest, image: GlanceImage) -> list[FactoryError]:
+    entry = signed.manifest.formats.get(image.disk_format)
+    if not is_uuid(uuid):
+        return [CertificateForeign(f"image {image.id} names a certificate that is none of Barbican's")]
+    try:
+        pem = barbican.fetch(uuid)
+    except CertificateUnreadable as error:
+        return [error]
+    if pem is None:
+        return [CertificateForeign(f"Barbican has no certificate {uuid}, which image {image.id} names")]
+    if entry is not None and pem.strip() != entry.glance.certificate.strip():
+        return [CertificateForeign(f"Barbican's certificate {uuid} is not the one of the manifest")]
+    return []
+
+
+def _properties(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
+    found: list[FactoryError] = []
+    for key, value in sorted(signed.manifest.properties.items()):
+        said = image.value(key)
+        if said is None:
+            found.append(ImagePropertyMissing(f"image {image.id} has no {key}, signed was {value!r}"))
+        elif said != value:
+            found.append(ImagePropertyChanged(f"image {image.id} has {key}={said[:80]!r}, signed was {value!r}"))
+    return found
+
+
+def _proof(found: Found, facts: tuple[str, ...]) -> Proof:
+    signed = found.signed
+    manifest = signed.manifest
+    image, entry = found.image, found.entry
+    return Proof(
+        target=found.target,
+        name=manifest.name,
+        version=str(manifest.version),
+        keyid=signed.keyid,
+        manifest_sha256=signed.sha256,
+        created=manifest.created,
+        expires=manifest.expires,
+        development=signed.development,
+        name_pinned=signed.name_pinned,
+        files={entry.file: entry.sha256},
+        facts=(
+            f"image {image.id} of {found.cloud.name}, {image.visibility}, is its {image.disk_format}",
+            *signed.facts,
+            *facts,
+        ),
+    )
