@@ -36,7 +36,7 @@ def options(
 
 # In the order of --help. Each is imported only when it is called or listed: verify is done before all of them are read.
 VERBS = (
-    *("doctor", "plan", "build", "convert", "verify", "publish", "boot", "gc"),
+    *("doctor", "plan", "build", "convert", "verify", "publish", "preflight", "boot", "gc"),
     *("recipe", "properties", "keys", "releases"),
 )
 

@@ -64,7 +64,6 @@ from imagefactory.errors.clouds import (
     ManifestNotFound,
     NoImageService,
     UploadFailed,
-    VisibilityRefused,
 )
 from imagefactory.errors.disks import (
     BootloaderMissing,
@@ -230,7 +229,6 @@ __all__ = [
     "GlanceRefusedSignature",
     "GlanceRefusedFormat",
     "GlanceRefused",
-    "VisibilityRefused",
     "ImageUnknown",
     "ImageAmbiguous",
     "ImageNotActive",

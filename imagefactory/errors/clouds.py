@@ -94,13 +94,6 @@ class GlanceRefused(Refused):
     default_advice = "imagefactory properties check RECIPE shows what would be written"
 
 
-class VisibilityRefused(Refused):
-    """The release must not be seen by that many: development keys, a licence, or nobody said allow_public."""
-
-    code = "visibility-refused"
-    default_advice = "publish it private, or shared with the projects that may have it"
-
-
 class ImageUnknown(Refused):
     """The cloud has no image of this name or id that we may see."""
 

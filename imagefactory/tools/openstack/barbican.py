@@ -67,6 +67,11 @@ class Barbican:
         wanted = {"users": sorted({*known, *users}), "project-access": reading.get("project-access") is not False}
         self._expect(self._ask("PUT", path, document={"read": wanted}), 200)
 
+    def try_out(self, name: str) -> None:
+        """Create a secret without content and remove it again."""
+        uuid = _uuid(self._expect(self._ask("POST", "/secrets", document={"name": name}, again=False), 201))
+        self._expect(self._ask("DELETE", f"/secrets/{uuid}"), 204)
+
     def _named(self, name: str) -> list[str]:
         query = urlencode({"name": name, "secret_type": "certificate", "limit": 100})
         document = self._expect(self._ask("GET", f"/secrets?{query}"), 200).json()

@@ -142,6 +142,22 @@ class Glance:
                 self._expect(self.cloud.judged("image", read_answer(response), response), 200)
             yield cast(BinaryIO, response.raw)
 
+    def formats(self) -> tuple[str, ...]:
+        """The disk formats that this Glance takes, as its schema says; nothing when that does not tell."""
+        document = self._expect(self.cloud.request("image", "GET", "/schemas/image"), 200).json()
+        try:
+            listed = document["properties"]["disk_format"]["enum"]
+            return tuple(each for each in listed if isinstance(each, str))
+        except (KeyError, TypeError):
+            return ()
+
+    def usage(self) -> Mapping[str, Any]:
+        """Quotas by name, each {"limit": N, "usage": N} (-1: none); empty when this Glance keeps none."""
+        answer = self.cloud.request("image", "GET", "/info/usage")
+        document = answer.json() if answer.status == 200 else {}
+        found = document.get("usage") if isinstance(document, dict) else None
+        return found if isinstance(found, dict) else {}
+
     def _created(self, document: Mapping[str, Any]) -> Answer:
         with self.cloud.opened(
             "image", "POST", "/images", json=dict(document), headers={"Accept": "application/json"}
