@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import cases
+from bench import cases, clouds
 from bench.measure import Comparison
 
 Case: TypeAlias = Callable[[cases.Ground, int], Comparison]
@@ -21,6 +21,8 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "convert": (cases.convert, 5),
     "verify": (cases.verify, 7),
     "disk": (cases.disk, 7),
+    "upload": (clouds.upload, 5),
+    "download": (clouds.download, 5),
     "rootfs": (cases.rootfs, 3),
 }
 

@@ -8,10 +8,9 @@ from pydantic import ValidationError
 
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.sizes import size_option
 from imagefactory.errors import UsageError
 from imagefactory.factory.loop import Factory
-from imagefactory.model.recipe import CatalogueTarget, CloudTarget
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import CloudPlace, Place, parse_place
 from imagefactory.store.records import release_version
@@ -31,7 +30,7 @@ Members = Annotated[
     list[str] | None,
     typer.Option("--member", help="In a cloud: id of a project to share the image with. May be repeated."),
 ]
-Bandwidth = Annotated[str | None, typer.Option(help='In a cloud: the most to upload in a second, such as "20 MiB".')]
+Bandwidth = Annotated[str | None, typer.Option(help='In a cloud: the most to upload in a second, such as "20 MiB/s".')]
 
 
 @verb
@@ -54,9 +53,9 @@ def publish(
     given: dict[str, Any] = {
         "visibility": visibility,
         "allow_public": allow_public or None,
-        "members": tuple(member) if member else None,
+        "members": member or None,
         "format": image_format,
-        "bandwidth": size_option("--bandwidth", bandwidth) if bandwidth else None,
+        "bandwidth": bandwidth,
     }
     options = {key: value for key, value in given.items() if value is not None}
     if not isinstance(place, CloudPlace) and (options or deep):
@@ -84,7 +83,7 @@ def _target(
         return CatalogueTarget(catalogue=str(place.root.absolute()))
     before = factory.wish(release, place)
     try:
-        return CloudTarget.model_validate({**before, **options, "cloud": place.cloud}, strict=False)
+        return CloudTarget.model_validate({**before, **options, "cloud": place.cloud})
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         raise UsageError(f"{'.'.join(map(str, first['loc'])) or place}: {first['msg']}") from error

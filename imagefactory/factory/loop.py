@@ -19,7 +19,8 @@ from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
 from imagefactory.model.plan import Action
-from imagefactory.model.recipe import CatalogueTarget, CloudTarget, LoadedRecipe
+from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings

@@ -12,7 +12,7 @@ from uuid import uuid4
 from imagefactory.errors import FactoryError, FormatUnsupported, ImageIdBurnt
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
-from imagefactory.model.recipe import CatalogueTarget, CloudTarget
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, format_for
 from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place
 from imagefactory.progress import Meter, Progress, advancer
 from imagefactory.settings import Settings
@@ -119,16 +119,15 @@ class Desk:
         raise AssertionError("the last attempt returns or raises")
 
     def _request(self, release: Release, target: CloudTarget, deep: bool) -> dict[str, Any]:
-        image_format = target.format or ("qcow2" if "qcow2" in release.images else next(iter(release.images)))
-        if image_format not in release.images:
-            raise FormatUnsupported(
-                f"{release.name}@{release_version(release)} has no {image_format}, only {', '.join(release.images)}"
-            )
+        image_format = format_for(target, tuple(release.images))
+        if image_format is None:
+            ref = f"{release.name}@{release_version(release)}"
+            raise FormatUnsupported(f"{ref} has no {target.format or 'qcow2'}, only {', '.join(release.images)}")
         documents = {name: self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)}
         recipe = recipe_of(documents[PROVENANCE_FILE], load_trust(self.trust_file))
         return {
             "action": "publish",
-            "cloud": target.cloud,
+            "target": target.model_dump(mode="json"),
             "name": release.name,
             "image_name": recipe.get("display_name") or release.name,
             "manifest": str(documents[MANIFEST_FILE]),
@@ -136,11 +135,6 @@ class Desk:
             "trust": str(self.trust_file),
             "format": image_format,
             "file": str(self.artifacts.require(release.images[image_format]["sha256"])),
-            "audience": target.model_dump(
-                mode="json", include={"visibility", "members", "tags", "protected", "certificate_readers"}
-            ),
-            "allow_public": target.allow_public,
-            "bandwidth": target.bandwidth,
             "deep": deep,
         }
 

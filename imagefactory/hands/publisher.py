@@ -11,7 +11,8 @@ from typing import Any
 
 from imagefactory.errors import VisibilityRefused
 from imagefactory.hands.protocol import Document, serve
-from imagefactory.model.glance import Audience, why_not
+from imagefactory.model.glance import Audience
+from imagefactory.model.recipe_targets import CloudTarget, visibility_refusal
 from imagefactory.progress import Advance
 from imagefactory.steps.glance_publish import CloudOrder, Publisher
 from imagefactory.tools.openstack.session import Cloud
@@ -29,20 +30,20 @@ def publish_image(request: Document, advance: Advance) -> Document:
     signed = verify_manifest(raw, trust, now=datetime.now(UTC), name=request["name"])
     _, provenance = verify_provenance(read_document(Path(request["provenance"])), signed, trust)
     recipe = provenance.external_parameters.get("recipe")
-    audience = _audience(request["audience"])
-    _check_audience(audience, request["allow_public"], recipe if isinstance(recipe, dict) else {}, signed)
+    target = CloudTarget.model_validate(request["target"])
+    _check_visibility(target, recipe if isinstance(recipe, dict) else {}, signed)
     order = CloudOrder(
         image_id=request["image_id"],
         name=request["image_name"],
         signed=signed,
         format=request["format"],
         file=Path(request["file"]),
-        audience=audience,
-        bandwidth=request["bandwidth"],
+        audience=Audience.of(target),
+        bandwidth=target.bandwidth,
         deep=request["deep"],
     )
     meter = _Meter(advance, order.entry.size)
-    publisher = Publisher(Cloud(request["cloud"]), meter.say, meter.count)
+    publisher = Publisher(Cloud(target.cloud), meter.say, meter.count)
     return asdict(publisher.publish(order))
 
 
@@ -68,24 +69,9 @@ class _Meter:
             self._advance(self._text, self._done, self._total)
 
 
-def _audience(document: Document) -> Audience:
-    return Audience(
-        visibility=document["visibility"],
-        members=tuple(document["members"]),
-        tags=tuple(document["tags"]),
-        protected=document["protected"],
-        certificate_readers=tuple(document["certificate_readers"]),
-    )
-
-
-def _check_audience(audience: Audience, allow_public: bool, recipe: dict[str, Any], signed: VerifiedManifest) -> None:
+def _check_visibility(target: CloudTarget, recipe: dict[str, Any], signed: VerifiedManifest) -> None:
     licensed = recipe.get("licensed")
-    why = why_not(
-        audience.visibility,
-        allow_public=allow_public,
-        licensed=licensed if isinstance(licensed, str) else None,
-        development=signed.development,
-    )
+    why = visibility_refusal(target, licensed if isinstance(licensed, str) else None, development=signed.development)
     if why is not None:
         raise VisibilityRefused(f"{signed.manifest.name}@{signed.manifest.version}: {why}")
 

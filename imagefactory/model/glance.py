@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
-Visibility = Literal["private", "shared", "community", "public"]
+from imagefactory.model.recipe_targets import CloudTarget, Visibility
 
 RELEASE_PROPERTY: Final = "imagefactory_release"
 MANIFEST_PROPERTY: Final = "imagefactory_manifest_sha256"
@@ -96,23 +96,6 @@ class GlanceImage:
         return self.properties.get(key)
 
 
-EVERYBODY: Final = frozenset({"community", "public"})
-
-
-def why_not(visibility: str, *, allow_public: bool, licensed: str | None, development: bool) -> str | None:
-    """Why a release must not be seen by that many, or None.
-
-    `licensed` is what the recipe says of a licence, `development` whether it was signed with development keys.
-    """
-    if visibility == "public" and not allow_public:
-        return "public needs allow_public: true"
-    if visibility in EVERYBODY and licensed:
-        return f"the image is licensed ({licensed}) and must not be {visibility}"
-    if visibility in EVERYBODY and development:
-        return f"the release is signed with development keys and must not be {visibility}"
-    return None
-
-
 @dataclass(frozen=True)
 class Audience:
     """Who sees a published image, and how it is kept: the part of a publication that is the publisher's choice.
@@ -126,6 +109,11 @@ class Audience:
     tags: tuple[str, ...] = ()
     protected: bool = False
     certificate_readers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, target: CloudTarget) -> Self:
+        """What a recipe's target says."""
+        return cls(target.visibility, target.members, target.tags, target.protected, target.certificate_readers)
 
 
 def creation(

@@ -74,10 +74,14 @@ def format_for(target: CloudTarget, formats: Sequence[str]) -> str | None:
     return next((each for each in wanted if each in formats), None)
 
 
-def visibility_refusal(target: CloudTarget, licensed: str | None) -> str | None:
-    """Why the image may not be seen by whom `target` says, or None if it may. `licensed` is the recipe's reason."""
-    if licensed is not None and target.visibility in ("public", "community"):
+def visibility_refusal(target: CloudTarget, licensed: str | None, *, development: bool = False) -> str | None:
+    """Why the image may not be seen by whom `target` says, or None if it may. `licensed` is the recipe's reason,
+    `development` whether a release is signed with development keys."""
+    everybody = target.visibility in ("public", "community")
+    if everybody and licensed is not None:
         return f"visibility {target.visibility} is not for licensed images: {licensed}"
+    if everybody and development:
+        return f"visibility {target.visibility} is not for releases that are signed with development keys"
     if target.visibility == "public" and not target.allow_public:
         return "visibility public wants allow_public: true beside it"
     return None

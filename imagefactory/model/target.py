@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from imagefactory.errors import TargetUnsupported
-from imagefactory.model.recipe import CatalogueTarget, CloudTarget
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 
 CATALOGUE, GLANCE = "catalogue:", "glance:"
 _CLOUD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

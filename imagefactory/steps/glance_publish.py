@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
@@ -20,6 +21,7 @@ from imagefactory.errors import (
     CloudUnreachable,
     FactoryError,
     GlanceRefused,
+    GlanceRefusedSignature,
     ImageIdBurnt,
     ImagePropertyChanged,
     ImagePropertyMissing,
@@ -34,6 +36,7 @@ from imagefactory.model.glance import (
     MANIFEST_PROPERTY,
     NUMBERS,
     RELEASE_PROPERTY,
+    SIGNATURE_PROPERTIES,
     Audience,
     GlanceImage,
     creation,
@@ -45,7 +48,7 @@ from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Again, Cloud
 from signing.digest import FileState, require_unchanged
-from signing.errors import DigestMismatch, Unreadable
+from signing.errors import DigestMismatch, SigningError, Unreadable
 from signing.manifest import FormatEntry
 from signing.verify import VerifiedManifest
 
@@ -53,6 +56,9 @@ CHUNK = 256 << 10  # bytes: Glance takes these the fastest (64 to 256 KiB)
 TOKEN_LEFT = 600  # seconds that a token must be good for when an upload begins
 SETTLING = 30.0  # seconds that Glance has to notice that an uploader died
 POLL = 0.5
+NOT_BY_GLANCE = (
+    "Glance could not verify the signature itself: with an application credential it may not fetch the certificate"
+)
 REPAIRABLE = (
     ImagePropertyMissing,
     ImagePropertyChanged,
@@ -129,6 +135,8 @@ class Publisher:
         if uploaded:
             image = self._upload(order, image)
         facts = self._check(order, image, wanted)
+        if uploaded and certificate and CERTIFICATE_PROPERTY not in image.properties:
+            facts = (*facts, NOT_BY_GLANCE)
         image = self._show(order, image)
         return CloudImage(
             id=image.id,
@@ -218,20 +226,36 @@ class Publisher:
     def _upload(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         """Send the data, again while that makes sense; an image that cannot be finished does not stay."""
         try:
+            try:
+                return self.cloud.patiently(lambda: self._attempt(order, image))
+            except GlanceRefusedSignature:
+                if not self.cloud.delegated:
+                    raise
+            # Our comparison stands in for Glance's; the signature comes afterwards, for Nova.
+            image = self.glance.update(image.id, _without_signature(image))
             return self.cloud.patiently(lambda: self._attempt(order, image))
         except CloudUnreachable as error:
             raise UploadFailed(error.message) from error
-        except (FactoryError, DigestMismatch) as error:
-            if not isinstance(error, UploadFailed):
-                self.glance.delete(image.id)
+        except (FactoryError, SigningError):
+            self._abandon(image)
             raise
+
+    def _abandon(self, image: GlanceImage) -> None:
+        """Remove an image that cannot be finished. If that cannot be done now, the next run finds it."""
+        with suppress(FactoryError):
+            # Glance cannot delete what it still writes.
+            if self._wait(image.id, "saving") is not None:
+                self.glance.delete(image.id)
 
     def _attempt(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         self.on_advance("uploading")
         self.cloud.freshen(TOKEN_LEFT)
         try:
             with opened(order.file) as descriptor:
-                self.glance.upload(image.id, _chunks(descriptor, order, self.on_bytes))
+                before = FileState.of(descriptor)
+                if before.size != order.entry.size:
+                    raise DigestMismatch(f"{order.file} has {before.size} bytes, signed were {order.entry.size}")
+                self.glance.upload(image.id, _chunks(descriptor, before, order, self.on_bytes))
         except (Again, ImageIdBurnt) as failure:
             # The answer may have been lost on the way, so Glance is asked what came of it.
             found = self._wait(image.id, "saving")
@@ -257,7 +281,7 @@ class Publisher:
             facts = require(self.cloud, image, order.signed)
         except ImageReplaced:
             if image.hidden:
-                self.glance.delete(image.id)
+                self._abandon(image)
             raise
         if order.deep:
             self.on_advance("reading the image back")
@@ -267,8 +291,11 @@ class Publisher:
 
     def _show(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         """Let those see the image who should."""
-        for member in order.audience.members:
-            self.glance.share(image.id, member)
+        if order.audience.members:
+            if image.visibility != "shared":  # Glance wants it before there can be members; hidden it stays
+                image = self.glance.update(image.id, [{"op": "replace", "path": "/visibility", "value": "shared"}])
+            for member in order.audience.members:
+                self.glance.share(image.id, member)
         patch = revealing(image, order.audience)
         if not patch:
             return image
@@ -303,6 +330,10 @@ def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
     }
 
 
+def _without_signature(image: GlanceImage) -> list[dict[str, object]]:
+    return [{"op": "remove", "path": f"/{key}"} for key in SIGNATURE_PROPERTIES if key in image.properties]
+
+
 def _repairs(image: GlanceImage, wanted: dict[str, str]) -> list[dict[str, object]]:
     return [
         {"op": "add", "path": f"/{key}", "value": int(value) if key in NUMBERS else value}
@@ -311,12 +342,9 @@ def _repairs(image: GlanceImage, wanted: dict[str, str]) -> list[dict[str, objec
     ]
 
 
-def _chunks(descriptor: int, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+def _chunks(descriptor: int, before: FileState, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     """The file in chunks. The last one is given only when all of them together have the digest of the manifest, so
     Glance never gets the whole of anything else. Hashing goes on in a thread while the network works."""
-    before = FileState.of(descriptor)
-    if before.size != order.entry.size:
-        raise DigestMismatch(f"{order.file} has {before.size} bytes, signed were {order.entry.size}")
     hasher, offset, started = sha512(), 0, time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         hashed: Future[None] | None = None

@@ -4,7 +4,7 @@ The manifest comes from a catalogue or a file and is verified first; what Glance
 find it. Each deviation has a code of its own; the worst is raised, and the others are in its lines.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from imagefactory.model.glance import (
     GlanceImage,
     is_uuid,
 )
+from imagefactory.model.properties import Claim
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import split_image
 from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
@@ -51,6 +52,7 @@ from signing.verify import VerifiedManifest
 
 NO_BARBICAN = "this cloud has no Barbican: neither Glance nor Nova verifies the image, our manifest is the only proof"
 OnBytes = Callable[[int], None]
+_OWN = ("img_signature", "imagefactory_", "os_glance", "owner_specified")
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,27 @@ def require(cloud: Cloud, image: GlanceImage, signed: VerifiedManifest) -> tuple
     if not signature and there and uuid is not None:
         found += _certificate(barbican, uuid, signed, image)
     found += _properties(image, signed)
-    if found:
-        worst = found[0]
-        worst.lines = tuple(f"{each.code}: {each.message}" for each in found[1:])
-        raise worst
+    _raise_the_worst(found)
     return () if there else (NO_BARBICAN,)
+
+
+def require_properties(image: GlanceImage, signed: VerifiedManifest) -> None:
+    """See that an image has the properties that were signed. Raises ImagePropertyMissing, ImagePropertyChanged."""
+    _raise_the_worst(_properties(image, signed))
+
+
+def claims(image: GlanceImage, signed: VerifiedManifest) -> tuple[Claim, ...]:
+    """Every property of an image in a cloud, sorted by key, with what the manifest says of it. The signature and what
+    Glance adds of its own are not among them."""
+    wanted = signed.manifest.properties
+    found = [
+        Claim(key, said, "signed" if said == value else f"not what was signed: {value}")
+        for key, value in wanted.items()
+        if (said := image.value(key)) is not None
+    ]
+    others = image.properties.keys() - wanted.keys()
+    found += [Claim(key, image.properties[key], "not signed") for key in others if not key.startswith(_OWN)]
+    return tuple(sorted(found, key=lambda claim: claim.key))
 
 
 def check_data(
@@ -199,6 +217,14 @@ def _sink(file: IO[bytes] | None) -> Callable[[memoryview], object] | None:
             raise DiskFull(f"the image cannot be kept: {error.strerror}") from error
 
     return write
+
+
+def _raise_the_worst(found: Sequence[FactoryError]) -> None:
+    """What makes the image another one comes before what it says of itself."""
+    if found:
+        worst, *others = found
+        worst.lines = tuple(f"{each.code}: {each.message}" for each in others)
+        raise worst
 
 
 def _from_catalogue(image: GlanceImage, catalogue: Path) -> bytes:

@@ -7,6 +7,7 @@ cannot be seen from outside is "unknown", never guessed.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -130,7 +131,7 @@ def _images(glance: Glance) -> Iterator[Finding]:
             for visibility, role in SEEN_BY.items():
                 yield _allowed(
                     f"make images {visibility}",
-                    lambda seen=visibility: glance.update(image.id, _visibility(seen)),
+                    partial(glance.update, image.id, _visibility(visibility)),
                     role,
                 )
             yield _upload(glance, image)

@@ -101,5 +101,5 @@ class Publication(Base):
     verified: Mapped[datetime | None]
     # In a cloud: the image's id there, recorded before the image is created, and what is known of it.
     image_id: Mapped[str | None] = mapped_column(String(36))
-    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     release: Mapped[Release] = relationship(back_populates="publications")

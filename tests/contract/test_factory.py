@@ -37,6 +37,7 @@ from imagefactory.errors import (
 from imagefactory.factory import release as releasing
 from imagefactory.factory.view import Lookout
 from imagefactory.model.build import BuildState, PublicationState
+from imagefactory.model.recipe_targets import CatalogueTarget
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import StepFinished, StepStarted
 from imagefactory.store.lock import lock, lock_all
@@ -250,7 +251,7 @@ def test_to_several_targets(host: FakeHost) -> None:
 
 def test_published_elsewhere_too_and_gone_from_there_is_no_concern_of_a_build(built: FakeHost) -> None:
     with built.factory() as factory:
-        factory.publish(factory.records.releases(NAME)[0], built.root / "stick")
+        factory.publish(factory.records.releases(NAME)[0], CatalogueTarget(catalogue=str(built.root / "stick")))
     shutil.rmtree(built.root / "stick")
     outcome = built.build()
     assert not outcome.worked
@@ -321,7 +322,7 @@ def test_a_published_folder_without_its_manifest_is_refused(built: FakeHost) -> 
 def test_a_damaged_publication_fails_to_publish_again(built: FakeHost) -> None:
     (folder(built) / "SHA256SUMS").unlink()
     with built.factory() as factory, pytest.raises(FolderMismatch):
-        factory.publish(factory.records.releases(NAME)[0], built.home / "catalogue")
+        factory.publish(factory.records.releases(NAME)[0], CatalogueTarget(catalogue=str(built.home / "catalogue")))
     (release,) = releases(built)
     assert [each.state for each in release.publications] == [PublicationState.FAILED]
     shutil.rmtree(folder(built))
@@ -491,7 +492,7 @@ def test_nobody_publishes_while_somebody_cleans_up(built: FakeHost) -> None:
         lock_all(built.home / "locks"),
         pytest.raises(Busy, match="another process is cleaning up"),
     ):
-        factory.publish(factory.records.releases(NAME)[0], built.root / "stick")
+        factory.publish(factory.records.releases(NAME)[0], CatalogueTarget(catalogue=str(built.root / "stick")))
     assert not (built.root / "stick").exists()
 
 

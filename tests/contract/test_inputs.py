@@ -133,8 +133,9 @@ def test_the_provenance_names_no_place_on_this_machine(referring: FakeHost) -> N
     referring.recipe_file.write_text(referring.recipe_file.read_text() + "publish: [{catalogue: images}]\n")
     loaded = referring.load()
     outcome = referring.build()
-    (folder,) = outcome.published.values()
-    bundle = json.loads((folder / "provenance.sigstore.json").read_bytes())
+    (where,) = outcome.published.values()
+    assert where.folder is not None
+    bundle = json.loads((where.folder / "provenance.sigstore.json").read_bytes())
     statement = base64.b64decode(bundle["dsseEnvelope"]["payload"])
     assert str(referring.root) not in statement.decode()
     parameters = json.loads(statement)["predicate"]["buildDefinition"]["externalParameters"]

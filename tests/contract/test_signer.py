@@ -296,7 +296,9 @@ def test_anything_else_is_refused_and_nothing_written(
 def ask(desk: Desk, **request: object) -> dict[str, Any]:
     said: list[str] = []
     whole = {"keys": str(desk.home / "keys"), "trust": str(desk.home / "trust.json"), **request}
-    return call_signer(whole, environment=ENVIRONMENT, log=desk.work / "signer.log", on_advance=lambda text, *_: said.append(text))
+    return call_signer(
+        whole, environment=ENVIRONMENT, log=desk.work / "signer.log", on_advance=lambda text, *_: said.append(text)
+    )
 
 
 def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_plain_lines_now_and_then(draw: Callable[..., str], monkeypatch: pytest.
         StepAdvanced("convert", 6 << 20, 10 << 20, "bytes"),
         StepAdvanced("convert", 3, 9, "packages", "unpacking"),
     )
-    assert text == "convert: why\nconvert: 5.0 MiB of 10.0 MiB\nconvert: unpacking\n"
+    assert text == "convert: why\nconvert: 5.0 MiB of 10.0 MiB\nconvert: unpacking, 3 of 9 packages\n"
 
 
 def test_a_terminal_gets_what_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,21 +65,21 @@ class Glance:
         """
 
         def once() -> GlanceImage:
-            answer = self.cloud.once(lambda: self._created(document))
+            try:
+                answer = self._created(document)
+            except Again:
+                found = self.show(document["id"])
+                if found is None:
+                    raise
+                return found
             if answer.status == 409:
-                raise ImageIdBurnt(f"{self.cloud.name}: {answer.words}")
+                found = self.show(document["id"])
+                if found is None:
+                    raise ImageIdBurnt(f"{self.cloud.name}: {answer.words}")
+                return found
             return _image(self._expect(answer, 201).json())
 
-        try:
-            return once()
-        except CloudUnreachable:
-            found = self.show(document["id"])
-            return found or once()
-        except ImageIdBurnt:
-            found = self.show(document["id"])
-            if found is None:
-                raise
-            return found
+        return self.cloud.patiently(once)
 
     def update(self, image_id: str, patch: Sequence[Mapping[str, Any]]) -> GlanceImage:
         """Apply a JSON patch. Raises GlanceRefused."""

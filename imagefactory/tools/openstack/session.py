@@ -131,6 +131,13 @@ class Cloud:
         """The names of the roles that our token carries. Raises like `request`."""
         return tuple(sorted(self._asked(lambda: self._identity.get_access(self._session).role_names or ())))
 
+    @property
+    def delegated(self) -> bool:
+        """Whether our token comes from an application credential, with which Keystone makes no further token: Glance
+        then cannot ask Barbican in our name. Raises like `request`."""
+        access = self._asked(lambda: self._identity.get_access(self._session))
+        return getattr(access, "application_credential_id", None) is not None
+
     def endpoint(self, service: Service) -> str | None:
         """Where a service is, or None when this cloud has none in this region. Raises like `request`."""
         override: str | None = self._region.get_endpoint(service)
@@ -216,7 +223,7 @@ class Cloud:
     def patiently(self, once: Callable[[], T]) -> T:
         """Call `once` until it does not raise Again, or patience ends."""
         patience = self.patience
-        backoff = wait_exponential_jitter(initial=patience.first, max=patience.longest, jitter=patience.first)
+        backoff = wait_exponential_jitter(multiplier=patience.first, max=patience.longest, jitter=patience.first)
 
         def wait(state: RetryCallState) -> float:
             failure = state.outcome.exception() if state.outcome else None
@@ -267,14 +274,30 @@ class Cloud:
             raise CloudUnknown(f"{self.name}: clouds.yaml is not complete: {_said(error)}") from error
         except ksa.EndpointNotFound as error:
             raise NoImageService(f"{self.name}: {_said(error)}") from error
+        except ksa.TooManyRequests as error:
+            raise Again(_failed(service)(f"{self.name}: {_said(error)}")) from error
         except ksa.HTTPClientError as error:
             raise CloudAuthFailed(f"{self.name}: {_said(error)}") from error
         except (ksa.ClientException, RequestException, HTTPError, OSError) as error:
             raise Again(_failed(service)(f"{self.name}: {_said(error)}")) from error
 
     def _adapter(self, service: Service) -> Adapter:
+        """Requests to a service, at the address that discovery of its versions gives. Raises NoImageService."""
         if service not in self._adapters:
-            self._adapters[service] = self._region.get_session_client(service, version=VERSIONS[service])
+            region = self._region
+            adapter = Adapter(
+                self._session,
+                service_type=service,
+                region_name=region.get_region_name(service),
+                interface=region.get_interface(service),
+                endpoint_override=region.get_endpoint(service),
+                version=VERSIONS[service],
+            )
+            found = adapter.get_endpoint_data()
+            if found is None or found.url is None:
+                raise NoImageService(f"{self.name} has no {service} service of version {VERSIONS[service]}")
+            adapter.endpoint_override = found.url
+            self._adapters[service] = adapter
         return self._adapters[service]
 
 
@@ -287,7 +310,7 @@ def _region(name: str) -> CloudRegion:
         return openstack.config.OpenStackConfig(app_name="imagefactory", app_version=__version__).get_one(cloud=name)
     except (ConfigException, ksa.ClientException) as error:
         raise CloudUnknown(f"{name}: {_said(error)}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CloudUnknown(f"{name}: clouds.yaml cannot be read: {_said(error)}") from error
 
 

@@ -1,0 +1,172 @@
+"""Uploads and downloads, against the bare protocol and openstacksdk, with real servers on loopback."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import openstack
+import requests
+
+from bench.cases import BIN, Ground
+from bench.measure import Comparison, compare
+from bench.memory import peak_of_build
+from imagefactory.model.glance import Audience, GlanceImage, creation
+from imagefactory.steps.glance_publish import CHUNK, CloudOrder, Publisher
+from imagefactory.steps.glance_verify import check_data, require
+from imagefactory.tools.openstack.glance import Glance
+from imagefactory.tools.openstack.session import Cloud
+from signing.glance import sign_image
+from signing.keys import KeyRing
+from signing.manifest import FormatEntry, OperatingSystem, ReleaseManifest, Version
+from signing.signer import signer_for
+from signing.verify import VerifiedManifest
+from tests.openstack.cloud import prepare, up
+from tests.openstack.servers import stop_ours
+
+SIZE = 1 << 30  # bytes of noise: nothing on the way can make less of it
+MEMORY_GOAL = 120 << 20  # bytes
+NAME = "bench"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cloud, and a signed file to publish there."""
+
+    file: Path
+    signed: VerifiedManifest
+    clouds_yaml: Path
+
+    @property
+    def entry(self) -> FormatEntry:
+        return self.signed.manifest.formats["raw"]
+
+    def order(self) -> CloudOrder:
+        return CloudOrder(str(uuid4()), NAME, self.signed, "raw", self.file, Audience())
+
+    def publish(self) -> GlanceImage:
+        """Upload with everything that belongs to it."""
+        made = Publisher(Cloud("demo"), lambda _: None, lambda _: None).publish(self.order())
+        image = Glance(Cloud("demo")).show(made.id)
+        assert image is not None
+        return image
+
+    def clean(self) -> None:
+        """No image of an earlier run is there."""
+        glance = Glance(Cloud("demo"))
+        for image in glance.search(name=NAME):
+            glance.delete(image.id)
+
+
+def upload(ground: Ground, runs: int) -> Comparison:
+    """The whole publication, certificate and comparison included, against a bare PUT of the same chunks."""
+    with site(ground) as at, openstack.connect(cloud="demo") as cloud:
+        image_service = str(cloud.image.get_endpoint()).rstrip("/")
+
+        def bare() -> None:
+            glance = Glance(Cloud("demo"))
+            image = glance.create(creation(str(uuid4()), NAME, "raw", {}, ()))
+            with at.file.open("rb") as file:
+                sent = requests.put(
+                    f"{image_service}/images/{image.id}/file",
+                    data=iter(lambda: file.read(CHUNK), b""),
+                    headers={"X-Auth-Token": str(cloud.auth_token), "Content-Type": "application/octet-stream"},
+                    timeout=300,
+                )
+            sent.raise_for_status()
+
+        def sdk() -> None:
+            cloud.image.create_image(NAME, filename=str(at.file), disk_format="raw", container_format="bare", wait=True)
+
+        candidates = {
+            "imagefactory's publication": lambda: _discard(at.publish()),
+            "bare PUT in 256 KiB chunks, unsigned": bare,
+            "openstacksdk create_image(filename=)": sdk,
+        }
+        return compare("upload of 1 GiB to Glance", 1 / 0.9, runs, candidates, at.clean)
+
+
+def download(ground: Ground, runs: int) -> Comparison:
+    """Verification from Glance against a bare download with the same digest."""
+    with site(ground) as at, openstack.connect(cloud="demo") as cloud:
+        image_service = str(cloud.image.get_endpoint()).rstrip("/")
+        at.clean()
+        image = at.publish()
+
+        def ours() -> None:
+            here = Cloud("demo")
+            require(here, image, at.signed)
+            check_data(here, image, at.entry)
+
+        def bare() -> None:
+            hasher = hashlib.sha512()
+            url, headers = f"{image_service}/images/{image.id}/file", {"X-Auth-Token": str(cloud.auth_token)}
+            with requests.get(url, headers=headers, stream=True, timeout=300) as answer:
+                for piece in answer.iter_content(CHUNK):
+                    hasher.update(piece)
+            assert hasher.hexdigest() == at.entry.sha512
+
+        candidates = {"imagefactory's verification": ours, "bare download with SHA-512": bare}
+        return compare("download and verification of 1 GiB from Glance", 1 / 0.9, runs, candidates)
+
+
+def memory(ground: Ground) -> dict[str, int]:
+    """The peaks of our processes, in bytes, while the largest image of the ground is published and read back."""
+    with site(ground) as at:
+        environment: list[str | Path] = [f"IMAGEFACTORY_HOME={ground.home}", f"OS_CLIENT_CONFIG_FILE={at.clouds_yaml}"]
+        publish: list[str | Path] = [BIN / "imagefactory", "publish", "bench-raw", "--to", "glance:demo", "--format", "raw", "--deep"]
+        return peak_of_build(["env", *environment, *publish], ground.log)
+
+
+@contextmanager
+def site(ground: Ground) -> Iterator[Site]:
+    """Servers that end with the bench, and noise that is signed with the keys of the ground."""
+    prepare(print)
+    state, servers = up(ground.scratch / "cloud", lambda _: None, die_with_us=True)
+    before = os.environ.get("OS_CLIENT_CONFIG_FILE")
+    os.environ["OS_CLIENT_CONFIG_FILE"] = str(state.clouds_yaml)
+    file = ground.scratch / "noise.raw"
+    try:
+        with file.open("wb") as stream:
+            for _ in range(SIZE >> 20):
+                stream.write(os.urandom(1 << 20))
+        yield Site(file, _signed(ground, file), state.clouds_yaml)
+    finally:
+        file.unlink(missing_ok=True)
+        stop_ours(servers)
+        if before is None:
+            del os.environ["OS_CLIENT_CONFIG_FILE"]
+        else:
+            os.environ["OS_CLIENT_CONFIG_FILE"] = before
+
+
+def _signed(ground: Ground, file: Path) -> VerifiedManifest:
+    ring, now = KeyRing(ground.settings.keys), datetime.now(UTC).replace(microsecond=0)
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        sha512 = hashlib.file_digest(stream, "sha512")
+    glance = sign_image(signer_for(f"file:{ground.settings.keys}", "glance"), ring.certificate(), sha512.digest())
+    version = Version(20260101, 1)
+    manifest = ReleaseManifest(
+        name=NAME,
+        version=version,
+        os=OperatingSystem("debian", "12", "bookworm"),
+        arch="amd64",
+        formats={"raw": FormatEntry(f"{NAME}-{version}.raw", SIZE, SIZE, sha256, sha512.hexdigest(), glance)},
+        files={},
+        evidence=(),
+        properties={"min_ram": "512", "min_disk": "1", "os_distro": "debian"},
+        created=now,
+        expires=now + timedelta(days=1),
+        development=True,
+    )
+    return VerifiedManifest(manifest, "bench", uuid4().hex * 2, True, True, ())
+
+
+def _discard(image: object) -> None:
+    del image

@@ -1,0 +1,175 @@
+"""A bad network between us and a real Glance: afterwards there is one image or none, and the next run finishes."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from imagefactory.errors import (
+    CloudAuthFailed,
+    CloudQuota,
+    CloudUnreachable,
+    FactoryError,
+    GlanceRefusedSignature,
+    ImageIdBurnt,
+    ImageReplaced,
+    UploadFailed,
+)
+from imagefactory.steps import glance_publish
+from tests.fakes.faults import (
+    CutDownload,
+    CutUpload,
+    DeadKeepAlive,
+    Fault,
+    Flip,
+    LoseAnswer,
+    Slow,
+    Status,
+)
+from tests.fakes.proxy import FaultProxy
+from tests.integration.glance.conftest import Shop
+
+UPLOAD, CREATE, SHOW, DATA = "/file$", "/images$", "/images/[^/]+$", "/file$"
+ALWAYS = 1000
+Network = Callable[..., FaultProxy]
+
+
+@pytest.fixture(autouse=True)
+def many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image is small, and so are its pieces."""
+    monkeypatch.setattr(glance_publish, "CHUNK", 4096)
+
+
+def publish_until_done(shop: Shop) -> int:
+    """Publish as the factory does, which takes another id when one is burnt. How often that took."""
+    order = shop.order()
+    for attempt in range(1, 4):
+        try:
+            made = shop.publish(order)
+        except ImageIdBurnt:
+            assert len(shop.images()) <= 1
+            order = shop.order()
+        else:
+            assert shop.only_image().id == made.id
+            assert (shop.only_image().status, shop.only_image().hidden) == ("active", False)
+            return attempt
+    raise AssertionError("every id was burnt")
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault("PUT", UPLOAD, CutUpload(0))],
+        [Fault("PUT", UPLOAD, CutUpload(1))],
+        [Fault("PUT", UPLOAD, CutUpload(70_000))],
+        [Fault("PUT", UPLOAD, CutUpload(4096), times=3)],
+        [Fault("PUT", UPLOAD, LoseAnswer())],
+        [Fault("POST", CREATE, LoseAnswer())],
+        [Fault("POST", CREATE, Status(503))],
+        [Fault("PATCH", SHOW, LoseAnswer())],
+        [Fault("GET", SHOW, LoseAnswer())],
+        [Fault("GET", SHOW, CutDownload(10))],
+        [Fault("GET", SHOW, DeadKeepAlive())],
+        [Fault("POST", CREATE, DeadKeepAlive())],
+        [Fault("PUT", UPLOAD, DeadKeepAlive())],
+        [Fault("PUT", UPLOAD, Status(429, {"Retry-After": "1"}))],
+        [Fault("POST", CREATE, Status(429, {"Retry-After": "0"}), times=2)],
+        [Fault("PUT", UPLOAD, Status(429, {"Retry-After": "0"}, after_body=False))],
+        [Fault("GET", SHOW, Status(502), times=2)],
+        [Fault("PUT", UPLOAD, Status(401))],
+        [Fault("PATCH", SHOW, Status(401))],
+        [Fault("PUT", UPLOAD, Slow(400_000, "upload"))],
+        [Fault("PUT", UPLOAD, CutUpload(5000)), Fault("PUT", UPLOAD, LoseAnswer()), Fault("PATCH", SHOW, Status(429))],
+    ],
+    ids=str,
+)
+def test_it_is_done_nevertheless(shop: Shop, network: Network, faults: Sequence[Fault]) -> None:
+    proxy = network(*faults)
+    assert publish_until_done(shop) == 1
+    assert proxy.unused == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("PUT", UPLOAD, Status(500)), Fault("PUT", UPLOAD, Status(409)), Fault("PUT", UPLOAD, Status(404))],
+    ids=str,
+)
+def test_another_id_is_taken(shop: Shop, network: Network, fault: Fault) -> None:
+    proxy = network(fault)
+    assert publish_until_done(shop) == 2
+    assert proxy.unused == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("PUT", UPLOAD, CutUpload(4096), times=ALWAYS), UploadFailed),
+        (Fault("PUT", UPLOAD, Status(503), times=ALWAYS), UploadFailed),
+        (Fault("PUT", UPLOAD, Status(413)), CloudQuota),
+        (Fault("POST", CREATE, Status(413)), CloudQuota),
+        (Fault("PUT", UPLOAD, Status(429, {"Retry-After": "86400"})), UploadFailed),
+        (Fault("POST", CREATE, Status(500), times=ALWAYS), CloudUnreachable),
+        (Fault("POST", CREATE, LoseAnswer(), times=ALWAYS), FactoryError),
+        (Fault("PATCH", SHOW, Status(500), times=ALWAYS), CloudUnreachable),
+        (Fault("GET", SHOW, Status(401), times=ALWAYS), CloudAuthFailed),
+        (Fault("GET", "/images", Status(200, {}, b"{"), times=ALWAYS), FactoryError),
+        (Fault("GET", SHOW, Status(200, {}, b"[" * 100_000), times=ALWAYS), FactoryError),
+        (Fault("GET", SHOW, Status(302, {"Location": "http://127.0.0.1:9/"}), times=ALWAYS), FactoryError),
+    ],
+    ids=str,
+)
+def test_it_fails_with_a_code_and_the_next_run_finishes(
+    shop: Shop, network: Network, fault: Fault, error: type[FactoryError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network(fault)
+    order = shop.order()
+    with pytest.raises(error) as failed:
+        shop.publish(order)
+    assert failed.value.code
+    assert len(shop.images()) <= 1
+    assert all(image.hidden for image in shop.images())
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(shop.cloud.clouds_yaml))
+    try:
+        made = shop.publish(order)
+    except ImageIdBurnt:
+        made = shop.publish(shop.order())
+    assert shop.only_image().id == made.id
+
+
+def test_a_byte_that_arrives_wrong_is_refused_by_glance_itself(shop: Shop, network: Network) -> None:
+    network(Fault("PUT", UPLOAD, Flip(5000)))
+    with pytest.raises(GlanceRefusedSignature):
+        shop.publish(shop.order())
+    assert shop.images() == []
+
+
+def test_without_barbican_we_see_a_byte_that_arrived_wrong(
+    shop: Shop, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = network(Fault("PUT", UPLOAD, Flip(5000)))
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(shop.cloud.with_image_endpoint(proxy.url, "demo-plain")))
+    with pytest.raises(ImageReplaced):
+        shop.publish(shop.order(), "demo-plain")
+    assert shop.images() == []
+
+
+def test_a_byte_that_comes_back_wrong(shop: Shop, network: Network) -> None:
+    network(Fault("GET", DATA, Flip(5000, "download")))
+    with pytest.raises(ImageReplaced):
+        shop.publish(shop.order(deep=True))
+    assert shop.images() == []
+
+
+def test_reading_back_is_begun_again(shop: Shop, network: Network) -> None:
+    proxy = network(Fault("GET", DATA, CutDownload(9000), times=2))
+    assert "every byte was read back" in shop.publish(shop.order(deep=True)).facts
+    assert proxy.unused == []
+
+
+def test_bandwidth_is_a_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(glance_publish, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: 0.0))
+    size = shop.file.stat().st_size
+    shop.publish(shop.order(bandwidth=size // 10))
+    assert max(slept) == pytest.approx(10, abs=0.01)
+    assert slept == sorted(slept)
