@@ -69,11 +69,11 @@ proved are made from the evidence of its build; a recipe writes the others, unde
 
 ```console
 $ imagefactory properties check recipes/soe-debian-12.yaml
-KEY ... VALUE ... FROM
+KEY                  VALUE     FROM
 ...
-min_ram ... 1024 ... boot test: memory
+min_ram              1024      boot test: memory
 ...
-os_purpose ... generic ... recipe: properties
+os_purpose           generic   recipe: properties
 ...
 SCS-0102: everything mandatory is there
 ```
@@ -93,6 +93,8 @@ publication.
 
 SCS-0102 is the image metadata standard of Sovereign Cloud Stack, here in version 2. Where something is missing that it
 makes mandatory, `properties check` fails with `properties-incomplete`. A build does not mind.
+
+[Why they are what they are](../explanation/properties.md) has the reasons.
 """
 PROPERTIES_TYPED = """\
 Nova can enforce Secure Boot on `q35` machines only, which are not everywhere the default: beside `os_secure_boot:

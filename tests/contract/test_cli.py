@@ -196,6 +196,13 @@ def test_what_is_there_after_a_build(
     assert (status, checked["recipe"]["name"]) == (0, NAME)
     assert NAME in shell.text("recipe", "check", host.recipe_file)[1]
 
+    for target in (host.recipe_file, NAME, ref):
+        status, properties = shell.json("properties", "show", target)
+        assert (status, properties["target"]) == (0, str(target))
+        said = {row["key"]: (row["value"], row["source"]) for row in properties["properties"]}
+        assert said["min_ram"] == ("1024", "boot test: memory")
+        assert said["os_admin_user"] == (None if target == host.recipe_file else "debian", "boot test: user")
+
     status, published = shell.json("publish", ref, "--to", f"catalogue:{host.root}/elsewhere")
     assert (status, published["release"]) == (0, ref)
     assert (host.root / "elsewhere/targets" / NAME).is_dir()
@@ -466,3 +473,84 @@ def test_a_verb_that_is_stopped(number: signal.Signals, keys: Path) -> None:
     done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (130, "interrupted")
     assert b"Traceback" not in done.stderr
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+WHOLE = """\
+description: An image
+properties: {os_purpose: generic, replace_frequency: monthly, uuid_validity: last-3, provided_until: none}
+"""
+
+
+def test_properties_of_a_recipe(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    host.recipe_file.write_text(host.recipe_file.read_text() + WHOLE)
+    status, text = shell.text("properties", "check", host.recipe_file)
+    assert status == 0
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert rows[0] == "KEY VALUE FROM"
+    assert {
+        "min_ram 1024 boot test: memory",
+        "image_build_date (known after a build) build: day",
+        "os_purpose generic recipe: properties",
+        "image_source private default",
+    } <= set(rows)
+    assert rows[-1] == "SCS-0102: everything mandatory is there"
+    status, document = shell.json("properties", "check", host.recipe_file)
+    assert (status, document["findings"]) == (0, [])
+    assert {"key": "image_description", "value": "An image", "source": "recipe: description"} in document["properties"]
+    status, text = shell.text("properties", "show", host.recipe_file)
+    assert (status, text.splitlines()[0].split()) == (0, ["KEY", "VALUE", "FROM"])
+    assert "SCS" not in text
+
+
+def test_properties_that_are_missing(shell: Shell, on: Callable[[FakeHost], FakeHost], built: FakeHost) -> None:
+    host = on(built)
+    for target in (str(host.recipe_file), NAME):
+        status, text = shell.text("properties", "check", target)
+        assert (status, text.split()[0]) == (1, "KEY")
+        assert "[properties-incomplete]" in shell.stderr
+        assert "  | mandatory: os_purpose is missing\n" in shell.stderr
+        assert "image_source" not in shell.stderr
+        status, document = shell.json("properties", "check", target)
+        assert (status, document["error"]["code"]) == (1, "properties-incomplete")
+        assert "mandatory: uuid_validity is missing" in document["error"]["lines"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ("{min_ram: 512}", (1, "property-contradicted")),
+        ("{replace_frequency: hourly}", (2, "property-invalid")),
+        ("{owner: me}", (2, "recipe-invalid")),
+    ],
+)
+def test_properties_that_are_refused(
+    shell: Shell,
+    on: Callable[[FakeHost], FakeHost],
+    host: FakeHost,
+    properties: str,
+    expected: tuple[int, str],
+) -> None:
+    on(host)
+    host.recipe_file.write_text(f"{host.recipe_file.read_text()}properties: {properties}\n")
+    for verb in (("properties", "show"), ("properties", "check"), ("plan",), ("build",)):
+        assert shell.refused(*verb, host.recipe_file) == expected
+
+
+def test_properties_of_nothing(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    for target, expected in (
+        ("no-such-release", (1, "release-unknown")),
+        ("fake-debian-12@1", (2, "release-name-invalid")),
+        ("./no-such-file", (2, "recipe-not-found")),
+        ("fake.yaml", (2, "recipe-not-found")),
+    ):
+        assert shell.refused("properties", "show", target) == expected
+
+
+def test_properties_are_shown_as_they_are(shell: Shell, on: Callable[[FakeHost], FakeHost], host: FakeHost) -> None:
+    on(host)
+    host.recipe_file.write_text(host.recipe_file.read_text() + 'properties: {note: "[bold]a[/bold] :smile:"}\n')
+    assert "[bold]a[/bold] :smile:" in shell.text("properties", "show", host.recipe_file)[1]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,13 @@ from imagefactory.errors import (
     MirrorUnreachable,
     PackageMissing,
     ProgramFailed,
+    PropertyContradicted,
     ReleaseUnknown,
     RootfsFailed,
     SignerRefused,
     StateConflict,
     TargetUnsupported,
+    VisibilityRefused,
 )
 from imagefactory.factory import release as releasing
 from imagefactory.factory.view import Lookout
@@ -55,6 +57,9 @@ from signing.errors import (
     SigningError,
     TrustInvalid,
 )
+from signing.manifest import MANIFEST_FILE, ReleaseManifest
+from signing.trust import load_trust
+from signing.verify import verify_manifest
 from tests.contract.conftest import FirstBuild
 from tests.fakes.host import FakeHost, make_keys
 from tests.passable import let_others_pass
@@ -132,6 +137,59 @@ def test_a_first_build_does_every_step_in_order(first_build: FirstBuild, built: 
     ]
     assert [piece["kind"] for piece in release.evidence["boot"]] == ["boot"]
     assert list((built.home / "work").iterdir()) == []
+
+
+def manifest_of(host: FakeHost) -> ReleaseManifest:
+    """The signed manifest of the one published version."""
+    raw = (folder(host) / MANIFEST_FILE).read_bytes()
+    return verify_manifest(raw, load_trust(host.home / "trust.json"), now=datetime.now(UTC)).manifest
+
+
+def test_the_properties_of_a_release_are_signed(built: FakeHost) -> None:
+    assert manifest_of(built).properties == {
+        "architecture": "x86_64",
+        "cpu_arch": "x86_64",
+        "hw_disk_bus": "virtio",
+        "hw_firmware_type": "uefi",
+        "hw_qemu_guest_agent": "yes",
+        "hw_rng_model": "virtio",
+        "hw_vif_model": "virtio",
+        "hypervisor_type": "qemu",
+        "image_build_date": str(builds(built)[0].started.date()),
+        "image_original_user": "debian",
+        "image_source": "private",
+        "min_disk": "1",
+        "min_ram": "1024",
+        "os_admin_user": "debian",
+        "os_distro": "debian",
+        "os_secure_boot": "optional",
+        "os_type": "linux",
+        "os_version": "12",
+    }
+
+
+def test_what_the_recipe_says_is_signed_too(host: FakeHost) -> None:
+    rewrite(host, "formats:", "description: Words\nproperties: {os_purpose: gpu, min_ram: 2048}\nformats:")
+    host.build()
+    properties = manifest_of(host).properties
+    assert (properties["os_purpose"], properties["min_ram"]) == ("gpu", "2048")
+    assert properties["image_description"] == "Words"
+
+
+def test_what_only_the_boot_test_contradicts_is_refused_before_it_is_signed(host: FakeHost) -> None:
+    rewrite(host, "formats:", "properties:\n  os_admin_user: root\nformats:")
+    with pytest.raises(PropertyContradicted) as refused:
+        host.build()
+    assert refused.value.message.startswith(f"{host.recipe_file}:7:18: os_admin_user: 'root' is claimed")
+    assert states(host) == [(BuildState.FAILED, "property-contradicted")]
+    assert releases(host) == []
+
+
+def test_a_claim_that_the_recipe_contradicts_is_refused_at_its_place(host: FakeHost) -> None:
+    rewrite(host, "formats:", "properties:\n  min_disk: 0\nformats:")
+    with host.factory() as factory, pytest.raises(PropertyContradicted) as refused:
+        factory.plan(host.load())
+    assert refused.value.message.startswith(f"{host.recipe_file}:7:13: min_disk: '0' is claimed, and '1' is proved")
 
 
 def test_a_second_build_is_unchanged_and_reserves_no_version(built: FakeHost) -> None:
@@ -467,6 +525,11 @@ def test_a_package_that_nobody_offers_is_found_before_any_version_is_reserved(ho
     [
         ("qcow2: {}", "iso: {}", FormatUnsupported),
         ("formats:", "publish: [{cloud: mine}]\nformats:", TargetUnsupported),
+        ("formats:", "publish: [{cloud: mine, visibility: public}]\nformats:", VisibilityRefused),
+        ("formats:", "licensed: BYOL\npublish: [{cloud: a, visibility: community}]\nformats:", VisibilityRefused),
+        ("formats:", "properties: {min_ram: 512}\nformats:", PropertyContradicted),
+        ("formats:", "properties: {hw_firmware_type: bios}\nformats:", PropertyContradicted),
+        ("formats:", "properties: {provided_until: 2999-01-01}\nformats:", SignerRefused),
     ],
 )
 def test_what_cannot_be_built_is_refused_first(host: FakeHost, old: str, new: str, kind: type[FactoryError]) -> None:

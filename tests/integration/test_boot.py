@@ -59,6 +59,9 @@ def test_everything_that_a_boot_must_prove(built: Built) -> None:
     assert facts["secure_boot"] is True
     assert facts["accelerator"]["kind"] in {"kvm", "tcg"}
     assert facts["memory_mib"] == 512
+    assert facts["machine"]["machine"] == "q35"
+    seen = {boot["boot"]: (boot["os"], boot["user"], boot["rng"]) for boot in facts["boots"] if "rng" in boot}
+    assert seen == dict.fromkeys(("bios", "uefi"), ("debian 12", "debian", "virtio_rng.0"))
 
 
 def test_a_disk_without_boot_code(bootable_image: BootableImage, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import BootCheckFailed, BootNoLoader, FirmwareMissing, ProgramFailed, ProgramMissing
 from imagefactory.tools import boot_sector, firmware, loader, ssh
 from imagefactory.tools.firmware import TCG, Accelerator, firmware_argv, probe_kvm
-from imagefactory.tools.machine import Machine, Wires
+from imagefactory.tools.machine import DEVICES, Machine, Wires
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.qmp import Channel, ChannelLost, ChannelSilent
 from imagefactory.tools.runstate import Runstate, WrongState, changed
@@ -46,6 +46,16 @@ def test_a_machine_has_no_way_out(tmp_path: Path) -> None:
     assert {"-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown"} <= set(argv)
     assert argv[argv.index("-sandbox") + 1].startswith("on,")
     assert argv[argv.index("-display") + 1] == "none"
+
+
+def test_the_machine_has_the_devices_that_it_is_recorded_with(tmp_path: Path) -> None:
+    argv = machine().argv("bios", WIRES, tmp_path)
+    devices = {argv[at + 1].partition(",")[0] for at, word in enumerate(argv) if word == "-device"}
+    assert argv[0] == f"{DEVICES.hypervisor}-system-{DEVICES.architecture}"
+    assert argv[argv.index("-machine") + 1] == DEVICES.machine
+    assert f"{DEVICES.disk_bus}-blk-pci" in devices
+    assert f"{DEVICES.vif_model}-net-pci" in devices
+    assert f"{DEVICES.rng_model}-rng-pci" in devices
 
 
 def test_names_cannot_smuggle_options(tmp_path: Path) -> None:

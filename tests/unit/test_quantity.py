@@ -1,4 +1,4 @@
-"""Sizes and durations: what is read, what is refused and how, and that writing is the opposite of reading."""
+"""Sizes, rates and durations: what is read, what is refused and how, and that writing is the opposite of reading."""
 
 from typing import Annotated
 
@@ -16,8 +16,10 @@ from imagefactory.model.quantity import (
     Duration,
     Size,
     format_duration,
+    format_rate,
     format_size,
     parse_duration,
+    parse_rate,
     parse_size,
     shown,
 )
@@ -44,6 +46,35 @@ class Sample(BaseModel):
 )
 def test_sizes_are_read_in_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "rate"), [("1 B/s", 1), ("512KiB/s", 512 * KIB), ("20 MiB/s", 20 * MIB)])
+def test_rates_are_read_in_bytes_a_second(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+    assert parse_rate(format_rate(rate)) == rate
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (20, '20 has no unit: write a rate such as "512 KiB/s" or "20 MiB/s"'),
+        ("20 MiB", 'did you mean "20 MiB/s"?'),
+        ("20 MB", 'did you mean "20 MiB/s"?'),
+        ("20 mb/s", 'did you mean "20 MiB/s"?'),
+        ("20 Mbit/s", "the units of a rate are B/s, KiB/s, MiB/s, GiB/s, TiB/s"),
+        ("20 MiB /s", "is not a rate"),
+        ("fast", "is not a rate"),
+    ],
+)
+def test_what_is_no_rate(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match="rate") as refused:
+        parse_rate(value)
+    assert message in str(refused.value)
+
+
+def test_a_rate_is_no_size() -> None:
+    with pytest.raises(ValueError, match="the units of a size are"):
+        parse_size("20 MiB/s")
 
 
 @pytest.mark.parametrize(

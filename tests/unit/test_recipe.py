@@ -12,6 +12,7 @@ from imagefactory.errors import Place
 from imagefactory.model.quantity import GIB, KIB
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys, recipe_schema
 from imagefactory.model.recipe_fields import Part
+from imagefactory.model.recipe_targets import CloudTarget, format_for, visibility_refusal
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.tools.recipe_yaml import read_tree
 
@@ -41,7 +42,19 @@ FULL: dict[str, Any] = {
     "formats": {"raw": None, "qcow2": {"compression": "none", "cluster_size": "2 MiB"}, "iso": {}},
     "tests": {"boot": {"memory": "512 MiB", "timeout": "90s", "expect": ["ready"]}},
     "properties": {"hw_rng_model": "virtio", "trait:HW_CPU_X86_VMX": "required", "hw_watchdog": 3},
-    "publish": [{"catalogue": "/srv/images"}, {"cloud": "prod", "visibility": "public"}],
+    "licensed": "BYOL",
+    "publish": [
+        {"catalogue": "/srv/images"},
+        {"cloud": "prod", "visibility": "public", "allow_public": True, "format": "raw", "bandwidth": "20 MiB/s"},
+        {
+            "cloud": "test",
+            "visibility": "shared",
+            "members": ["0123456789abcdef" * 2],
+            "tags": ["os:debian", "managed_by_us"],
+            "protected": True,
+            "certificate_readers": ["0123456789abcdef" * 4],
+        },
+    ],
     "lifecycle": {},
     "schedule": None,
 }
@@ -241,10 +254,61 @@ def test_a_target_is_either_a_catalogue_or_a_cloud(target: object) -> None:
     assert refused({"publish": [target]}) == [("recipe-invalid", "should have either catalogue: PATH or cloud: NAME")]
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"members": ["0" * 32]}, "members mean nothing where visibility is private, not shared"),
+        ({"visibility": "shared", "members": ["my-project"]}, "should be an id of 32 or 64 hexadecimal digits"),
+        ({"visibility": "shared", "members": ["0" * 32] * 2}, "twice"),
+        ({"certificate_readers": ["joe"]}, "should be an id of 32 or 64 hexadecimal digits"),
+        ({"tags": ["a,b"]}, "should be a tag, such as os:debian"),
+        ({"tags": ["a", "a"]}, "has 'a' twice"),
+        ({"bandwidth": "20 MiB"}, 'did you mean "20 MiB/s"?'),
+        ({"bandwidth": "1 B/s"}, "should be from 1 KiB/s to 100 GiB/s"),
+        ({"format": "iso"}, "'qcow2' or 'raw'"),
+        ({"allow_public": "yes"}, "valid boolean"),
+        ({"visibility": "all"}, "'private', 'shared', 'community' or 'public'"),
+    ],
+)
+def test_bad_clouds(change: dict[str, Any], text: str) -> None:
+    ((_, message),) = refused({"publish": [{"cloud": "mine", **change}]})
+    assert text in message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "formats", "found"),
+    [
+        (None, ("raw", "qcow2"), "qcow2"),
+        (None, ("raw",), "raw"),
+        (None, ("iso",), None),
+        ("raw", ("raw", "qcow2"), "raw"),
+        ("raw", ("qcow2",), None),
+    ],
+)
+def test_which_format_goes_to_a_cloud(wanted: str | None, formats: tuple[str, ...], found: str | None) -> None:
+    assert format_for(CloudTarget.model_validate({"cloud": "mine", "format": wanted}), formats) == found
+
+
+@pytest.mark.parametrize(
+    ("target", "licensed", "refusal"),
+    [
+        ({"visibility": "private"}, "BYOL", None),
+        ({"visibility": "shared"}, "BYOL", None),
+        ({"visibility": "community"}, None, None),
+        ({"visibility": "community"}, "BYOL", "visibility community is not for licensed images: BYOL"),
+        ({"visibility": "public"}, None, "visibility public wants allow_public: true beside it"),
+        ({"visibility": "public", "allow_public": True}, None, None),
+        ({"visibility": "public", "allow_public": True}, "BYOL", "visibility public is not for licensed images: BYOL"),
+    ],
+)
+def test_who_may_see_an_image(target: dict[str, Any], licensed: str | None, refusal: str | None) -> None:
+    assert visibility_refusal(CloudTarget.model_validate({"cloud": "mine", **target}), licensed) == refusal
+
+
 def test_known_keys() -> None:
     assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect"}
     assert set(known_keys(("formats", "qcow2"))) == {"compression", "cluster_size"}
-    assert set(known_keys(("publish", 3))) == {"catalogue", "cloud", "visibility"}
+    assert {"catalogue", "cloud", "visibility", "members"} < set(known_keys(("publish", 3)))
     assert known_keys(("lifecycle",)) == ()
     assert {"name", "extends"} < set(known_keys(()))
 

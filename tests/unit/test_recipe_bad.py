@@ -244,6 +244,30 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         "6:14",
         "properties.os_glance_x: 'os_glance_x' is reserved",
     ),
+    "a property of a wrong form": (
+        MINIMAL + "properties:\n  hw_video_model: qxl\n  provided_until: soon\n",
+        "property-invalid",
+        "8:19",
+        "properties.provided_until: should be none, YYYY-MM-DD, notice, not 'soon'",
+    ),
+    "a cloud twice": (
+        MINIMAL + "publish:\n  - cloud: a\n  - catalogue: b\n  - cloud: a\n",
+        "recipe-invalid",
+        "9:12",
+        "publish[2].cloud: a is a target already",
+    ),
+    "a format that is not made": (
+        MINIMAL + "publish:\n  - {cloud: a, format: raw}\n",
+        "recipe-invalid",
+        "7:24",
+        "publish[0].format: should be one of the formats that are made: qcow2",
+    ),
+    "members of nothing": (
+        MINIMAL + f"publish:\n  - {{cloud: a, members: [{'ab' * 16}]}}\n",
+        "recipe-invalid",
+        "7:",
+        "publish[0]: members mean nothing where visibility is private, not shared",
+    ),
     "no such key file": (
         MINIMAL + "repositories:\n  - {uri: 'http://h/', suite: s, components: [main], signed_by: no.asc}\n",
         "recipe-reference",

@@ -315,3 +315,8 @@ def test_a_damaged_recipe_loads_or_is_refused(tmp_path: Path, text: str, at: int
 def test_any_value_of_a_field_loads_or_is_refused(tmp_path: Path, field: str, value: object) -> None:
     rest = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(f"{field}:"))
     loads_or_refuses(tmp_path / "r.yaml", f"{rest}\n{field}: {json.dumps(value)}\n".encode())
+
+
+def test_a_day_in_properties_is_text(tmp_path: Path) -> None:
+    loaded = load_recipe(write(tmp_path, MINIMAL + "properties: {provided_until: 2027-06-30, min_ram: 1024}\n"))
+    assert dict(loaded.recipe.properties) == {"provided_until": "2027-06-30", "min_ram": 1024}
