@@ -29,6 +29,10 @@ FromCatalogue = Annotated[
     Path | None,
     typer.Option("--catalogue", help="Where the manifests of images are. Default: the built-in one.", readable=False),
 ]
+MetadataOnly = Annotated[
+    bool,
+    typer.Option("--metadata-only", help="Of an image in a cloud: believe Glance what it says of the data's hash."),
+]
 Name = Annotated[str | None, typer.Option("--name", help="The image name that is expected.")]
 MinVersion = Annotated[str | None, typer.Option("--min-version", help="The oldest version that is good enough.")]
 
@@ -41,15 +45,18 @@ class Wanted:
     expectation: Expectation
     manifest: Path | None
     catalogue: Path | None
+    metadata_only: bool = False
 
     @property
     def in_cloud(self) -> bool:
         return self.target.startswith(GLANCE)
 
     def check(self) -> None:
-        """Raises UsageError when --catalogue means nothing."""
-        if self.catalogue is not None and not self.in_cloud:
-            raise UsageError("--catalogue is for images in a cloud", advice="leave it out")
+        """Raises UsageError when an option means nothing."""
+        options = {"--catalogue": self.catalogue is not None, "--metadata-only": self.metadata_only}
+        wrong = [name for name, given in options.items() if given and not self.in_cloud]
+        if wrong:
+            raise UsageError(f"{wrong[0]} is for images in a cloud", advice="leave it out")
 
 
 def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None]) -> Proof:
@@ -65,6 +72,7 @@ def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None]
         catalogue=wanted.catalogue or settings.catalogue,
         manifest=wanted.manifest,
         on_bytes=on_bytes,
+        read_data=not wanted.metadata_only,
     )
 
 

@@ -4,7 +4,7 @@ import typer
 
 from imagefactory.cli.common import TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.targets import FromCatalogue, Manifest, MinVersion, Name, Target, Wanted, proof_of
+from imagefactory.cli.targets import FromCatalogue, Manifest, MetadataOnly, MinVersion, Name, Target, Wanted, proof_of
 from imagefactory.progress import Meter
 
 
@@ -17,6 +17,7 @@ def verify(
     target: Target,
     manifest: Manifest = None,
     catalogue: FromCatalogue = None,
+    metadata_only: MetadataOnly = False,
     name: Name = None,
     min_version: MinVersion = None,
     trust: TrustFile = None,
@@ -25,7 +26,9 @@ def verify(
     """Verify an image against the keys that you trust. Exit 0 says what was proved, exit 1 has a code."""
     with progress_session() as (settings, progress):
         expected = expectation(settings, trust, name, min_version)
-        proof = proof_of(Wanted(target, expected, manifest, catalogue), settings, Meter(progress, "verify"))
+        proof = proof_of(
+            Wanted(target, expected, manifest, catalogue, metadata_only), settings, Meter(progress, "verify")
+        )
     lines = [f"VERIFIED {proof.name}@{proof.version}"]
     lines += [f"  {file}  sha256:{digest}" for file, digest in sorted(proof.files.items())]
     lines += [f"  {fact}" for fact in proof.facts]

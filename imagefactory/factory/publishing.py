@@ -122,7 +122,10 @@ class Desk:
         image_format = format_for(target, tuple(release.images))
         if image_format is None:
             ref = f"{release.name}@{release_version(release)}"
-            raise FormatUnsupported(f"{ref} has no {target.format or 'qcow2'}, only {', '.join(release.images)}")
+            raise FormatUnsupported(
+                f"{ref} has no {target.format or 'qcow2'}, only {', '.join(release.images)}",
+                advice="name one of these, or build the release with that format",
+            )
         documents = {name: self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)}
         recipe = recipe_of(documents[PROVENANCE_FILE], load_trust(self.trust_file))
         return {

@@ -275,19 +275,23 @@ class Publisher:
         """See that the image is what was signed. Properties that were changed since are put right, data never."""
         self.on_advance("comparing the image with the manifest")
         try:
-            facts = require(self.cloud, image, order.signed)
-        except REPAIRABLE:
-            image = self.glance.update(image.id, _repairs(image, wanted))
-            facts = require(self.cloud, image, order.signed)
+            return self._compared(order, image, wanted)
         except ImageReplaced:
             if image.hidden:
                 self._abandon(image)
             raise
-        if order.deep:
-            self.on_advance("reading the image back")
-            check_data(self.cloud, image, order.entry, on_bytes=self.on_bytes)
-            facts = (*facts, "every byte was read back")
-        return facts
+
+    def _compared(self, order: CloudOrder, image: GlanceImage, wanted: dict[str, str]) -> tuple[str, ...]:
+        try:
+            facts = require(self.cloud, image, order.signed)
+        except REPAIRABLE:
+            image = self.glance.update(image.id, _repairs(image, wanted))
+            facts = require(self.cloud, image, order.signed)
+        if not order.deep:
+            return facts
+        self.on_advance("reading the image back")
+        check_data(self.cloud, image, order.entry, on_bytes=self.on_bytes)
+        return (*facts, "every byte was read back")
 
     def _show(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         """Let those see the image who should."""

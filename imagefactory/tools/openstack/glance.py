@@ -19,6 +19,7 @@ from imagefactory.errors import (
     ImageIdBurnt,
     ImageNotActive,
     NoImageService,
+    UploadFailed,
 )
 from imagefactory.model.glance import GlanceImage, is_uuid
 from imagefactory.tools.openstack.session import Again, Answer, Cloud, read_answer
@@ -123,8 +124,10 @@ class Glance:
                 raise GlanceRefusedSignature(f"{self.cloud.name}: {answer.words}")
             if answer.status == 415:
                 raise GlanceRefusedFormat(f"{self.cloud.name}: {answer.words}")
-            # 409: somebody else is uploading, or did; 410 and 404: somebody deleted it.
-            if answer.status in {404, 409, 410, 500}:
+            if answer.status == 409:
+                raise Again(UploadFailed(f"{self.cloud.name}: somebody else is uploading: {answer.words}"))
+            # 404 and 410: somebody deleted it. 500: what an earlier upload left stands in the way for good.
+            if answer.status in {404, 410, 500}:
                 raise ImageIdBurnt(f"{self.cloud.name}: {answer.status} {answer.words}")
             self._expect(self.cloud.judged("image", answer, response), 204)
 
@@ -135,7 +138,10 @@ class Glance:
             "image", "GET", f"/images/{image.id}/file", headers={"Accept": "*/*", "Accept-Encoding": "identity"}
         ) as response:
             if response.status_code == 403:
-                raise CloudForbidden(f"{self.cloud.name}: {read_answer(response).words}")
+                raise CloudForbidden(
+                    f"{self.cloud.name}: {read_answer(response).words}",
+                    advice="reading image data takes role member; verify --metadata-only compares all but the data",
+                )
             if response.status_code in {204, 404, 409, 410}:
                 raise ImageNotActive(f"{self.cloud.name}: image {image.id} has no data to read")
             if response.status_code != 200:

@@ -124,7 +124,7 @@ def test_the_recipe_says_where_it_goes(desk: Desk) -> None:
         (["--to", "glance:demo-reader"], 1, "cloud-forbidden"),
         (["--to", "glance:demo", "--visibility", "public"], 1, "visibility-refused"),
         (["--to", "glance:demo", "--visibility", "everybody"], 2, "usage"),
-        (["--to", "glance:demo", "--format", "raw"], 1, "format-unsupported"),
+        (["--to", "glance:demo", "--format", "raw"], 2, "format-unsupported"),
         (["--to", "glance:demo", "--bandwidth", "fast"], 2, "usage"),
         (["--to", "catalogue:/tmp/x", "--visibility", "public"], 2, "usage"),
         (["--to", "nowhere"], 2, "target-unsupported"),
@@ -180,7 +180,7 @@ def leftovers() -> list[GlanceImage]:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "ready", "answers"),
+    ("account", "ready", "answers"),
     [
         (
             "demo",
@@ -199,14 +199,14 @@ def leftovers() -> list[GlanceImage]:
         ("demo-plain", True, {"keep certificates in Barbican": "no"}),
     ],
 )
-def test_preflight(desk: Desk, cloud: str, ready: bool, answers: dict[str, str]) -> None:
-    found = desk.json("preflight", cloud, status=0 if ready else 1)
+def test_preflight(desk: Desk, account: str, ready: bool, answers: dict[str, str]) -> None:
+    found = desk.json("preflight", account, status=0 if ready else 1)
     assert found["ready"] is ready
     said = {each["question"]: each["outcome"] for each in found["findings"]}
     assert {question: said[question] for question in answers} == answers
     assert "qcow2" in found["formats"]
     assert leftovers() == []
-    code, out, _ = desk.run("preflight", cloud)
+    code, out, _ = desk.run("preflight", account)
     assert code == (0 if ready else 1)
     assert ("NOT READY" in out) is not ready
     assert "verify_glance_signatures" in out

@@ -65,7 +65,9 @@ def publish_until_done(shop: Shop) -> int:
         [Fault("PUT", UPLOAD, CutUpload(4096), times=3)],
         [Fault("PUT", UPLOAD, LoseAnswer())],
         [Fault("POST", CREATE, LoseAnswer())],
+        [Fault("POST", CREATE, LoseAnswer(), times=ALWAYS)],
         [Fault("POST", CREATE, Status(503))],
+        [Fault("PUT", UPLOAD, Status(409))],
         [Fault("PATCH", SHOW, LoseAnswer())],
         [Fault("GET", SHOW, LoseAnswer())],
         [Fault("GET", SHOW, CutDownload(10))],
@@ -85,13 +87,14 @@ def publish_until_done(shop: Shop) -> int:
 )
 def test_it_is_done_nevertheless(shop: Shop, network: Network, faults: Sequence[Fault]) -> None:
     proxy = network(*faults)
-    assert publish_until_done(shop) == 1
-    assert proxy.unused == []
+    # Who comes back before Glance has cleaned up after a cut may find that it burnt the id.
+    assert publish_until_done(shop) <= (2 if any(isinstance(fault.action, CutUpload) for fault in faults) else 1)
+    assert [fault for fault in proxy.unused if fault.times < ALWAYS] == []
 
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault("PUT", UPLOAD, Status(500)), Fault("PUT", UPLOAD, Status(409)), Fault("PUT", UPLOAD, Status(404))],
+    [Fault("PUT", UPLOAD, Status(500)), Fault("PUT", UPLOAD, Status(404))],
     ids=str,
 )
 def test_another_id_is_taken(shop: Shop, network: Network, fault: Fault) -> None:
@@ -109,7 +112,6 @@ def test_another_id_is_taken(shop: Shop, network: Network, fault: Fault) -> None
         (Fault("POST", CREATE, Status(413)), CloudQuota),
         (Fault("PUT", UPLOAD, Status(429, {"Retry-After": "86400"})), UploadFailed),
         (Fault("POST", CREATE, Status(500), times=ALWAYS), CloudUnreachable),
-        (Fault("POST", CREATE, LoseAnswer(), times=ALWAYS), FactoryError),
         (Fault("PATCH", SHOW, Status(500), times=ALWAYS), CloudUnreachable),
         (Fault("GET", SHOW, Status(401), times=ALWAYS), CloudAuthFailed),
         (Fault("GET", "/images", Status(200, {}, b"{"), times=ALWAYS), FactoryError),

@@ -10,6 +10,7 @@ import pytest
 from imagefactory.errors import (
     CertificateForeign,
     CertificateUnreadable,
+    CloudForbidden,
     FactoryError,
     ImageAmbiguous,
     ImageNotActive,
@@ -33,7 +34,7 @@ from imagefactory.model.glance import (
     creation,
 )
 from imagefactory.steps.glance_publish import CloudImage
-from imagefactory.steps.glance_verify import verified_download, verify_glance
+from imagefactory.steps.glance_verify import NOT_READ, verified_download, verify_glance
 from imagefactory.steps.verify import Proof
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
@@ -88,7 +89,10 @@ def test_proof(shop: Shop, image: CloudImage, catalogue: Path) -> None:
 
 def test_a_reader_verifies(shop: Shop, image: CloudImage) -> None:
     shop.publish(shop.order(image.id, audience=Audience(certificate_readers=(shop.cloud.user_id("reader"),))))
-    assert verify(shop, image.id, "demo-reader").files
+    proof = verify(shop, image.id, "demo-reader", read_data=False)
+    assert NOT_READ in proof.facts
+    with pytest.raises(CloudForbidden):  # Glance lets readers see images and not read them
+        verify(shop, image.id, "demo-reader")
 
 
 def test_another_project_verifies_a_public_image(shop: Shop) -> None:
