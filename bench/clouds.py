@@ -117,18 +117,9 @@ def download(ground: Ground, runs: int) -> Comparison:
 def memory(ground: Ground) -> dict[str, int]:
     """The peaks of our processes, in bytes, while the largest image of the ground is published and read back."""
     with site(ground) as at:
-        environment: list[str | Path] = [f"IMAGEFACTORY_HOME={ground.home}", f"OS_CLIENT_CONFIG_FILE={at.clouds_yaml}"]
-        publish: list[str | Path] = [
-            BIN / "imagefactory",
-            "publish",
-            "bench-raw",
-            "--to",
-            "glance:demo",
-            "--format",
-            "raw",
-            "--deep",
-        ]
-        return peak_of_build(["env", *environment, *publish], ground.log)
+        environment = (f"IMAGEFACTORY_HOME={ground.home}", f"OS_CLIENT_CONFIG_FILE={at.clouds_yaml}")
+        publish = ("publish", "bench-raw", "--to", "glance:demo", "--format", "raw", "--deep")
+        return peak_of_build(["env", *environment, BIN / "imagefactory", *publish], ground.log)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Protocol
 import pytest
 
 from tests.doc_pages import ROOT, Command, matches, pages, steps
+from tests.openstack.cloud import down, prepare
 
 FROM_NOTHING = {"README.md", "docs/tutorial/first-image.md"}
 TIMEOUT = 900.0  # seconds a page
@@ -61,9 +62,16 @@ def follow(page: Path, todo: Sequence[Command | tuple[str, str]], built: Built, 
     settle(built, home / ".local/share/imagefactory", from_nothing=name_of(page) in FROM_NOTHING)
     shutil.copytree(ROOT / "recipes", clone / "recipes")
     (clone / ".venv").symlink_to(sys.prefix)
+    if any(isinstance(step, Command) and step.text == "make cloud" for step in todo):
+        prepare(print)
+        for name in ("Makefile", "pyproject.toml", "requirements.lock", ".ci", "tests", ".venv-openstack"):
+            (clone / name).symlink_to(ROOT / name)
     script, output = work / "page.sh", work / "output"
     script.write_text("".join(map(shell, range(len(todo)), todo)))
-    status = bash(script, clone, home, output, timeout)
+    try:
+        status = bash(script, clone, home, output, timeout)
+    finally:
+        down(clone / ".cloud", print, purge=True)  # a page that failed has left it running
     said = [part.partition("\n")[2] for part in output.read_text(errors="replace").split(MARK)[1:]]
     for step, text in zip(todo, said, strict=False):
         if isinstance(step, Command) and step.expected and not (status and text is said[-1]):
