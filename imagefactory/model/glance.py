@@ -85,7 +85,7 @@ class GlanceImage:
             hash_value=_text(document, "os_hash_value"),
             min_ram=_number(document, "min_ram") or 0,
             min_disk=_number(document, "min_disk") or 0,
-            tags=tuple(tags),
+            tags=tuple(sorted(tags)),  # Glance keeps no order
             properties=MappingProxyType(properties),
         )
 
@@ -140,7 +140,7 @@ def revealing(image: GlanceImage, audience: Audience) -> list[dict[str, Any]]:
         "/visibility": (image.visibility, audience.visibility),
         "/os_hidden": (image.hidden, False),
         "/protected": (image.protected, audience.protected),
-        "/tags": (sorted(image.tags), sorted(set(audience.tags))),
+        "/tags": (list(image.tags), sorted(set(audience.tags))),
     }
     return [{"op": "replace", "path": path, "value": new} for path, (old, new) in wanted.items() if old != new]
 

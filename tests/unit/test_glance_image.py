@@ -43,7 +43,7 @@ def image(**changes: object) -> GlanceImage:
 
 def test_reading() -> None:
     read = image()
-    assert (read.id, read.size, read.tags, dict(read.properties)) == (ID, 7, ("b", "a"), {"os_distro": "debian"})
+    assert (read.id, read.size, read.tags, dict(read.properties)) == (ID, 7, ("a", "b"), {"os_distro": "debian"})
     assert (read.value("min_ram"), read.value("os_distro"), read.value("nothing")) == ("512", "debian", None)
 
 

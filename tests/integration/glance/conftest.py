@@ -24,6 +24,7 @@ from tests.fakes.host import FakeHost, make_keys
 from tests.fakes.proxy import FaultProxy
 from tests.openstack.fixtures import Cloud as RealCloud
 
+IMAGE_NAME = "Fake"
 # Five attempts, without the waiting that is right outside of tests.
 QUICK = Patience(attempts=5, longest=2.0, first=0.01)
 
@@ -61,7 +62,7 @@ class Shop:
               deep: bool = False, bandwidth: int | None = None) -> CloudOrder:  # fmt: skip
         return CloudOrder(
             image_id=image_id or str(uuid4()),
-            name="Fake",
+            name=IMAGE_NAME,
             signed=self.signed,
             format="qcow2",
             file=file or self.file,
@@ -103,7 +104,8 @@ def shop(released: tuple[FakeHost, Release], cloud: RealCloud, monkeypatch: pyte
     yield made
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(cloud.clouds_yaml))
     admin = Glance(Cloud("demo-admin", QUICK))
-    for image in made.images():
+    # By name: tests change the property by which they are found.
+    for image in admin.search(name=IMAGE_NAME, visibility="all"):
         if image.protected:
             admin.update(image.id, [{"op": "replace", "path": "/protected", "value": False}])
         admin.delete(image.id)

@@ -210,14 +210,6 @@ def test_bytes_that_were_changed_in_the_store_are_never_used(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_that_does_not_end_where_it_should(shop: Shop, image: CloudImage) -> None:
-    with (shop.cloud.store / image.id).open("ab") as stored:
-        stored.write(b"\0")
-    with pytest.raises(FactoryError) as found:
-        verify(shop, image.id)
-    assert found.value.code in {"image-replaced", "cloud-unreachable"}
-
-
 def test_a_download_is_the_very_file_that_was_verified(shop: Shop, image: CloudImage, tmp_path: Path) -> None:
     with verified_download(
         f"glance:demo/{image.id}", shop.expectation(), catalogue=tmp_path, manifest=shop.manifest, work=tmp_path
