@@ -101,7 +101,7 @@ class Audience:
     """Who sees a published image, and how it is kept: the part of a publication that is the publisher's choice.
 
     `members` are ids of projects with whom a `shared` image is shared, `certificate_readers` ids of users who may read
-    the certificate in Barbican besides the project.
+    the certificate in Barbican besides the project, `owner` is the id of the project that owns the image (None: ours).
     """
 
     visibility: Visibility = "private"
@@ -109,18 +109,33 @@ class Audience:
     tags: tuple[str, ...] = ()
     protected: bool = False
     certificate_readers: tuple[str, ...] = ()
+    owner: str | None = None
 
     @classmethod
     def of(cls, target: CloudTarget) -> Self:
         """What a recipe's target says."""
-        return cls(target.visibility, target.members, target.tags, target.protected, target.certificate_readers)
+        return cls(
+            visibility=target.visibility,
+            members=target.members,
+            tags=target.tags,
+            protected=target.protected,
+            certificate_readers=target.certificate_readers,
+            owner=target.owner,
+        )
 
 
 def creation(
-    image_id: str, name: str, disk_format: str, properties: Mapping[str, str], tags: Sequence[str]
+    image_id: str,
+    name: str,
+    disk_format: str,
+    properties: Mapping[str, str],
+    tags: Sequence[str],
+    owner: str | None = None,
 ) -> dict[str, Any]:
-    """The body of a create request: nobody but the project sees the image yet."""
+    """The body of a create request: nobody but the project sees the image yet. `owner` is another project than the one
+    that asks."""
     return {
+        **({"owner": owner} if owner else {}),
         **{key: value for key, value in properties.items() if key not in NUMBERS},
         **{key: int(properties[key]) for key in NUMBERS if key in properties},
         "id": image_id,

@@ -32,6 +32,8 @@ class CloudTarget(Part):
     """Has to be true for an image that everybody sees."""
     members: Annotated[Items[KeystoneId], Unique(), Field(max_length=100)] = ()
     """Ids of the projects that the image is shared with, if visibility is shared."""
+    owner: KeystoneId | None = None
+    """Id of the project that owns the image, which takes an administrator. Default: the project of the credentials."""
     tags: Annotated[Items[ImageTag], Unique(), Field(max_length=50)] = ()
     """Tags of the image there."""
     protected: bool = False

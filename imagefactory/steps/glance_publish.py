@@ -129,7 +129,9 @@ class Publisher:
         image = self._clean_up(order)
         if image is None:
             self.on_advance("creating the image")
-            document = creation(order.image_id, order.name, order.format, wanted, order.audience.tags)
+            document = creation(
+                order.image_id, order.name, order.format, wanted, order.audience.tags, order.audience.owner
+            )
             image = self.glance.create(document)
         uploaded = image.status == "queued"
         if uploaded:
@@ -169,7 +171,7 @@ class Publisher:
         """The image that this publication goes on with, if there is one; what else was begun for it is removed."""
         ours = self._ours(order)
         known = self.glance.show(order.image_id)
-        if known is not None and known.owner != self.cloud.project:
+        if known is not None and known.owner != self._owner(order):
             raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} belongs to another project")
         images = [*([known] if known else []), *(each for each in ours if each.id != order.image_id)]
         kept: GlanceImage | None = None
@@ -183,15 +185,19 @@ class Publisher:
             raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} was begun and could not be finished")
         return kept
 
+    def _owner(self, order: CloudOrder) -> str:
+        return order.audience.owner or self.cloud.project
+
     def _ours(self, order: CloudOrder) -> list[GlanceImage]:
+        owner = self._owner(order)
         found = self.glance.search(
-            **{"owner": self.cloud.project, "disk_format": order.format, MANIFEST_PROPERTY: order.signed.sha256}
+            **{"owner": owner, "disk_format": order.format, MANIFEST_PROPERTY: order.signed.sha256}
         )
         # Filters are a wish: what decides is what the images say.
         return [
             each
             for each in found
-            if each.owner == self.cloud.project and each.properties.get(MANIFEST_PROPERTY) == order.signed.sha256
+            if each.owner == owner and each.properties.get(MANIFEST_PROPERTY) == order.signed.sha256
         ]
 
     def _settled(self, image: GlanceImage) -> GlanceImage | None:

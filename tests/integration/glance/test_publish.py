@@ -107,6 +107,17 @@ def test_who_may_not_make_it_public_leaves_it_hidden_for_somebody_who_may(shop: 
     assert shop.only_image().visibility == "public"
 
 
+def test_an_administrator_publishes_for_another_project(shop: Shop) -> None:
+    tenant = shop.cloud.project_id("tenant")
+    order = shop.order(audience=Audience(owner=tenant))
+    made = shop.publish(order, "demo-admin")
+    assert shop.only_image().owner == tenant
+    assert not shop.publish(order, "demo-admin").uploaded
+    assert Glance(Cloud("demo-tenant", QUICK)).show(made.id)
+    with pytest.raises(CloudForbidden):
+        shop.publish(shop.order(audience=Audience(owner=tenant)))
+
+
 def test_a_reader_cannot_publish(shop: Shop) -> None:
     with pytest.raises(CloudForbidden):
         shop.publish(shop.order(), "demo-reader")
