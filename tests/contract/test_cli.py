@@ -399,7 +399,7 @@ def bootable(
     def verified(*_: object, **__: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(descriptor=0, format="qcow2", proof=proof)
 
-    monkeypatch.setattr(boot, "verified_image", verified)
+    monkeypatch.setattr(boot, "image_of", verified)
     monkeypatch.setattr(boot, "probe_kvm", lambda _: firmware.TCG)
     return lambda status: monkeypatch.setattr(boot, "run_interactive", lambda *_, **__: status)
 
@@ -456,7 +456,7 @@ def test_what_nobody_foresaw_has_a_code(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("imagefactory.cli.verify.step.verify", fails)
+    monkeypatch.setattr("imagefactory.cli.targets.step.verify", fails)
     assert shell.refused("verify", "any") == (3, code)
     assert message in shell.stderr
 
@@ -465,8 +465,8 @@ def test_what_nobody_foresaw_has_a_code(
 def test_a_verb_that_is_stopped(number: signal.Signals, keys: Path) -> None:
     """Any verb, not only build: one document, one code."""
     code = (
-        "import os, signal, sys; from imagefactory.cli import app, verify\n"
-        f"verify.step.verify = lambda *a, **k: (os.kill(os.getpid(), {int(number)}), signal.pause())\n"
+        "import os, signal, sys; from imagefactory.cli import app, targets\n"
+        f"targets.step.verify = lambda *a, **k: (os.kill(os.getpid(), {int(number)}), signal.pause())\n"
         "sys.exit(app.run(sys.argv[1:]))"
     )
     argv = [sys.executable, "-c", code, "verify", "--json", "any", "--trust", str(keys / "trust.json")]

@@ -33,7 +33,6 @@ from imagefactory.errors import (
     RootfsFailed,
     SignerRefused,
     StateConflict,
-    TargetUnsupported,
     VisibilityRefused,
 )
 from imagefactory.factory import release as releasing
@@ -72,12 +71,12 @@ NAME = "fake-debian-12"
 def done(host: FakeHost) -> list[str]:
     """The steps that ran, in order; "publish" without its place."""
     ran = [event.step for event in host.events if isinstance(event, StepFinished) and not event.reused]
-    return [step.split(" /")[0] for step in ran]
+    return [step.split(" catalogue:")[0] for step in ran]
 
 
 def kept(host: FakeHost) -> list[str]:
     reused = [event.step for event in host.events if isinstance(event, StepFinished) and event.reused]
-    return [step.split(" /")[0] for step in reused]
+    return [step.split(" catalogue:")[0] for step in reused]
 
 
 def reason(host: FakeHost, step: str) -> str:
@@ -117,7 +116,7 @@ def rewrite(host: FakeHost, old: str, new: str) -> None:
 
 def test_a_first_build_does_every_step_in_order(first_build: FirstBuild, built: FakeHost) -> None:
     finished = [event for event in first_build.events if isinstance(event, StepFinished)]
-    assert [event.step.split(" /")[0] for event in finished] == STEPS
+    assert [event.step.split(" catalogue:")[0] for event in finished] == STEPS
     assert not any(event.reused for event in finished)
     started = {event.step: event.reason for event in first_build.events if isinstance(event, StepStarted)}
     assert started["rootfs"] == "it was never built"
@@ -524,7 +523,6 @@ def test_a_package_that_nobody_offers_is_found_before_any_version_is_reserved(ho
     ("old", "new", "kind"),
     [
         ("qcow2: {}", "iso: {}", FormatUnsupported),
-        ("formats:", "publish: [{cloud: mine}]\nformats:", TargetUnsupported),
         ("formats:", "publish: [{cloud: mine, visibility: public}]\nformats:", VisibilityRefused),
         ("formats:", "licensed: BYOL\npublish: [{cloud: a, visibility: community}]\nformats:", VisibilityRefused),
         ("formats:", "properties: {min_ram: 512}\nformats:", PropertyContradicted),
