@@ -2,11 +2,30 @@
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 OURS = (b"bin/imagefactory\0", b"imagefactory.hands.")
 INTERVAL = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The highest resident set of each of our processes, in bytes, while something was done; `goal` is for each."""
+
+    doing: str
+    goal: int
+    sizes: Mapping[str, int]
+
+    @property
+    def met(self) -> bool:
+        return all(size < self.goal for size in self.sizes.values())
+
+    def lines(self) -> list[str]:
+        shown = [f"  {name:40} {size / (1 << 20):6.1f} MiB" for name, size in sorted(self.sizes.items())]
+        goal = f"  goal: below {self.goal >> 20} MiB: {'met' if self.met else 'MISSED'}"
+        return [f"peak memory of our processes in {self.doing}", *shown, goal]
 
 
 def peak_of_build(argv: Sequence[str | Path], log: Path) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """A bad network between us and a real Glance: afterwards there is one image or none, and the next run finishes."""
 
+import random
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from imagefactory.errors import (
     UploadFailed,
 )
 from imagefactory.steps import glance_publish
+from imagefactory.tools.openstack.glance import Glance
+from imagefactory.tools.openstack.session import Cloud
 from tests.fakes.faults import (
     CutDownload,
     CutUpload,
@@ -27,7 +30,7 @@ from tests.fakes.faults import (
     Status,
 )
 from tests.fakes.proxy import FaultProxy
-from tests.integration.glance.conftest import Shop
+from tests.integration.glance.conftest import QUICK, Shop
 
 UPLOAD, CREATE, SHOW, DATA = "/file$", "/images$", "/images/[^/]+$", "/file$"
 ALWAYS = 1000
@@ -175,3 +178,47 @@ def test_bandwidth_is_a_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> No
     shop.publish(shop.order(bandwidth=size // 10))
     assert max(slept) == pytest.approx(10, abs=0.01)
     assert slept == sorted(slept)
+
+
+# -- for a long time ---------------------------------------------------------------------------------------------------
+
+REQUESTS = (("PUT", UPLOAD), ("POST", CREATE), ("GET", SHOW), ("PATCH", SHOW), ("GET", "/images[?]"))
+
+
+def any_fault(dice: random.Random, size: int) -> Fault:
+    method, path = dice.choice(REQUESTS)
+    action = dice.choice(
+        [
+            CutUpload(dice.randrange(size)),
+            CutDownload(dice.randrange(500)),
+            LoseAnswer(),
+            DeadKeepAlive(),
+            Status(dice.choice([401, 409, 429, 500, 502, 503]), {"Retry-After": "0"}, after_body=dice.random() < 0.5),
+        ]
+    )
+    return Fault(method, path, action, times=dice.randint(1, 3), skip=dice.randint(0, 2))
+
+
+@pytest.mark.soak
+def test_a_hundred_bad_days(shop: Shop, network: Network, dice: random.Random) -> None:
+    """However a run ends, there is one image or none, nobody sees it before it is whole, and a later run finishes."""
+    size = shop.file.stat().st_size
+    for _ in range(100):
+        network(*(any_fault(dice, size) for _ in range(dice.randint(1, 3))))
+        order = shop.order()
+        for _ in range(20):
+            try:
+                made = shop.publish(order)
+            except FactoryError as error:
+                images = shop.images()
+                assert len(images) <= 1
+                assert all(image.hidden or image.status == "active" for image in images)
+                if isinstance(error, ImageIdBurnt):
+                    order = shop.order()
+            else:
+                break
+        else:
+            raise AssertionError("twenty runs did not finish")
+        image = shop.only_image()
+        assert (image.id, image.status, image.hidden) == (made.id, "active", False)
+        Glance(Cloud("demo-admin", QUICK)).delete(image.id)
