@@ -26,13 +26,18 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout;
 
 def say(text: str = "") -> None:
     """A line of the answer."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def answer(document: dict[str, Any], text: str, as_json: bool) -> None:
     """The answer of a command, as JSON or as text."""
     _answered.set(True)
     say(json.dumps(document, indent=2, sort_keys=True) if as_json else text.rstrip("\n"))
+
+
+def printable(text: str) -> str:
+    """Without characters that a terminal would obey: words of images and of servers get this far."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def verb(command: Callable[P, R]) -> Callable[P, R]:
@@ -108,7 +113,6 @@ def _explain(error: FactoryError | SigningError) -> None:
         lines.append(f"  log: {about['log']}")
     if about["advice"]:
         lines.append(f"  to do: {about['advice']}")
-    # Words of images and of servers get this far: no character that a terminal would obey.
-    text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in "\n".join(lines))
+    text = printable("\n".join(lines))
     with suppress(BrokenPipeError):
         sys.stderr.write(text + "\n")

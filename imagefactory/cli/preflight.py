@@ -1,13 +1,12 @@
 """imagefactory preflight: what an account may do in a cloud, before anything depends on it."""
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
+from imagefactory.cli.render import print_table
 
 MARKS = {"yes": "+", "no": "-", "unknown": "?"}
 
@@ -60,4 +59,4 @@ def _table(rows: list[tuple[str, str, str, str]]) -> None:
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000).print(table)
+    print_table(table)

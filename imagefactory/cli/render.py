@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, 
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from imagefactory.cli.output import say
 from imagefactory.progress import Event, Note, Progress, StepAdvanced, StepFinished, StepStarted
 
 HEARTBEAT = 30.0  # seconds between two plain lines about the same step
@@ -39,7 +40,7 @@ class _Plain:
     """One line when a step begins and ends, and now and then while it lasts."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
@@ -88,7 +89,10 @@ def print_table(table: Table) -> None:
     """A table on stdout, its texts as they are."""
     # A pipe has no width; what reads it wants whole lines.
     width = None if sys.stdout.isatty() else 1000
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().rstrip("\n"))
 
 
 def human(size: int) -> str:

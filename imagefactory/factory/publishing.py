@@ -12,6 +12,7 @@ from uuid import uuid4
 from imagefactory.errors import FactoryError, FormatUnsupported, ImageIdBurnt
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
+from imagefactory.model.glance import NOT_BY_GLANCE
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, format_for
 from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place
 from imagefactory.progress import Meter, Progress, advancer
@@ -94,6 +95,8 @@ class Desk:
         with self._recorded(publication):
             made = self._uploaded(publication, request)
             wish = target.model_dump(mode="json", exclude={"cloud"})
+            if not made["uploaded"] and NOT_BY_GLANCE in publication.details.get("facts", ()):
+                made["facts"] = [*made["facts"], NOT_BY_GLANCE]
             details = {"wish": wish, **{key: value for key, value in made.items() if key not in {"id", "uploaded"}}}
             self.records.describe_publication(publication, made["id"], details)
             self.records.move_publication(publication, PublicationState.PUBLISHED)

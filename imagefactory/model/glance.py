@@ -5,7 +5,7 @@ no base attribute is a property with a text value.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -26,6 +26,7 @@ NUMBERS: Final = ("min_ram", "min_disk")
 
 MAX_PROPERTIES: Final = 512  # Glance's default quota is 128
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{0,255}")
 _BASE: Final = frozenset(
     {"id", "name", "status", "visibility", "owner", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size"}
     | {"min_ram", "min_disk", "protected", "os_hidden", "tags", "disk_format", "container_format", "created_at"}
@@ -68,20 +69,20 @@ class GlanceImage:
         tags = document.get("tags") or []
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise ValueError("tags are texts")
-        properties = {key: value for key, value in document.items() if key not in _BASE and isinstance(value, str)}
+        properties = {str(key): str(value) for key, value in document.items() if key not in _BASE}
         if len(properties) > MAX_PROPERTIES:
             raise ValueError("an image has too many properties")
         return cls(
             id=document["id"],
             name=_text(document, "name"),
-            status=_text(document, "status"),
-            owner=_text(document, "owner"),
-            visibility=_text(document, "visibility"),
+            status=_word(document, "status"),
+            owner=_word(document, "owner"),
+            visibility=_word(document, "visibility"),
             hidden=document.get("os_hidden") is True,
             protected=document.get("protected") is True,
-            disk_format=_text(document, "disk_format"),
+            disk_format=_word(document, "disk_format"),
             size=_number(document, "size"),
-            hash_algorithm=_text(document, "os_hash_algo"),
+            hash_algorithm=_word(document, "os_hash_algo"),
             hash_value=_text(document, "os_hash_value"),
             min_ram=_number(document, "min_ram") or 0,
             min_disk=_number(document, "min_disk") or 0,
@@ -94,6 +95,20 @@ class GlanceImage:
         if key in NUMBERS:
             return str(self.min_ram if key == "min_ram" else self.min_disk)
         return self.properties.get(key)
+
+
+NOT_BY_GLANCE: Final = (
+    "Glance could not verify the signature itself: with an application credential it may not fetch the certificate"
+)
+# What makes Nova boot something else than the image's data, or boot it otherwise.
+_STEERING: Final = re.compile(
+    r"(hw_|os_(?!glance|hash)).*|kernel_id|ramdisk_id|block_device_mapping|bdm_v2|mappings|root_device_name"
+)
+
+
+def unsigned(image: GlanceImage, signed: Collection[str]) -> list[str]:
+    """The properties of an image that say how it boots and are none of those that were signed."""
+    return sorted(key for key in image.properties if key not in signed and _STEERING.fullmatch(key))
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,14 @@ def revealing(image: GlanceImage, audience: Audience) -> list[dict[str, Any]]:
 def _text(document: Mapping[str, Any], key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _word(document: Mapping[str, Any], key: str) -> str:
+    """A text of Glance's own making, which gets into messages. Raises ValueError."""
+    value = _text(document, key)
+    if _WORD.fullmatch(value) is None:
+        raise ValueError(f"{key} is no word")
+    return value
 
 
 def _number(document: Mapping[str, Any], key: str) -> int | None:

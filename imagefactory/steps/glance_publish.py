@@ -7,7 +7,7 @@ somebody else is never touched, whatever its name.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,17 +23,15 @@ from imagefactory.errors import (
     GlanceRefused,
     GlanceRefusedSignature,
     ImageIdBurnt,
-    ImagePropertyChanged,
-    ImagePropertyMissing,
+    ImageNotActive,
+    ImageOfAnotherRelease,
     ImageReplaced,
-    ImageSignatureChanged,
-    ImageSignatureIncomplete,
-    ImageSignatureMissing,
     UploadFailed,
 )
 from imagefactory.model.glance import (
     CERTIFICATE_PROPERTY,
     MANIFEST_PROPERTY,
+    NOT_BY_GLANCE,
     NUMBERS,
     RELEASE_PROPERTY,
     SIGNATURE_PROPERTIES,
@@ -41,6 +39,7 @@ from imagefactory.model.glance import (
     GlanceImage,
     creation,
     revealing,
+    unsigned,
 )
 from imagefactory.steps.glance_verify import check_data, require
 from imagefactory.tools.inspect import opened
@@ -56,16 +55,7 @@ CHUNK = 256 << 10  # bytes: Glance takes these the fastest (64 to 256 KiB)
 TOKEN_LEFT = 600  # seconds that a token must be good for when an upload begins
 SETTLING = 30.0  # seconds that Glance has to notice that an uploader died
 POLL = 0.5
-NOT_BY_GLANCE = (
-    "Glance could not verify the signature itself: with an application credential it may not fetch the certificate"
-)
-REPAIRABLE = (
-    ImagePropertyMissing,
-    ImagePropertyChanged,
-    ImageSignatureMissing,
-    ImageSignatureIncomplete,
-    ImageSignatureChanged,
-)
+UPLOAD_RATE = 20 << 20  # bytes a second at which a store takes over what Glance has received, at least
 
 
 @dataclass(frozen=True)
@@ -129,17 +119,18 @@ class Publisher:
         image = self._clean_up(order)
         if image is None:
             self.on_advance("creating the image")
-            document = creation(
-                order.image_id, order.name, order.format, wanted, order.audience.tags, order.audience.owner
+            image = self.glance.create(
+                creation(order.image_id, order.name, order.format, wanted, order.audience.tags, order.audience.owner)
             )
-            image = self.glance.create(document)
+        self._require_ours(order, image)
+        image = self._put_right(image, wanted)
         uploaded = image.status == "queued"
         if uploaded:
             image = self._upload(order, image)
+        by_glance = certificate is None or not uploaded or CERTIFICATE_PROPERTY in image.properties
         facts = self._check(order, image, wanted)
-        if uploaded and certificate and CERTIFICATE_PROPERTY not in image.properties:
-            facts = (*facts, NOT_BY_GLANCE)
         image = self._show(order, image)
+        facts = facts if by_glance else (*facts, NOT_BY_GLANCE)
         return CloudImage(
             id=image.id,
             name=image.name,
@@ -178,10 +169,11 @@ class Publisher:
         for image in map(self._settled, images):
             if image is not None and kept is None and self._goes_on(order, image):
                 kept = image
-            elif image is not None and image.hidden:
+            elif image is not None and image.hidden and image.status != "deactivated":
                 self.on_advance(f"removing what was begun before: {image.id}")
                 self.glance.delete(image.id)
         if known is not None and kept is None:
+            _require_leftover(order, known)
             raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} was begun and could not be finished")
         return kept
 
@@ -207,9 +199,9 @@ class Publisher:
         self.on_advance("waiting for Glance to notice that an upload was cut off")
         return self._wait(image.id, "saving")
 
-    def _wait(self, image_id: str, status: str) -> GlanceImage | None:
+    def _wait(self, image_id: str, status: str, seconds: float = SETTLING) -> GlanceImage | None:
         retrying = Retrying(
-            stop=stop_after_delay(SETTLING),
+            stop=stop_after_delay(seconds),
             wait=wait_fixed(POLL),
             retry=retry_if_result(lambda image: image is not None and image.status == status),
         )
@@ -220,12 +212,27 @@ class Publisher:
             return image
 
     def _goes_on(self, order: CloudOrder, image: GlanceImage) -> bool:
-        """Whether an image can become what was ordered."""
-        if image.disk_format != order.format or image.properties.get(MANIFEST_PROPERTY) != order.signed.sha256:
+        """Whether an image can become what was ordered. What somebody changed of its properties is put right later."""
+        if image.disk_format != order.format:
             return False
         if image.status == "active":
             return (image.hash_algorithm, image.hash_value) == ("sha512", order.entry.sha512)
         return image.status == "queued" and image.hidden
+
+    def _require_ours(self, order: CloudOrder, image: GlanceImage) -> None:
+        """What Glance made, or found, is the project's, and nobody sees it before it has its data."""
+        if image.owner != self._owner(order):
+            raise GlanceRefused(f"{self.cloud.name}: image {image.id} belongs to another project")
+        if image.status == "queued" and not (image.hidden and image.visibility in {"private", "shared"}):
+            raise GlanceRefused(
+                f"{self.cloud.name} did not make image {image.id} hidden and private",
+                advice="this Glance is too old, or something changes requests on the way: publish elsewhere",
+            )
+
+    def _put_right(self, image: GlanceImage, wanted: dict[str, str]) -> GlanceImage:
+        """Properties that somebody changed, or that an earlier run could not set."""
+        repairs = _repairs(image, wanted)
+        return self.glance.update(image.id, repairs) if repairs else image
 
     # -- uploading -----------------------------------------------------------------------------------------------------
 
@@ -234,13 +241,13 @@ class Publisher:
         try:
             try:
                 return self.cloud.patiently(lambda: self._attempt(order, image))
-            except GlanceRefusedSignature:
-                if not self.cloud.delegated:
+            except GlanceRefusedSignature as refused:
+                if "ertificate" not in refused.message or not self.cloud.delegated:
                     raise
             # Our comparison stands in for Glance's; the signature comes afterwards, for Nova.
             image = self.glance.update(image.id, _without_signature(image))
             return self.cloud.patiently(lambda: self._attempt(order, image))
-        except CloudUnreachable as error:
+        except (CloudUnreachable, UploadFailed) as error:
             raise UploadFailed(error.message) from error
         except (FactoryError, SigningError):
             self._abandon(image)
@@ -256,24 +263,31 @@ class Publisher:
     def _attempt(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         self.on_advance("uploading")
         self.cloud.freshen(TOKEN_LEFT)
+        sent = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal sent
+            sent += count
+            self.on_bytes(count)
+
         try:
             with opened(order.file) as descriptor:
                 before = FileState.of(descriptor)
                 if before.size != order.entry.size:
                     raise DigestMismatch(f"{order.file} has {before.size} bytes, signed were {order.entry.size}")
-                self.glance.upload(image.id, _chunks(descriptor, before, order, self.on_bytes))
-        except (Again, ImageIdBurnt) as failure:
-            # The answer may have been lost on the way, so Glance is asked what came of it.
-            found = self._wait(image.id, "saving")
-            if found is not None and found.status == "active":
-                return found
-            if isinstance(failure, Again) and found is not None and found.status == "queued":
-                raise
-            raise ImageIdBurnt(f"{self.cloud.name}: image {image.id} takes no data any more: {failure}") from failure
-        found = self._wait(image.id, "saving")
-        if found is None or found.status != "active":
-            raise ImageIdBurnt(f"{self.cloud.name}: image {image.id} is {found.status if found else 'gone'}")
-        return found
+                self.glance.upload(image.id, _chunks(descriptor, before, order, on_bytes))
+            failure = None
+        except (Again, ImageIdBurnt) as error:
+            failure = error
+        # The answer may have been lost on the way, so Glance is asked what came of it. With all the data in its hands
+        # it may still be busy.
+        found = self._wait(image.id, "saving", SETTLING + (sent / UPLOAD_RATE if sent >= order.entry.size else 0))
+        if found is not None and found.status == "active":
+            return found
+        if isinstance(failure, Again) and found is not None and found.status == "queued":
+            raise failure
+        state = found.status if found else "gone"
+        raise ImageIdBurnt(f"{self.cloud.name}: image {image.id} is {state}: {failure or 'after its upload'}")
 
     # -- comparing and showing -----------------------------------------------------------------------------------------
 
@@ -288,11 +302,7 @@ class Publisher:
             raise
 
     def _compared(self, order: CloudOrder, image: GlanceImage, wanted: dict[str, str]) -> tuple[str, ...]:
-        try:
-            facts = require(self.cloud, image, order.signed)
-        except REPAIRABLE:
-            image = self.glance.update(image.id, _repairs(image, wanted))
-            facts = require(self.cloud, image, order.signed)
+        facts = require(self.cloud, self._put_right(image, wanted), order.signed)
         if not order.deep:
             return facts
         self.on_advance("reading the image back")
@@ -301,11 +311,10 @@ class Publisher:
 
     def _show(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         """Let those see the image who should."""
-        if order.audience.members:
+        if order.audience.visibility == "shared":
             if image.visibility != "shared":  # Glance wants it before there can be members; hidden it stays
                 image = self.glance.update(image.id, [{"op": "replace", "path": "/visibility", "value": "shared"}])
-            for member in order.audience.members:
-                self.glance.share(image.id, member)
+            self._share(image, order.audience.members)
         patch = revealing(image, order.audience)
         if not patch:
             return image
@@ -319,7 +328,20 @@ class Publisher:
             ) from error
         if revealing(shown, order.audience):
             raise GlanceRefused(f"{self.cloud.name} took the change of image {image.id} and did not make it")
+        try:
+            # Somebody may have changed it since it was compared.
+            require(self.cloud, shown, order.signed)
+        except FactoryError:
+            self.glance.update(image.id, [{"op": "replace", "path": "/os_hidden", "value": True}])
+            raise
         return shown
+
+    def _share(self, image: GlanceImage, members: Sequence[str]) -> None:
+        there = self.glance.members(image.id)
+        for member in (each for each in members if each not in there):
+            self.glance.share(image.id, member)
+        for member in (each for each in there if each not in members):
+            self.glance.unshare(image.id, member)
 
 
 def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
@@ -340,16 +362,32 @@ def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
     }
 
 
+def _require_leftover(order: CloudOrder, image: GlanceImage) -> None:
+    """An image that was shown, or that somebody deactivated, is nothing to be replaced in silence."""
+    if image.status == "deactivated":
+        raise ImageNotActive(f"image {image.id} was deactivated", advice="find out why; then reactivate or delete it")
+    if image.hidden:
+        return
+    if image.disk_format == order.format and image.status == "active":
+        raise ImageReplaced(f"image {image.id}, which others see, has other data than was signed")
+    ref = f"{order.signed.manifest.name}@{order.signed.manifest.version}"
+    raise ImageOfAnotherRelease(
+        f"image {image.id}, which others see, is not the {order.format} of {ref} any more",
+        advice="delete it, or hide it, and publish again",
+    )
+
+
 def _without_signature(image: GlanceImage) -> list[dict[str, object]]:
     return [{"op": "remove", "path": f"/{key}"} for key in SIGNATURE_PROPERTIES if key in image.properties]
 
 
 def _repairs(image: GlanceImage, wanted: dict[str, str]) -> list[dict[str, object]]:
-    return [
+    changed: list[dict[str, object]] = [
         {"op": "add", "path": f"/{key}", "value": int(value) if key in NUMBERS else value}
         for key, value in wanted.items()
         if image.value(key) != value
     ]
+    return changed + [{"op": "remove", "path": f"/{key}"} for key in unsigned(image, wanted)]
 
 
 def _chunks(descriptor: int, before: FileState, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:

@@ -36,6 +36,7 @@ from imagefactory.model.glance import (
     SIGNATURE_PROPERTIES,
     GlanceImage,
     is_uuid,
+    unsigned,
 )
 from imagefactory.model.properties import Claim
 from imagefactory.model.release import ReleaseRef
@@ -312,6 +313,10 @@ def _properties(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryErr
             found.append(ImagePropertyMissing(f"image {image.id} has no {key}, signed was {value!r}"))
         elif said != value:
             found.append(ImagePropertyChanged(f"image {image.id} has {key}={said[:80]!r}, signed was {value!r}"))
+    for key in unsigned(image, signed.manifest.properties):
+        found.append(
+            ImagePropertyChanged(f"image {image.id} has {key[:80]}, which says how it boots and was not signed")
+        )
     return found
 
 

@@ -5,7 +5,7 @@ cannot be seen from outside is "unknown", never guessed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
@@ -126,14 +126,12 @@ def _formats(formats: tuple[str, ...]) -> Finding:
 
 def _images(glance: Glance) -> Iterator[Finding]:
     try:
+        _remove_leftovers(glance)
         with _probe(glance) as image:
             yield Finding(CREATE, "yes", "an image without data was created and removed")
             for visibility, role in SEEN_BY.items():
-                yield _allowed(
-                    f"make images {visibility}",
-                    partial(glance.update, image.id, _visibility(visibility)),
-                    role,
-                )
+                seen = partial(_seen_for_a_moment, glance, image.id, visibility)
+                yield _allowed(f"make images {visibility}", seen, role)
             yield _upload(glance, image)
         with _probe(glance, _wrong_signature()) as image:
             yield _refuses(glance, image)
@@ -205,7 +203,21 @@ def _probe(glance: Glance, properties: Mapping[str, str] | None = None) -> Itera
     try:
         yield image
     finally:
-        glance.delete(image.id)
+        with suppress(FactoryError):  # the next preflight finds it
+            glance.delete(image.id)
+
+
+def _remove_leftovers(glance: Glance) -> None:
+    """Probes of a preflight that was killed."""
+    for image in glance.search(name=PROBE, owner=glance.cloud.project):
+        if image.owner == glance.cloud.project and image.name == PROBE and image.hidden:
+            glance.delete(image.id)
+
+
+def _seen_for_a_moment(glance: Glance, image_id: str, visibility: str) -> None:
+    """Hidden, and without data."""
+    glance.update(image_id, _visibility(visibility))
+    glance.update(image_id, _visibility("private"))
 
 
 def _visibility(visibility: str) -> list[dict[str, object]]:

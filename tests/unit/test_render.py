@@ -59,7 +59,7 @@ def test_plain_lines(draw: Callable[..., str]) -> None:
 
 
 def test_plain_lines_now_and_then(draw: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 10.0, 31.0, 32.0, 70.0])
+    clock = iter([0.0, 0.0, 10.0, 31.0, 32.0, 70.0])
     monkeypatch.setattr("imagefactory.cli.render.time.monotonic", lambda: next(clock))
     text = draw(
         StepStarted("convert", "why"),

@@ -7,6 +7,7 @@ holds PEM, sent in base64 as application/octet-stream. Sent as text/plain it is 
 import base64
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -34,8 +35,10 @@ class Barbican:
         """Have Barbican keep a certificate (PEM), once; returns its UUID there. `fingerprint` names it."""
         name = f"imagefactory {fingerprint}"
         for known in self._named(name):
-            if self._payload(known) == pem.encode():
-                return known
+            # A secret of that name that cannot be read, or is something else, is somebody else's.
+            with suppress(CloudForbidden, BarbicanFailed):
+                if self._payload(known) == pem.encode():
+                    return known
         document = {
             "name": name,
             "secret_type": "certificate",
@@ -60,8 +63,8 @@ class Barbican:
         """Let users (ids) read a secret, besides those who may already."""
         path = f"/secrets/{uuid}/acl"
         document = self._expect(self._ask("GET", path), 200).json()
-        reading = document.get("read", {}) if isinstance(document, dict) else {}
-        known = [user for user in reading.get("users", []) if isinstance(user, str)]
+        reading = _mapping(_mapping(document).get("read"))
+        known = [user for user in _list(reading.get("users")) if isinstance(user, str)]
         if set(users) <= set(known):
             return
         wanted = {"users": sorted({*known, *users}), "project-access": reading.get("project-access") is not False}
@@ -75,8 +78,7 @@ class Barbican:
     def _named(self, name: str) -> list[str]:
         query = urlencode({"name": name, "secret_type": "certificate", "limit": 100})
         document = self._expect(self._ask("GET", f"/secrets?{query}"), 200).json()
-        listed = document.get("secrets", []) if isinstance(document, dict) else []
-        refs = [str(each.get("secret_ref")) for each in listed if isinstance(each, dict)]
+        refs = [str(_mapping(each).get("secret_ref")) for each in _list(_mapping(document).get("secrets"))]
         return [match[1] for ref in refs if (match := _REF.fullmatch(ref))]
 
     def _payload(self, uuid: str) -> bytes | None:
@@ -92,9 +94,16 @@ class Barbican:
         return answer
 
 
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
 def _uuid(answer: Answer) -> str:
-    document = answer.json()
-    match = _REF.fullmatch(str(document.get("secret_ref"))) if isinstance(document, dict) else None
+    match = _REF.fullmatch(str(_mapping(answer.json()).get("secret_ref")))
     if match is None:
         raise BarbicanFailed("Barbican kept the certificate and did not say where")
     return match[1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from imagefactory.errors import (
     CloudAnswerInvalid,
@@ -46,7 +46,7 @@ class Glance:
         answer = self.cloud.request("image", "GET", f"/images/{quote(image_id, safe='')}")
         if answer.status == 404:
             return None
-        return _image(self._expect(answer, 200).json())
+        return self._that(image_id, _image(self._expect(answer, 200).json()))
 
     def search(self, **filters: str) -> list[GlanceImage]:
         """Images that have these values, hidden ones included. Raises CloudAnswerInvalid beyond MOST_IMAGES."""
@@ -57,7 +57,7 @@ class Glance:
         if is_uuid(ref):
             found = self.show(ref)
             return [found] if found else []
-        return self.search(name=f"in:{_quoted(ref)}", visibility="all")
+        return [image for image in self.search(name=f"in:{_quoted(ref)}", visibility="all") if image.name == ref]
 
     def create(self, document: Mapping[str, Any]) -> GlanceImage:
         """Create an image that has an id already. When nobody knows whether that happened, Glance is asked.
@@ -78,14 +78,14 @@ class Glance:
                 if found is None:
                     raise ImageIdBurnt(f"{self.cloud.name}: {answer.words}")
                 return found
-            return _image(self._expect(answer, 201).json())
+            return self._that(document["id"], _image(self._expect(answer, 201).json()))
 
         return self.cloud.patiently(once)
 
     def update(self, image_id: str, patch: Sequence[Mapping[str, Any]]) -> GlanceImage:
         """Apply a JSON patch. Raises GlanceRefused."""
         answer = self.cloud.request("image", "PATCH", f"/images/{image_id}", document=list(patch), headers=PATCH)
-        return _image(self._expect(answer, 200).json())
+        return self._that(image_id, _image(self._expect(answer, 200).json()))
 
     def delete(self, image_id: str) -> bool:
         """Delete an image; False when it was not there. Raises GlanceRefused (in use, or protected)."""
@@ -100,6 +100,20 @@ class Glance:
         answer = self.cloud.request("image", "POST", f"/images/{image_id}/members", document={"member": member})
         if answer.status != 409:  # it is a member already
             self._expect(answer, 200)
+
+    def unshare(self, image_id: str, member: str) -> None:
+        """No longer share an image with a project. Raises GlanceRefused."""
+        answer = self.cloud.request("image", "DELETE", f"/images/{image_id}/members/{quote(member, safe='')}")
+        if answer.status != 404:
+            self._expect(answer, 204)
+
+    def members(self, image_id: str) -> list[str]:
+        """The ids of the projects that an image is shared with. Raises GlanceRefused."""
+        document = self._expect(self.cloud.request("image", "GET", f"/images/{image_id}/members"), 200).json()
+        listed = document.get("members") if isinstance(document, dict) else None
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise CloudAnswerInvalid(f"{self.cloud.name}: a list of members that is none")
+        return [str(each.get("member_id")) for each in listed]
 
     def upload(self, image_id: str, chunks: Iterator[bytes]) -> None:
         """Send an image's data, once. `chunks` is used up whatever happens.
@@ -164,6 +178,11 @@ class Glance:
         found = document.get("usage") if isinstance(document, dict) else None
         return found if isinstance(found, dict) else {}
 
+    def _that(self, image_id: str, image: GlanceImage) -> GlanceImage:
+        if image.id != image_id:
+            raise CloudAnswerInvalid(f"{self.cloud.name} answered with image {image.id} to a question about {image_id}")
+        return image
+
     def _created(self, document: Mapping[str, Any]) -> Answer:
         with self.cloud.opened(
             "image", "POST", "/images", json=dict(document), headers={"Accept": "application/json"}
@@ -182,8 +201,16 @@ class Glance:
             if seen > MOST_IMAGES:
                 raise CloudAnswerInvalid(f"{self.cloud.name}: more than {MOST_IMAGES} images", advice="use an id")
             yield from map(_image, listed)
-            following = document.get("next")
-            path = following.removeprefix("/v2") if isinstance(following, str) and listed else None
+            path = self._next(document.get("next")) if listed else None
+
+    def _next(self, link: object) -> str | None:
+        """The path of the next page. Only its query is taken: a link that leads elsewhere would get our token."""
+        if link is None:
+            return None
+        parts = urlsplit(str(link))
+        if parts.scheme or parts.netloc or not parts.path.endswith("/images"):
+            raise CloudAnswerInvalid(f"{self.cloud.name}: the list of images goes on somewhere else")
+        return f"/images?{parts.query}"
 
     def _expect(self, answer: Answer, status: int) -> Answer:
         if answer.status != status:

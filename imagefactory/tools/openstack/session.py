@@ -95,8 +95,8 @@ class Answer:
             text = str(found.get("message") or found.get("description") or found.get("error") or text)
         except (ValueError, AttributeError, RecursionError):
             text = _without_tags(text)
-        words = " ".join(text.split())
-        return words[:MOST_WORDS] or f"status {self.status}"
+        words = "".join(c if c.isprintable() else " " for c in text)
+        return " ".join(words.split())[:MOST_WORDS] or f"status {self.status}"
 
 
 class Cloud:
@@ -108,6 +108,9 @@ class Cloud:
         self.patience = patience or PATIENCE
         self._region = _region(name)
         self._session = self._asked(self._region.get_session)
+        # Keystone and the discovery of versions: credentials go nowhere else, and nobody waits for ever.
+        self._session.redirect = False
+        self._session.timeout = self._session.timeout or ANSWER
         self._adapters: dict[Service, Adapter] = {}
 
     def __repr__(self) -> str:
@@ -158,7 +161,7 @@ class Cloud:
 
     def freshen(self, seconds: int) -> None:
         """Get a new token unless the one we have is good for `seconds` more. Raises like `request`."""
-        if self._asked(lambda: self._identity.get_access(self._session)).will_expire_soon(seconds):
+        if self._asked(lambda: self._identity.get_access(self._session).will_expire_soon(seconds)):
             self._identity.invalidate()
 
     def request(
@@ -188,6 +191,8 @@ class Cloud:
     @contextmanager
     def opened(self, service: Service, method: str, path: str, **options: Any) -> Iterator[Response]:  # noqa: ANN401
         """The answer to a request, its body not yet read. Raises Again or what `request` raises."""
+        if not path.startswith("/") or path.startswith("//"):
+            raise CloudAnswerInvalid(f"{self.name}: {path[:80]!r} is no path of a service")
         with self.translated(service):
             adapter = self._adapter(service)
             response = adapter.request(
@@ -215,7 +220,7 @@ class Cloud:
 
     def _asked(self, work: Callable[[], T]) -> T:
         def once() -> T:
-            with self.translated():
+            with self.translated(), _sane(self.name):
                 return work()
 
         return self.patiently(once)
@@ -293,12 +298,22 @@ class Cloud:
                 endpoint_override=region.get_endpoint(service),
                 version=VERSIONS[service],
             )
-            found = adapter.get_endpoint_data()
+            with _sane(self.name):
+                found = adapter.get_endpoint_data()
             if found is None or found.url is None:
                 raise NoImageService(f"{self.name} has no {service} service of version {VERSIONS[service]}")
             adapter.endpoint_override = found.url
             self._adapters[service] = adapter
         return self._adapters[service]
+
+
+@contextmanager
+def _sane(name: str) -> Iterator[None]:
+    """What the libraries below stumble over in an answer of Keystone or of a service's list of versions."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise CloudAnswerInvalid(f"{name}: an answer that nobody understands: {_said(error)}") from error
 
 
 def _failed(service: Service | None) -> type[FactoryError]:
@@ -318,7 +333,8 @@ def read_answer(response: Response) -> Answer:
     """The body, whole. Raises CloudAnswerInvalid when it has no end."""
     deadline = time.monotonic() + WHOLE_ANSWER
     body = bytearray()
-    for piece in response.iter_content(64 << 10):
+    # read1 gives what is there: a server that drips is not waited for until a piece is full.
+    while piece := response.raw.read1(64 << 10, decode_content=True):
         body += piece
         if len(body) > MOST_JSON or time.monotonic() > deadline:
             raise CloudAnswerInvalid(f"an answer has more than {MOST_JSON} bytes, or never ends")
@@ -327,7 +343,8 @@ def read_answer(response: Response) -> Answer:
 
 def _said(error: BaseException) -> str:
     """The words of an exception, bounded. Libraries put addresses into them, never tokens."""
-    return " ".join(str(error).split())[:MOST_WORDS] or type(error).__name__
+    words = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(words.split())[:MOST_WORDS] or type(error).__name__
 
 
 def _seconds(text: str | None) -> float | None:

@@ -104,8 +104,9 @@ def shop(released: tuple[FakeHost, Release], cloud: RealCloud, monkeypatch: pyte
     yield made
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(cloud.clouds_yaml))
     admin = Glance(Cloud("demo-admin", QUICK))
-    # By name: tests change the property by which they are found.
-    for image in admin.search(name=IMAGE_NAME, visibility="all"):
+    # By name, too: tests change the property by which they are found.
+    left = [*made.images(), *admin.search(name=IMAGE_NAME, visibility="all")]
+    for image in {each.id: each for each in left}.values():
         if image.protected:
             admin.update(image.id, [{"op": "replace", "path": "/protected", "value": False}])
         admin.delete(image.id)

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -20,8 +21,9 @@ from imagefactory.errors import (
     GlanceRefusedFormat,
     GlanceRefusedSignature,
     ImageIdBurnt,
+    ImageNotActive,
 )
-from imagefactory.model.glance import CERTIFICATE_PROPERTY, Audience, creation
+from imagefactory.model.glance import CERTIFICATE_PROPERTY, MANIFEST_PROPERTY, NOT_BY_GLANCE, Audience, creation
 from imagefactory.steps import glance_publish
 from imagefactory.steps.glance_publish import CHUNK, CloudOrder
 from imagefactory.tools.openstack.barbican import Barbican
@@ -79,6 +81,33 @@ def test_readers_of_the_certificate_are_added_and_never_removed(shop: Shop) -> N
 
 
 # -- who sees it -------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_no_member_any_more_sees_it_no_more(shop: Shop) -> None:
+    tenant, admin = shop.cloud.project_id("tenant"), shop.cloud.project_id("admin")
+    made = shop.publish(shop.order(audience=Audience("shared", members=(tenant, admin))))
+    shop.publish(shop.order(made.id, audience=Audience("shared", members=(admin,))))
+    assert Glance(Cloud("demo", QUICK)).members(made.id) == [admin]
+    assert Glance(Cloud("demo-tenant", QUICK)).show(made.id) is None
+
+
+def test_an_image_that_was_deactivated_is_not_replaced(shop: Shop) -> None:
+    made = shop.publish(shop.order())
+    Cloud("demo-admin", QUICK).request("image", "POST", f"/images/{made.id}/actions/deactivate")
+    with pytest.raises(ImageNotActive):
+        shop.publish(shop.order(made.id))
+    assert shop.only_image().status == "deactivated"
+
+
+def test_an_image_of_another_project_with_our_manifest_is_never_touched(shop: Shop) -> None:
+    order = shop.order()
+    tenant = Glance(Cloud("demo-tenant", QUICK))
+    theirs = tenant.create(creation(order.image_id, "Fake", "qcow2", {MANIFEST_PROPERTY: order.signed.sha256}, ()))
+    for mine in (order, shop.order()):
+        # An administrator sees it, and could change it.
+        with pytest.raises(ImageIdBurnt) if mine is order else nullcontext():
+            shop.publish(mine, "demo-admin")
+        assert tenant.show(theirs.id) == theirs
 
 
 def test_it_is_shared_with_members(shop: Shop) -> None:
@@ -277,8 +306,14 @@ def test_barbican_down(shop: Shop) -> None:
 def test_with_an_application_credential_glance_cannot_verify_and_the_proof_says_so(shop: Shop) -> None:
     name = shop.cloud.application_credential()
     made = shop.publish(shop.order(), name)
-    assert made.facts == (glance_publish.NOT_BY_GLANCE,)
+    assert made.facts == (NOT_BY_GLANCE,)
     assert shop.only_image().properties[CERTIFICATE_PROPERTY] == made.certificate
+
+
+def test_a_fact_about_the_upload_stays_true(shop: Shop) -> None:
+    name = shop.cloud.application_credential()
+    first = shop.publish(shop.order(), name)
+    assert shop.publish(shop.order(first.id)).facts == ()  # nothing was uploaded: the records keep what was known
 
 
 def test_an_application_credential_that_expired(shop: Shop) -> None:

@@ -74,6 +74,10 @@ def setting(key: str, value: object) -> dict[str, object]:
     return {"op": "replace", "path": f"/{key}", "value": value}
 
 
+def adding(key: str, value: str) -> dict[str, object]:
+    return {"op": "add", "path": f"/{key}", "value": value}
+
+
 def removing(key: str) -> dict[str, object]:
     return {"op": "remove", "path": f"/{key}"}
 
@@ -136,6 +140,9 @@ def deviations() -> Iterator[Any]:
     yield pytest.param([setting(CERTIFICATE_PROPERTY, "../x")], CertificateForeign, id="a certificate that is a path")
     yield pytest.param([removing("os_distro")], ImagePropertyMissing, id="property removed")
     yield pytest.param([setting("os_distro", "windows")], ImagePropertyChanged, id="property changed")
+    yield pytest.param([adding("hw_cpu_policy", "shared")], ImagePropertyChanged, id="how to boot, not signed")
+    yield pytest.param([adding("kernel_id", str(uuid4()))], ImagePropertyChanged, id="another kernel")
+    yield pytest.param([adding("block_device_mapping", "[]")], ImagePropertyChanged, id="another disk")
     yield pytest.param([setting("min_ram", 1)], ImagePropertyChanged, id="less memory")
     yield pytest.param([setting(MANIFEST_PROPERTY, "0" * 64)], ImageOfAnotherRelease, id="another manifest")
     yield pytest.param([setting(RELEASE_PROPERTY, "other@20250101.1")], ImageOfAnotherRelease, id="another release")
@@ -164,8 +171,10 @@ def test_the_worst_comes_first_and_the_others_with_it(shop: Shop, image: CloudIm
         [removing("os_distro"), setting("min_ram", 1)],
         [removing(key) for key in SIGNATURE_PROPERTIES],
         [setting("img_signature", "AAAA")],
+        [removing(RELEASE_PROPERTY), removing(MANIFEST_PROPERTY)],
+        [setting(CERTIFICATE_PROPERTY, str(uuid4())), adding("block_device_mapping", "[]")],
     ],
-    ids=["properties", "without signature", "another signature"],
+    ids=["properties", "without signature", "another signature", "without release", "another certificate and disk"],
 )
 def test_publishing_again_puts_properties_right(
     shop: Shop, image: CloudImage, operations: list[dict[str, object]]
