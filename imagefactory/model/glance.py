@@ -175,6 +175,21 @@ def revealing(image: GlanceImage, audience: Audience) -> list[dict[str, Any]]:
     return [{"op": "replace", "path": path, "value": new} for path, (old, new) in wanted.items() if old != new]
 
 
+def without_signature(image: GlanceImage) -> list[dict[str, Any]]:
+    """The JSON patch that removes what there is of a signature."""
+    return [{"op": "remove", "path": f"/{key}"} for key in SIGNATURE_PROPERTIES if key in image.properties]
+
+
+def repairs(image: GlanceImage, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The JSON patch that gives an image the properties it should have; empty when it has them."""
+    changed: list[dict[str, Any]] = [
+        {"op": "add", "path": f"/{key}", "value": int(value) if key in NUMBERS else value}
+        for key, value in wanted.items()
+        if image.value(key) != value
+    ]
+    return changed + [{"op": "remove", "path": f"/{key}"} for key in unsigned(image, wanted)]
+
+
 def _text(document: Mapping[str, Any], key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""

@@ -23,8 +23,6 @@ from imagefactory.errors import (
     GlanceRefused,
     GlanceRefusedSignature,
     ImageIdBurnt,
-    ImageNotActive,
-    ImageOfAnotherRelease,
     ImageReplaced,
     UploadFailed,
 )
@@ -32,16 +30,15 @@ from imagefactory.model.glance import (
     CERTIFICATE_PROPERTY,
     MANIFEST_PROPERTY,
     NOT_BY_GLANCE,
-    NUMBERS,
     RELEASE_PROPERTY,
-    SIGNATURE_PROPERTIES,
     Audience,
     GlanceImage,
     creation,
+    repairs,
     revealing,
-    unsigned,
+    without_signature,
 )
-from imagefactory.steps.glance_verify import check_data, require
+from imagefactory.steps.glance_verify import check_data, require, require_leftover
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
@@ -173,7 +170,7 @@ class Publisher:
                 self.on_advance(f"removing what was begun before: {image.id}")
                 self.glance.delete(image.id)
         if known is not None and kept is None:
-            _require_leftover(order, known)
+            require_leftover(known, order.signed.manifest, order.format)
             raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} was begun and could not be finished")
         return kept
 
@@ -231,8 +228,8 @@ class Publisher:
 
     def _put_right(self, image: GlanceImage, wanted: dict[str, str]) -> GlanceImage:
         """Properties that somebody changed, or that an earlier run could not set."""
-        repairs = _repairs(image, wanted)
-        return self.glance.update(image.id, repairs) if repairs else image
+        patch = repairs(image, wanted)
+        return self.glance.update(image.id, patch) if patch else image
 
     # -- uploading -----------------------------------------------------------------------------------------------------
 
@@ -245,7 +242,7 @@ class Publisher:
                 if "ertificate" not in refused.message or not self.cloud.delegated:
                     raise
             # Our comparison stands in for Glance's; the signature comes afterwards, for Nova.
-            image = self.glance.update(image.id, _without_signature(image))
+            image = self.glance.update(image.id, without_signature(image))
             return self.cloud.patiently(lambda: self._attempt(order, image))
         except (CloudUnreachable, UploadFailed) as error:
             raise UploadFailed(error.message) from error
@@ -360,34 +357,6 @@ def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
         RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}",
         MANIFEST_PROPERTY: order.signed.sha256,
     }
-
-
-def _require_leftover(order: CloudOrder, image: GlanceImage) -> None:
-    """An image that was shown, or that somebody deactivated, is nothing to be replaced in silence."""
-    if image.status == "deactivated":
-        raise ImageNotActive(f"image {image.id} was deactivated", advice="find out why; then reactivate or delete it")
-    if image.hidden:
-        return
-    if image.disk_format == order.format and image.status == "active":
-        raise ImageReplaced(f"image {image.id}, which others see, has other data than was signed")
-    ref = f"{order.signed.manifest.name}@{order.signed.manifest.version}"
-    raise ImageOfAnotherRelease(
-        f"image {image.id}, which others see, is not the {order.format} of {ref} any more",
-        advice="delete it, or hide it, and publish again",
-    )
-
-
-def _without_signature(image: GlanceImage) -> list[dict[str, object]]:
-    return [{"op": "remove", "path": f"/{key}"} for key in SIGNATURE_PROPERTIES if key in image.properties]
-
-
-def _repairs(image: GlanceImage, wanted: dict[str, str]) -> list[dict[str, object]]:
-    changed: list[dict[str, object]] = [
-        {"op": "add", "path": f"/{key}", "value": int(value) if key in NUMBERS else value}
-        for key, value in wanted.items()
-        if image.value(key) != value
-    ]
-    return changed + [{"op": "remove", "path": f"/{key}"} for key in unsigned(image, wanted)]
 
 
 def _chunks(descriptor: int, before: FileState, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from signing.digest import read_document, sha512_stream
 from signing.errors import Unreadable
-from signing.manifest import MANIFEST_FILE, FormatEntry
+from signing.manifest import MANIFEST_FILE, FormatEntry, ReleaseManifest
 from signing.verify import VerifiedManifest
 
 NO_BARBICAN = "this cloud has no Barbican: neither Glance nor Nova verifies the image, our manifest is the only proof"
@@ -168,6 +168,21 @@ def require(cloud: Cloud, image: GlanceImage, signed: VerifiedManifest) -> tuple
 def require_properties(image: GlanceImage, signed: VerifiedManifest) -> None:
     """See that an image has the properties that were signed. Raises ImagePropertyMissing, ImagePropertyChanged."""
     _raise_the_worst(_properties(image, signed))
+
+
+def require_leftover(image: GlanceImage, manifest: ReleaseManifest, image_format: str) -> None:
+    """An image that was shown, or that somebody deactivated, is nothing to be replaced in silence."""
+    if image.status == "deactivated":
+        raise ImageNotActive(f"image {image.id} was deactivated", advice="find out why; then reactivate or delete it")
+    if image.hidden:
+        return
+    if image.disk_format == image_format and image.status == "active":
+        raise ImageReplaced(f"image {image.id}, which others see, has other data than was signed")
+    ref = f"{manifest.name}@{manifest.version}"
+    raise ImageOfAnotherRelease(
+        f"image {image.id}, which others see, is not the {image_format} of {ref} any more",
+        advice="delete it, or hide it, and publish again",
+    )
 
 
 def claims(image: GlanceImage, signed: VerifiedManifest) -> tuple[Claim, ...]:
