@@ -4,6 +4,7 @@ The manifest comes from a catalogue or a file and is verified first; what Glance
 find it. Each deviation has a code of its own; the worst is raised, and the others are in its lines.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,7 +120,12 @@ def verified_download(
     entry = found.entry
     with TemporaryFile(dir=work) as file:
         check_data(found.cloud, found.image, entry, on_bytes=on_bytes, file=file)
-        yield VerifiedImage(file.fileno(), found.image.disk_format, _proof(found, facts))
+        # The same nameless file, for reading only: nobody writes to it any more, and QEMU wants it so.
+        descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield VerifiedImage(descriptor, found.image.disk_format, _proof(found, facts))
+        finally:
+            os.close(descriptor)
 
 
 def find(target: str, expectation: Expectation, *, catalogue: Path, manifest: Path | None = None) -> Found:
