@@ -61,6 +61,10 @@ class Settings:
         return self.home / "catalogue"
 
     @property
+    def database(self) -> Path:
+        return self.home / "imagefactory.db"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

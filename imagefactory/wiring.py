@@ -23,7 +23,7 @@ def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest
             (settings.home / directory).mkdir(exist_ok=True)
     except OSError as error:
         raise HomeUnusable(f"{settings.home}: {error.strerror}", advice="set IMAGEFACTORY_HOME") from error
-    records = Records(settings.home / "imagefactory.db")
+    records = Records(settings.database)
     try:
         yield Factory(settings, records, ArtifactStore(settings.home / "artifacts"), progress, boot_test)
     finally:

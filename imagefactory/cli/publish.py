@@ -81,7 +81,9 @@ def _target(
     """The place, with what was said about it before: when it was published there, or else in the recipe."""
     if not isinstance(place, CloudPlace):
         return CatalogueTarget(catalogue=str(place.root.absolute()))
-    before = factory.wish(release, place)
+    before = dict(factory.wish(release, place))
+    if options.get("visibility", "shared") != "shared":
+        before.pop("members", None)
     try:
         return CloudTarget.model_validate({**before, **options, "cloud": place.cloud})
     except ValidationError as error:

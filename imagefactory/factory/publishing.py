@@ -130,12 +130,10 @@ class Desk:
                 advice="name one of these, or build the release with that format",
             )
         documents = {name: self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)}
-        recipe = recipe_of(documents[PROVENANCE_FILE], load_trust(self.trust_file))
         return {
             "action": "publish",
             "target": target.model_dump(mode="json"),
             "name": release.name,
-            "image_name": recipe.get("display_name") or release.name,
             "manifest": str(documents[MANIFEST_FILE]),
             "provenance": str(documents[PROVENANCE_FILE]),
             "trust": str(self.trust_file),

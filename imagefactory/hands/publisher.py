@@ -29,12 +29,13 @@ def publish_image(request: Document, advance: Advance) -> Document:
     raw = read_document(Path(request["manifest"]))
     signed = verify_manifest(raw, trust, now=datetime.now(UTC), name=request["name"])
     _, provenance = verify_provenance(read_document(Path(request["provenance"])), signed, trust)
-    recipe = provenance.external_parameters.get("recipe")
+    said = provenance.external_parameters.get("recipe")
+    recipe = said if isinstance(said, dict) else {}
     target = CloudTarget.model_validate(request["target"])
-    _check_visibility(target, recipe if isinstance(recipe, dict) else {}, signed)
+    _check_visibility(target, recipe, signed)
     order = CloudOrder(
         image_id=request["image_id"],
-        name=request["image_name"],
+        name=str(recipe.get("display_name") or signed.manifest.name),
         signed=signed,
         format=request["format"],
         file=Path(request["file"]),

@@ -24,6 +24,7 @@ from imagefactory.errors import (
     GlanceRefusedSignature,
     ImageIdBurnt,
     ImageReplaced,
+    Refused,
     UploadFailed,
 )
 from imagefactory.model.glance import (
@@ -328,7 +329,7 @@ class Publisher:
         try:
             # Somebody may have changed it since it was compared.
             require(self.cloud, shown, order.signed)
-        except FactoryError:
+        except Refused:
             self.glance.update(image.id, [{"op": "replace", "path": "/os_hidden", "value": True}])
             raise
         return shown

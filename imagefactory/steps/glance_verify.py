@@ -41,7 +41,7 @@ from imagefactory.model.glance import (
 )
 from imagefactory.model.properties import Claim
 from imagefactory.model.release import ReleaseRef
-from imagefactory.model.target import split_image
+from imagefactory.model.target import GLANCE, split_image
 from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
 from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.openstack.barbican import Barbican
@@ -62,22 +62,14 @@ _OWN = ("img_signature", "imagefactory_", "os_glance", "owner_specified")
 class Found:
     """An image in a cloud and the manifest that it is held against, which was verified."""
 
-    target: str
     cloud: Cloud
     image: GlanceImage
     signed: VerifiedManifest
 
     @property
     def entry(self) -> FormatEntry:
-        """What the manifest says about the image's format. Raises ImageOfAnotherRelease."""
-        manifest = self.signed.manifest
-        entry = manifest.formats.get(self.image.disk_format)
-        if entry is None:
-            raise ImageOfAnotherRelease(
-                f"image {self.image.id} is {self.image.disk_format or 'of no format'}, "
-                f"and {manifest.name}@{manifest.version} has {', '.join(manifest.formats)}"
-            )
-        return entry
+        """What the manifest says about the image's format, which `require` has seen to be one of its own."""
+        return self.signed.manifest.formats[self.image.disk_format]
 
 
 def verify_glance(
@@ -136,7 +128,7 @@ def find(target: str, expectation: Expectation, *, catalogue: Path, manifest: Pa
     if image.status != "active":
         raise ImageNotActive(f"{target}: image {image.id} is {image.status}")
     raw = read_document(manifest) if manifest else _from_catalogue(image, catalogue)
-    return Found(target, cloud, image, expectation.manifest(raw))
+    return Found(cloud, image, expectation.manifest(raw))
 
 
 def look_up(cloud: Cloud, ref: str) -> GlanceImage:
@@ -273,10 +265,11 @@ def _from_catalogue(image: GlanceImage, catalogue: Path) -> bytes:
 def _release(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
     manifest = signed.manifest
     wanted = {RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}", MANIFEST_PROPERTY: signed.sha256}
+    said = {key: image.properties.get(key, value) for key, value in wanted.items()}
     return [
-        ImageOfAnotherRelease(f"image {image.id} has {key}={said[:80]!r}, and the manifest is {wanted[key]}")
+        ImageOfAnotherRelease(f"image {image.id} has {key}={said[key][:80]!r}, and the manifest is {wanted[key]}")
         for key in wanted
-        if (said := image.properties.get(key)) not in {None, wanted[key]} and said is not None
+        if said[key] != wanted[key]
     ]
 
 
@@ -342,23 +335,8 @@ def _properties(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryErr
 
 
 def _proof(found: Found, facts: tuple[str, ...]) -> Proof:
-    signed = found.signed
-    manifest = signed.manifest
-    image, entry = found.image, found.entry
-    return Proof(
-        target=found.target,
-        name=manifest.name,
-        version=str(manifest.version),
-        keyid=signed.keyid,
-        manifest_sha256=signed.sha256,
-        created=manifest.created,
-        expires=manifest.expires,
-        development=signed.development,
-        name_pinned=signed.name_pinned,
-        files={entry.file: entry.sha256},
-        facts=(
-            f"image {image.id} of {found.cloud.name}, {image.visibility}, is its {image.disk_format}",
-            *signed.facts,
-            *facts,
-        ),
-    )
+    """A name may be another image's tomorrow: what was proved is proved of an id."""
+    image, where = found.image, found.cloud.name
+    about = f"image {image.id} of {where}, {image.visibility}, is its {image.disk_format}"
+    files = {found.entry.file: found.entry.sha256}
+    return Proof.of(f"{GLANCE}{where}/{image.id}", found.signed, files, (about, *found.signed.facts, *facts))

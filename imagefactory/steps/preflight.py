@@ -6,7 +6,7 @@ cannot be seen from outside is "unknown", never guessed.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -77,7 +77,7 @@ class Preflight:
     user: str
     roles: tuple[str, ...]
     findings: tuple[Finding, ...]
-    formats: tuple[str, ...] = field(default=())
+    formats: tuple[str, ...]
 
     @property
     def ready(self) -> bool:

@@ -6,18 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from imagefactory.errors import TargetUnsupported, UsageError, VersionMismatch
 from imagefactory.model.release import ReleaseRef, Version
+from imagefactory.model.target import CATALOGUE
 from imagefactory.tools.catalogue import Catalogue, split_target
 from signing.digest import open_regular, read_document
 from signing.manifest import MANIFEST_FILE
 from signing.manifest import Version as SignedVersion
 from signing.trust import Trust
-from signing.verify import Verified, VerifiedManifest, verify_file, verify_folder, verify_manifest
-
-CATALOGUE = "catalogue:"
+from signing.verify import VerifiedManifest, verify_file, verify_folder, verify_manifest
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,24 @@ class Proof:
     name_pinned: bool
     files: dict[str, str]
     facts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, target: str, signed: VerifiedManifest, files: dict[str, str], facts: tuple[str, ...]) -> Self:
+        """What was proved about a target by a manifest that was verified."""
+        manifest = signed.manifest
+        return cls(
+            target=target,
+            name=manifest.name,
+            version=str(manifest.version),
+            keyid=signed.keyid,
+            manifest_sha256=signed.sha256,
+            created=manifest.created,
+            expires=manifest.expires,
+            development=signed.development,
+            name_pinned=signed.name_pinned,
+            files=files,
+            facts=facts,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -163,7 +180,8 @@ def _verified(
     descriptor: int, path: Path, signed: VerifiedManifest, on_bytes: Callable[[int], None] | None
 ) -> VerifiedImage:
     verified = verify_file(descriptor, signed, on_bytes=on_bytes)
-    return VerifiedImage(descriptor, verified.format, _file_proof(path, verified, signed))
+    proof = Proof.of(str(path), signed, {verified.file: verified.digests.sha256}, verified.facts)
+    return VerifiedImage(descriptor, verified.format, proof)
 
 
 def _folder(
@@ -184,19 +202,9 @@ def _folder(
     )
     signed = proved.manifest
     _check_version(folder, str(signed.manifest.version))
-    return Proof(
-        target=target,
-        name=signed.manifest.name,
-        version=str(signed.manifest.version),
-        keyid=signed.keyid,
-        manifest_sha256=signed.sha256,
-        created=signed.manifest.created,
-        expires=signed.manifest.expires,
-        development=signed.development,
-        name_pinned=signed.name_pinned,
-        files={name: digests.sha256 for name, digests in proved.files.items()},
-        facts=(*signed.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}"),
-    )
+    files = {name: digests.sha256 for name, digests in proved.files.items()}
+    facts = (*signed.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}")
+    return Proof.of(target, signed, files, facts)
 
 
 def _check_version(folder: Path, version: str) -> None:
@@ -205,19 +213,3 @@ def _check_version(folder: Path, version: str) -> None:
         raise VersionMismatch(
             f"{folder} holds version {version}", advice="use a catalogue that nobody has rearranged; publish again"
         )
-
-
-def _file_proof(path: Path, verified: Verified, signed: VerifiedManifest) -> Proof:
-    return Proof(
-        target=str(path),
-        name=verified.name,
-        version=str(verified.version),
-        keyid=verified.keyid,
-        manifest_sha256=signed.sha256,
-        created=verified.created,
-        expires=verified.expires,
-        development=verified.development,
-        name_pinned=verified.name_pinned,
-        files={verified.file: verified.digests.sha256},
-        facts=verified.facts,
-    )

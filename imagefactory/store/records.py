@@ -232,6 +232,16 @@ class Records:
                 raise StateConflict(f"publication {publication.id} is not intended any more")
         publication.image_id, publication.details = image_id, dict(details)
 
+    def saw(self, target: str, image_id: str, manifest_sha256: str) -> None:
+        """Record that an image which we published was verified again where it is; whatever else was seen is nobody's
+        business here."""
+        for release in self.releases():
+            if manifest_sha256 in release.files.values():
+                for each in release.publications:
+                    known = each.state in {PublicationState.PUBLISHED, PublicationState.VERIFIED}
+                    if known and (each.target, each.image_id) == (target, image_id):
+                        self.move_publication(each, PublicationState.VERIFIED)
+
     def move_publication(self, publication: Publication, new: PublicationState) -> None:
         """The only place where a publication changes its state. Raises StateConflict."""
         values: dict[str, Any] = {"changed": _now()}

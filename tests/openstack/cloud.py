@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.openstack.clouds import entries, write_clouds
@@ -28,15 +29,14 @@ def up(directory: Path, say: Say, *, die_with_us: bool = False) -> tuple[State, 
         write_clouds(state.clouds_yaml, entries(state))
         copy_template(state)
         servers: list[Server] = []
-        try:
+        with ExitStack() as half_way:
+            half_way.callback(stop_ours, servers)
             for server in start_all(state, say, die_with_us=die_with_us):
                 servers.append(server)
             for server in servers:
                 wait(state, server)
             once(state, "filled", fill)
-        except BaseException:
-            stop_ours(servers)
-            raise
+            half_way.pop_all()
     return state, servers
 
 

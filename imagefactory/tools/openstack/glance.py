@@ -6,6 +6,7 @@ API: docs.openstack.org/api-ref/image/v2. Image data goes up and down in chunks,
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -27,6 +28,8 @@ from imagefactory.tools.openstack.session import Again, Answer, Cloud, read_answ
 PATCH: Final = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 STREAM: Final = {"Content-Type": "application/octet-stream", "Accept": "*/*"}
 MOST_IMAGES: Final = 1000
+LEAST_RATE: Final = 64 << 10  # bytes a second that a download gives on the whole
+DOWNLOAD_SLACK: Final = 300.0  # seconds
 UPLOAD_STALL: Final = 120.0  # seconds that Glance may take no byte, or give no answer after the last one
 
 
@@ -160,7 +163,14 @@ class Glance:
                 raise ImageNotActive(f"{self.cloud.name}: image {image.id} has no data to read")
             if response.status_code != 200:
                 self._expect(self.cloud.judged("image", read_answer(response), response), 200)
-            yield cast(BinaryIO, response.raw)
+            # A socket's time limit is for each byte: somebody who drips would never run into it.
+            limit = Timer(DOWNLOAD_SLACK + (image.size or 0) / LEAST_RATE, response.raw.shutdown)
+            limit.daemon = True
+            limit.start()
+            try:
+                yield cast(BinaryIO, response.raw)
+            finally:
+                limit.cancel()
 
     def formats(self) -> tuple[str, ...]:
         """The disk formats that this Glance takes, as its schema says; nothing when that does not tell."""

@@ -85,8 +85,13 @@ def test_publish_show_verify(desk: Desk) -> None:
     text = desk.run("releases", "show", desk.release)[1]
     assert image.id in text
     assert shown["certificate"] in text
-    proof = desk.json("verify", done["target"], "--manifest", str(desk.shop.manifest))
-    assert proof["verified"]["files"]
+    proof = desk.json("verify", "glance:demo/fake-debian-12", "--manifest", str(desk.shop.manifest))["verified"]
+    assert proof["files"]
+    assert proof["target"] == done["target"]
+    (again,) = desk.json("releases", "show", desk.release)["publications"]
+    assert again["verified"] > publication["verified"]
+    desk.json("verify", done["target"], "--manifest", str(desk.shop.manifest), "--metadata-only")
+    assert desk.json("releases", "show", desk.release)["publications"] == [again]
 
 
 def test_a_second_time_changes_nothing_and_goes_on_as_before(desk: Desk) -> None:
@@ -97,6 +102,8 @@ def test_a_second_time_changes_nothing_and_goes_on_as_before(desk: Desk) -> None
     assert desk.json(*argv)["target"] == first["target"]
     assert desk.shop.only_image() == image
     assert image.visibility == "shared"
+    desk.json(*argv, "--visibility", "private")
+    assert desk.shop.only_image().visibility == "private"
 
 
 def test_the_recipe_says_where_it_goes(desk: Desk) -> None:
