@@ -65,6 +65,15 @@ class Settings:
         return self.home / "imagefactory.db"
 
     @property
+    def audit(self) -> Path:
+        return self.home / "audit.log"
+
+    @property
+    def signed(self) -> Path:
+        """The signer's memory of what it signed."""
+        return self.home / "signed"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 
