@@ -12,7 +12,8 @@ Rules:
    the release key signs (DSSE begins with `DSSEv1 `), and the key itself signs neither without its beginning.
 2. Then one line a file, at least one: 64 lower-case hex digits, two spaces, a plain file name; sorted by name, no name
    twice; every line ends with a newline, and nothing follows. So one content has one spelling.
-3. SHA256SUMS.sig is the bare DER signature (ECDSA P-256, SHA-256) of these bytes by a release key:
+3. SHA256SUMS.sig is the bare DER signature (ECDSA P-256, SHA-256, in its one spelling: `signing.signer`) of these
+   bytes by a release key:
    `openssl dgst -sha256 -verify release.pub -signature SHA256SUMS.sig SHA256SUMS`.
 """
 
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from signing.errors import ChecksumsInvalid, KeyPurpose, SignatureInvalid
 from signing.keys import PublicKey
-from signing.signer import CHECKSUMS_PREFIX, Signer
+from signing.signer import CHECKSUMS_PREFIX, Signer, one_spelling
 from signing.strict_json import MAX_BYTES
 
 CHECKSUMS_FILE = "SHA256SUMS"
@@ -76,7 +77,7 @@ def sign_checksums(raw: bytes, signer: Signer) -> bytes:
     parse_checksums(raw)
     if signer.purpose != "release":
         raise KeyPurpose(f"SHA256SUMS is signed by the release key, not by the {signer.purpose} key")
-    return signer.sign(raw)
+    return one_spelling(signer.sign(raw), signer.public_key.curve)
 
 
 def verify_checksums(raw: bytes, signature: bytes, keys: Mapping[str, PublicKey]) -> tuple[str, dict[str, str]]:
@@ -90,7 +91,8 @@ def verify_checksums(raw: bytes, signature: bytes, keys: Mapping[str, PublicKey]
     for keyid, key in keys.items():
         try:
             key.verify(signature, raw, ec.ECDSA(hashes.SHA256()))
+            if one_spelling(signature, key.curve) == signature:
+                return keyid, files
         except InvalidSignature:
             continue
-        return keyid, files
     raise SignatureInvalid("no trusted release key made SHA256SUMS.sig for this SHA256SUMS")

@@ -11,7 +11,7 @@ Rules for opening, in order:
 2. Exactly the fields of the one form that we write; exactly one signature; its keyid is the hint.
 3. Payload and signature are canonical base64.
 4. The key that the hint names is among those given (the hint chooses among trusted keys, it adds none).
-5. The signature verifies.
+5. The signature verifies, and is in its one spelling (`signing.signer`).
 6. Only then is the payload looked at: strict JSON again.
 """
 
@@ -26,7 +26,7 @@ from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-def
 from signing.errors import BundleInvalid, KeyPurpose, KeyUntrusted, SignatureInvalid
 from signing.fields import SHA256_HEX, Fields, parse_base64
 from signing.keys import PublicKey
-from signing.signer import Signer
+from signing.signer import Signer, one_spelling
 from signing.statement import purpose_for
 from signing.strict_json import decode, encode
 
@@ -54,6 +54,9 @@ class Bundle:
             self.envelope.verify([key], threshold=1)
         except (VerificationError, UnverifiedSignatureError):
             raise SignatureInvalid(f"the signature by key {self.keyid[:16]} does not belong to this document") from None
+        signature = bytes.fromhex(self.envelope.signatures[self.keyid].signature)
+        if one_spelling(signature, keys[self.keyid].curve) != signature:
+            raise SignatureInvalid(f"the signature by key {self.keyid[:16]} is not in its one spelling")
         return decode(self.envelope.payload, "statement", BundleInvalid)
 
 
@@ -66,7 +69,7 @@ def seal(statement: Mapping[str, Any], signer: Signer) -> bytes:
     if signer.purpose != purpose:
         raise KeyPurpose(f"this statement is signed by the {purpose} key, not by the {signer.purpose} key")
     envelope = Envelope(encode(statement, "statement"), PAYLOAD_TYPE, {})
-    signature = signer.sign(envelope.pae())
+    signature = one_spelling(signer.sign(envelope.pae()), signer.public_key.curve)
     envelope.signatures[signer.keyid] = Signature(signer.keyid, signature.hex())
     raw = encode(
         {

@@ -7,7 +7,7 @@ Barbican; the release manifest carries it too, so that it can be verified withou
 Rules for verification, in order:
 
 1. The labels are exactly ours.
-2. The signature is canonical base64 of canonical DER.
+2. The signature is canonical base64 of canonical DER, with the smaller s (`signing.signer`).
 3. The certificate is canonical, and the one with the named fingerprint.
 4. The certificate is a P-384 leaf for signing code, valid at the time in question, issued by a trusted CA
    (`signing.certificates`).
@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from signing.certificates import certificate_pem, check_leaf, fingerprint, is_p384, load_certificate
 from signing.errors import (
@@ -32,10 +32,11 @@ from signing.errors import (
     GlanceEncodingInvalid,
     GlanceLabelInvalid,
     GlanceSignatureInvalid,
+    SignatureInvalid,
 )
 from signing.fields import parse_base64
 from signing.keys import keyid_of
-from signing.signer import Signer
+from signing.signer import Signer, one_spelling
 
 HASH_METHOD = "SHA-512"
 KEY_TYPE = "ECC_SECP384R1"
@@ -63,7 +64,7 @@ def sign_image(signer: Signer, certificate: x509.Certificate, sha512: bytes) -> 
     if not isinstance(key, ec.EllipticCurvePublicKey) or keyid_of(key) != signer.keyid:
         raise CertificateMismatch("the certificate is for another key than the one that signs")
     return GlanceSignature(
-        img_signature=base64.b64encode(signer.sign_prehashed(sha512)).decode("ascii"),
+        img_signature=base64.b64encode(one_spelling(signer.sign_prehashed(sha512), key.curve)).decode("ascii"),
         img_signature_hash_method=HASH_METHOD,
         img_signature_key_type=KEY_TYPE,
         certificate_sha256=fingerprint(certificate),
@@ -99,12 +100,9 @@ def verify_image_signature(
 def _decode(text: str) -> bytes:
     try:
         der = parse_base64(text)
-    except ValueError as why:
+        canonical = one_spelling(der, ec.SECP384R1())
+    except (ValueError, SignatureInvalid) as why:
         raise GlanceEncodingInvalid(f"the Glance signature is {why}") from None
-    try:
-        canonical = encode_dss_signature(*decode_dss_signature(der))
-    except ValueError:
-        raise GlanceEncodingInvalid("the Glance signature is not DER of an ECDSA signature") from None
     if canonical != der:
-        raise GlanceEncodingInvalid("the Glance signature is not canonical DER")
+        raise GlanceEncodingInvalid("the Glance signature is not canonical DER with the smaller s")
     return der

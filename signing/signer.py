@@ -9,6 +9,8 @@ Rules, which hold at the key itself, whoever calls it:
    other key can be brought to sign a document by showing it the document's digest.
 
 ECDSA as in FIPS 186-5, signatures as DER (RFC 3279, section 2.2.3): P-256 with SHA-256, P-384 (glance) with SHA-512.
+With (r, s) goes (r, n - s), which anybody can make of it. We write and accept only the smaller s, in canonical DER, so
+that a signature has one spelling (`one_spelling`, whatever the key's storage returned).
 """
 
 from collections.abc import Callable
@@ -17,9 +19,9 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 
-from signing.errors import KeyPurpose, SignerUnknown
+from signing.errors import KeyPurpose, SignatureInvalid, SignerUnknown
 from signing.keys import PURPOSES, KeyRing, PublicKey, Purpose, keyid_of
 
 DSSE_PREFIX = b"DSSEv1 "
@@ -33,6 +35,18 @@ _BEGINNINGS: dict[Purpose, tuple[bytes, ...]] = {
     "provenance": (DSSE_PREFIX,),
     "glance": (),
 }
+
+
+def one_spelling(signature: bytes, curve: ec.EllipticCurve) -> bytes:
+    """Return the canonical DER of an ECDSA signature, with the smaller of s and n - s.
+
+    Raises: SignatureInvalid, when it is no DER of an ECDSA signature, or s is beyond the order n of the curve.
+    """
+    try:
+        r, s = decode_dss_signature(signature)
+        return encode_dss_signature(r, min(s, curve.group_order - s))
+    except ValueError:
+        raise SignatureInvalid("not DER of an ECDSA signature") from None
 
 
 class Signer(Protocol):

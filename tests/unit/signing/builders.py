@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
 from signing.checksums import build_checksums, sign_checksums
 from signing.development import init_development
 from signing.envelope import seal
@@ -128,6 +131,12 @@ def write_checksums(folder: Path, keys: Keys) -> None:
     raw = build_checksums({name: sha256((folder / name).read_bytes()) for name in names})
     (folder / "SHA256SUMS").write_bytes(raw)
     (folder / "SHA256SUMS.sig").write_bytes(sign_checksums(raw, keys.signer("release")))
+
+
+def respelled(der: bytes, curve: ec.EllipticCurve) -> bytes:
+    """Return the other signature that anybody can make of one: (r, n - s) for (r, s)."""
+    r, s = decode_dss_signature(der)
+    return encode_dss_signature(r, curve.group_order - s)
 
 
 def with_glance(manifest: ReleaseManifest, **changes: str) -> ReleaseManifest:

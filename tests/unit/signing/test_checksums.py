@@ -1,8 +1,10 @@
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from signing.checksums import build_checksums, parse_checksums, sign_checksums, verify_checksums
 from signing.errors import ChecksumsInvalid, KeyPurpose, SignatureInvalid
-from tests.unit.signing.builders import Keys
+from tests.unit.signing.builders import Keys, respelled
 
 HEAD = b"# imagefactory SHA256SUMS v1\n"
 A, B = b"ab" * 32, b"cd" * 32
@@ -67,3 +69,14 @@ def test_only_a_release_key(keys: Keys, strangers: Keys) -> None:
         assert caught.value.code == "signature-invalid"
     both = {**strangers.trust.release, **keys.trust.release}
     assert verify_checksums(GOOD, signature, both)[0] == keys.signer("release").keyid
+
+
+def test_a_signature_has_one_spelling(keys: Keys) -> None:
+    signer = keys.signer("release")
+    for _ in range(8):  # half of what ECDSA makes has the larger s
+        signature = sign_checksums(GOOD, signer)
+        assert verify_checksums(GOOD, signature, keys.trust.release)[0] == signer.keyid
+    other = respelled(signature, ec.SECP256R1())
+    signer.public_key.verify(other, GOOD, ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(SignatureInvalid):
+        verify_checksums(GOOD, other, keys.trust.release)

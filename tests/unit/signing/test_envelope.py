@@ -3,13 +3,14 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from signing.envelope import open_envelope, parse_bundle, seal
 from signing.errors import BundleInvalid, DocumentInvalid, KeyPurpose, KeyUntrusted, SignatureInvalid
 from signing.keys import PURPOSES, Purpose
 from signing.manifest import ReleaseManifest
 from signing.strict_json import encode
-from tests.unit.signing.builders import DELETE, Keys, changed, make_provenance
+from tests.unit.signing.builders import DELETE, Keys, changed, make_provenance, respelled
 
 SIGNATURE = ("dsseEnvelope", "signatures", 0)
 BAD: dict[str, tuple[tuple[str | int, ...], object, str]] = {
@@ -116,3 +117,14 @@ def test_faulty_signer(keys: Keys, strangers: Keys, manifest: ReleaseManifest) -
     signer._key = strangers.ring.private_key("release")
     with pytest.raises(SignatureInvalid):
         seal(manifest.to_statement(), signer)
+
+
+def test_a_signature_has_one_spelling(keys: Keys, manifest: ReleaseManifest) -> None:
+    for _ in range(8):  # half of what ECDSA makes has the larger s
+        raw = seal(manifest.to_statement(), keys.signer("release"))
+        assert open_envelope(raw, keys.trust.release)
+    document = json.loads(raw)
+    signature = base64.b64decode(document["dsseEnvelope"]["signatures"][0]["sig"])
+    other = base64.b64encode(respelled(signature, ec.SECP256R1())).decode()
+    with pytest.raises(SignatureInvalid, match="not in its one spelling"):
+        open_envelope(encode(changed(document, (*SIGNATURE, "sig"), other)), keys.trust.release)

@@ -14,7 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from signing.certificates import CA_VALIDITY, LEAF_VALIDITY, certificate_pem, fingerprint, issue_ca, issue_leaf
 from signing.errors import CertificateMismatch, CertificatePurpose, KeyPurpose, SigningError
 from signing.glance import GlanceSignature, sign_image, verify_image_signature
-from tests.unit.signing.builders import NOW, Keys
+from signing.signer import one_spelling
+from tests.unit.signing.builders import NOW, Keys, respelled
 
 DIGEST = hashlib.sha512(b"image").digest()
 
@@ -59,7 +60,7 @@ def padded_integer(der: bytes) -> bytes:
 
 def swapped(der: bytes) -> bytes:
     r, s = decode_dss_signature(der)
-    return encode_dss_signature(s, r)
+    return one_spelling(encode_dss_signature(s, r), ec.SECP384R1())
 
 
 BAD: dict[str, tuple[Callable[[GlanceSignature], GlanceSignature], str, str]] = {
@@ -107,6 +108,11 @@ BAD: dict[str, tuple[Callable[[GlanceSignature], GlanceSignature], str, str]] = 
         lambda s: replace(s, img_signature=recoded(s.img_signature, swapped)),
         "glance-signature-invalid",
         "does not belong to the image",
+    ),
+    "n - s for s": (
+        lambda s: replace(s, img_signature=recoded(s.img_signature, lambda der: respelled(der, ec.SECP384R1()))),
+        "glance-encoding-invalid",
+        "not canonical DER with the smaller s",
     ),
     "zeros": (
         lambda s: replace(s, img_signature=base64.b64encode(encode_dss_signature(0, 0)).decode()),
@@ -191,9 +197,9 @@ def verify_with(
     for each in extensions:
         builder = builder.add_extension(each, critical=not isinstance(each, x509.ExtendedKeyUsage))
     certificate = builder.sign(issuer_key, hashes.SHA384())
-    der = (key if isinstance(key, ec.EllipticCurvePrivateKey) else LEAF_KEY).sign(b"image", ec.ECDSA(hashes.SHA512()))
+    der = LEAF_KEY.sign(b"image", ec.ECDSA(hashes.SHA512()))
     signature = GlanceSignature(
-        base64.b64encode(der).decode(),
+        base64.b64encode(one_spelling(der, ec.SECP384R1())).decode(),
         "SHA-512",
         "ECC_SECP384R1",
         fingerprint(certificate),
@@ -239,7 +245,11 @@ def test_expired_ca() -> None:
     long_leaf = issue_leaf(LEAF_KEY.public_key(), "leaf", CA, CA_KEY, NOW + CA_VALIDITY - timedelta(days=1))
     der = LEAF_KEY.sign(b"image", ec.ECDSA(hashes.SHA512()))
     signature = GlanceSignature(
-        base64.b64encode(der).decode(), "SHA-512", "ECC_SECP384R1", fingerprint(long_leaf), certificate_pem(long_leaf)
+        base64.b64encode(one_spelling(der, ec.SECP384R1())).decode(),
+        "SHA-512",
+        "ECC_SECP384R1",
+        fingerprint(long_leaf),
+        certificate_pem(long_leaf),
     )
     verify_image_signature(signature, DIGEST, [CA], at=NOW + CA_VALIDITY)
     with pytest.raises(SigningError, match="the CA of the certificate is not valid") as caught:

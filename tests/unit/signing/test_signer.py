@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from signing.errors import KeyPurpose, KeysMissing, SignerUnknown
+from signing.errors import KeyPurpose, KeysMissing, SignatureInvalid, SignerUnknown
 from signing.keys import PURPOSES, Purpose, keyid_of
-from signing.signer import Signer, signer_for
+from signing.signer import Signer, one_spelling, signer_for
 from tests.unit.signing.builders import Keys
 
 DSSE = b"DSSEv1 1 a 1 b"
@@ -83,3 +83,20 @@ def test_no_secret_is_shown(keys: Keys) -> None:
         assert str(secret) not in shown
         assert f"{secret:x}" not in shown
         assert "PRIVATE" not in shown
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()])
+def test_one_spelling(curve: ec.EllipticCurve) -> None:
+    order = curve.group_order
+    for s in (1, 2, order // 2, order // 2 + 1, order - 1):
+        found = one_spelling(encode_dss_signature(7, s), curve)
+        assert found == encode_dss_signature(7, min(s, order - s))
+        assert one_spelling(found, curve) == found
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"x", bytes(64), encode_dss_signature(1, 2) + b"\0", encode_dss_signature(1, 2**400)]
+)
+def test_no_spelling(raw: bytes) -> None:
+    with pytest.raises(SignatureInvalid, match="not DER of an ECDSA signature"):
+        one_spelling(raw, ec.SECP256R1())
