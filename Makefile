@@ -11,7 +11,7 @@ RECIPE ?= recipes/soe-debian-12.yaml
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak bench docs lock install cloud cloud-down
+.PHONY: image test check lint unit soak attacks bench docs lock install cloud cloud-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -36,6 +36,9 @@ unit: install
 
 soak: install
 	$(AS_ROOT) $(BIN)/pytest tests --soak
+
+attacks: install
+	$(BIN)/python -m tests.conformance.attacks.make
 
 bench: install
 	$(AS_ROOT) $(BIN)/python -m bench

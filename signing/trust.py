@@ -11,7 +11,8 @@ Rules, in order:
 1. It is strict JSON of exactly this shape, version 1.
 2. Each purpose has at least one key; every key is canonical PEM SubjectPublicKeyInfo on P-256.
 3. No key is listed twice, and above all not under two purposes.
-4. There is at least one Glance CA; each is canonical PEM, a CA, and listed once.
+4. There is at least one Glance CA; each is canonical PEM, a CA, signed by itself (which tells that it is whole), and
+   listed once.
 
 Where it lies is the caller's business; nothing beside a file to be verified is ever asked.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from signing.certificates import certificate_pem, fingerprint, load_certificate
 from signing.digest import read_document
@@ -33,6 +35,8 @@ from signing.strict_json import decode, encode
 
 DocumentPurpose = Literal["release", "provenance"]
 _PURPOSES: tuple[DocumentPurpose, ...] = ("release", "provenance")
+_ABSENT = (x509.ExtensionNotFound, x509.DuplicateExtension)
+_DAMAGED = (CertificateDamaged, InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError, *_ABSENT)
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,11 @@ def _authorities(listed: Sequence[object]) -> tuple[x509.Certificate, ...]:
         try:
             ca = load_certificate(pem)
             basic = ca.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (CertificateDamaged, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-            raise TrustInvalid("the trust file lists a Glance CA that cannot be read") from None
-        if not basic.ca:
-            raise TrustInvalid("the trust file lists a Glance CA that is not a CA")
+            if not basic.ca:
+                raise TrustInvalid("the trust file lists a Glance CA that is not a CA")
+            ca.verify_directly_issued_by(ca)
+        except _DAMAGED:
+            raise TrustInvalid("the trust file lists a Glance CA that cannot be read, or is not whole") from None
         if fingerprint(ca) in found:
             raise TrustInvalid("the trust file lists a Glance CA twice")
         found[fingerprint(ca)] = ca

@@ -1,6 +1,5 @@
 """The audit log: a chain that only grows, and shows when somebody else wrote to it."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_a_link_is_no_log(log: AuditLog, tmp_path: Path) -> None:
         log.append("signed")
     with pytest.raises(NotARegularFile):
         log.verify()
-    os.unlink(log.path)
+    log.path.unlink()
     log.path.mkdir()
     with pytest.raises(Unwritable):
         log.append("signed")
