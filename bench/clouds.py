@@ -20,6 +20,7 @@ from imagefactory.steps.glance_publish import CHUNK, CloudOrder, Publisher
 from imagefactory.steps.glance_verify import check_data, require
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
+from signing.audit import Head
 from signing.glance import sign_image
 from signing.keys import KeyRing
 from signing.manifest import FormatEntry, OperatingSystem, ReleaseManifest, Version
@@ -166,6 +167,7 @@ def _signed(ground: Ground, file: Path) -> VerifiedManifest:
         files={},
         evidence=(),
         properties={"min_ram": "512", "min_disk": "1", "os_distro": "debian"},
+        audit=Head(1, "0" * 64),
         created=now,
         expires=now + timedelta(days=1),
         development=True,

@@ -23,6 +23,7 @@ class Settings:
 
     home: Path
     trust: Path | None
+    policy: Path | None
     elements_path: tuple[Path, ...]
     path: str
     root_path: str
@@ -88,9 +89,15 @@ class Settings:
             return (named,)
         return (self.home / "trust.json", Path("/etc/imagefactory/trust.json"))
 
+    def policy_files(self) -> tuple[Path, ...]:
+        """Where the signer's policy may lie, in the order of looking. One that is named must be there."""
+        if self.policy is not None:
+            return (self.policy,)
+        return (self.home / "policy.json", Path("/etc/imagefactory/policy.json"))
+
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, _TRUST, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
+    """Read IMAGEFACTORY_HOME, _TRUST, _POLICY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -99,10 +106,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     seen = os.environ if environ is None else environ
     user_home = seen.get("HOME") or str(Path("~").expanduser())
     home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
-    trust = seen.get("IMAGEFACTORY_TRUST")
+    trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, trust, *elements, *programs):
+    for value in (home, trust, policy, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -110,6 +117,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=Path(home),
         trust=Path(trust) if trust else None,
+        policy=Path(policy) if policy else None,
         elements_path=tuple(map(Path, elements)),
         path=":".join(dict.fromkeys([*programs, own, *inherited, *_parts(SYSTEM_PATH)])),
         root_path=":".join(dict.fromkeys([*programs, own, *_parts(SYSTEM_PATH)])),

@@ -115,14 +115,18 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({str(self.directory)!r}, development={self.development})"
 
+    def keyid(self, purpose: Purpose) -> str:
+        """Return the keyid of the key for `purpose`. Raises: KeysMissing."""
+        if purpose not in self._keyids:
+            raise KeysMissing(f"there is no {purpose} key in {str(self.directory)!r}")
+        return self._keyids[purpose]
+
     def private_key(self, purpose: Purpose) -> ec.EllipticCurvePrivateKey:
         """Return the private key for `purpose`.
 
         Raises: KeysMissing, KeyPermissions, KeyDamaged, KeyPurpose.
         """
-        expected = self._keyids.get(purpose)
-        if expected is None:
-            raise KeysMissing(f"there is no {purpose} key in {str(self.directory)!r}")
+        expected = self.keyid(purpose)
         raw = self._read(f"{purpose}.pem")
         try:
             key = load_pem_private_key(raw, password=None)

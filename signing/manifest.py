@@ -11,6 +11,7 @@ Format: an in-toto statement of type `urn:imagefactory:release:v1`. Its subjects
      "files": {"provenance.sigstore.json": SHA256, ...},
      "evidence": [{"kind": SLUG, "about": SHA256, "sha256": SHA256, "outcome": SLUG}, ...],
      "properties": {KEY: TEXT, ...},
+     "audit": {"entries": N, "head": SHA256},
      "created": TIME, "expires": TIME or null, "development": BOOL}
 
 Rules, beside the type and range of every field:
@@ -24,6 +25,8 @@ Rules, beside the type and range of every field:
 6. `properties` are what the image carries in Glance, as `signing.properties` allows them: at most 100 keys with texts
    of at most 4096 characters, no attribute of Glance's own but min_ram (MiB) and min_disk (GiB), which are decimal
    numbers without leading zeros, and no key that begins with os_glance, img_signature, imagefactory_ or os_hash_.
+7. `audit` is the head of the signer's audit log before this was signed (`signing.audit`): at least one entry, as the
+   Glance key was used before.
 """
 
 import re
@@ -32,6 +35,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from signing.audit import Head
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.errors import ManifestInvalid
 from signing.fields import PLAIN_FILE, SHA256_HEX, SLUG, Fields, format_time
@@ -116,6 +120,7 @@ class ReleaseManifest:
     files: Mapping[str, str]
     evidence: tuple[EvidenceEntry, ...]
     properties: Mapping[str, str]
+    audit: Head
     created: datetime
     expires: datetime | None
     development: bool
@@ -143,6 +148,7 @@ class ReleaseManifest:
             "files": dict(self.files),
             "evidence": [vars(each).copy() for each in self.evidence],
             "properties": dict(self.properties),
+            "audit": {"entries": self.audit.entries, "head": self.audit.sha256},
             "development": self.development,
             **times,
         }
@@ -164,9 +170,11 @@ class ReleaseManifest:
             files = _read_files(fields, {each.file for each in formats.values()})
             evidence = tuple(_read_evidence(each) for each in fields.array("evidence"))
             properties = _read_properties(fields)
+            with fields.inner("audit") as log:
+                audit = Head(log.integer("entries", 1), log.text("head", SHA256_HEX))
             created, expires = _read_times(fields)
             development = fields.boolean("development")
-        return cls(name, version, os, arch, formats, files, evidence, properties, created, expires, development)
+        return cls(name, version, os, arch, formats, files, evidence, properties, audit, created, expires, development)
 
 
 def _write_format(entry: FormatEntry) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """imagefactory keys: made on request, never on the fly."""
 
+import os
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -7,10 +8,10 @@ import typer
 
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.errors import UsageError
+from imagefactory.factory import approvals
 from imagefactory.settings import read_settings
 from signing.development import init_development
 from signing.keys import PURPOSES
-from signing.signer import FileSigner
 
 app = typer.Typer(no_args_is_help=True, help="The keys of this factory, one for each purpose.")
 
@@ -29,7 +30,11 @@ def init(
     settings = read_settings()
     trust = settings.home / "trust.json"
     ring = init_development(settings.keys, trust, now=datetime.now(UTC))
-    made = {purpose: FileSigner(ring, purpose).keyid for purpose in PURPOSES}
+    made = {purpose: ring.keyid(purpose) for purpose in PURPOSES}
+    if not any(map(os.path.lexists, settings.policy_files())):
+        approvals.begin(settings, ring.keyid("provenance") if ring.development else None)
     lines = [f"{purpose:10} {keyid}" for purpose, keyid in made.items()]
-    lines += [f"keys   {settings.keys}", f"trust  {trust}"]
-    answer({"keys": made, "directory": str(settings.keys), "trust": str(trust)}, "\n".join(lines), as_json)
+    policy = approvals.where(settings)
+    lines += [f"keys   {settings.keys}", f"trust  {trust}", f"policy {policy}"]
+    where = {"directory": str(settings.keys), "trust": str(trust), "policy": str(policy)}
+    answer({"keys": made, **where}, "\n".join(lines), as_json)

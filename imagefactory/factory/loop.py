@@ -14,7 +14,7 @@ from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConfli
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.publishing import Desk, Published, published, recipe_of
-from imagefactory.factory.release import Made, check_keys, sign
+from imagefactory.factory.release import Made, check, sign
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
@@ -233,7 +233,7 @@ class _Run:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
             factory, loaded = self._factory, self._inputs.loaded
-            check_keys(factory.settings, self._trust, self._trust_file, loaded)
+            check(self._inputs, factory.settings, self._trust, self._trust_file)
             build = factory.records.reserve(loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs)
             factory.records.move_build(build, BuildState.RUNNING)
             self._line = Line(

@@ -24,6 +24,7 @@ from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.hand import call_publisher
+from signing.audit import AuditLog
 from signing.digest import read_document
 from signing.envelope import parse_bundle
 from signing.errors import SigningError
@@ -64,10 +65,15 @@ class Desk:
         verifying raise.
         """
         if isinstance(target, CatalogueTarget):
-            return self._to_catalogue(release, Path(target.catalogue))
+            return self._noted(release, self._to_catalogue(release, Path(target.catalogue)))
         # One publisher at a time of an image name; a build of the next release of it may go on.
         with lock(self.settings.home / "locks", f".publish-{release.name}"):
-            return self._to_cloud(release, target, deep=deep)
+            return self._noted(release, self._to_cloud(release, target, deep=deep))
+
+    def _noted(self, release: Release, where: Published) -> Published:
+        about, manifest = f"{release.name}@{release_version(release)}", release.files[MANIFEST_FILE]
+        AuditLog(self.settings.audit).append("published", about=about, manifest=manifest, target=where.target)
+        return where
 
     def _to_catalogue(self, release: Release, root: Path) -> Published:
         place = CataloguePlace(root)

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.line import Line
 from imagefactory.model import plan, properties
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
-from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.hand import call_signer
+from signing.audit import AuditedSigner, AuditLog
 from signing.digest import Digests
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE
@@ -69,8 +71,7 @@ def sign(line: Line, made: Made) -> Release:
             "provenance": str(work / PROVENANCE_FILE),
             "evidence": made.boot.facts["evidence"],
             "properties": claims,
-            "keys": str(line.settings.keys),
-            "trust": str(line.trust_file),
+            **_signers(line.settings, line.trust_file),
             "output": str(work),
             "created": int(now.timestamp()),
             "expires": int((now + EXPIRY).timestamp()),
@@ -80,7 +81,7 @@ def sign(line: Line, made: Made) -> Release:
         log=line.log(plan.SIGN),
         on_advance=line.advancer(plan.SIGN),
     )
-    documents = {name: line.keep(work / name, "document").sha256 for name in (*answer["files"], PROVENANCE_FILE)}
+    documents = {name: line.keep(work / name, "document").sha256 for name in answer["files"]}
     files = {f"{recipe.name}-{line.version}.{name}": digest for name, digest in made.digests.items()}
     return line.records.add_release(
         line.build,
@@ -91,9 +92,9 @@ def sign(line: Line, made: Made) -> Release:
     )
 
 
-def check_keys(settings: Settings, trust: Trust, trust_file: Path, loaded: LoadedRecipe) -> None:
-    """See, before any work, that builder and signer have their keys, that the trust file believes them, and that their
-    certificate lasts as long as the recipe promises.
+def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) -> None:
+    """See, before any work, that builder and signer have their keys, that the trust file believes them, that the policy
+    approves what is to be built, and that the certificate lasts as long as the recipe promises.
 
     Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
     """
@@ -103,14 +104,28 @@ def check_keys(settings: Settings, trust: Trust, trust_file: Path, loaded: Loade
     call_signer(
         {
             "action": "check",
-            "keys": str(settings.keys),
-            "trust": str(trust_file),
-            "properties": properties.typed_in(loaded.recipe),
+            "name": inputs.recipe.name,
+            "builder": provenance.keyid,
+            "recipe": inputs.loaded.digest,
+            "elements": dict(inputs.element_digests),
+            "properties": properties.typed_in(inputs.recipe),
+            **_signers(settings, trust_file),
         },
         environment=settings.environment,
         log=settings.logs / "signer.log",
         on_advance=advancer(silent, plan.SIGN),
     )
+
+
+def _signers(settings: Settings, trust_file: Path) -> dict[str, Any]:
+    """Where the signer finds what is its own."""
+    return {
+        "keys": str(settings.keys),
+        "trust": str(trust_file),
+        "policy": [str(path) for path in settings.policy_files()],
+        "signed": str(settings.signed),
+        "audit": str(settings.audit),
+    }
 
 
 def _claims(line: Line, made: Made) -> dict[str, str]:
@@ -138,9 +153,9 @@ def _attest(line: Line, made: Made) -> bytes:
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
     )
-    return attest.attest(
-        account, _converted(line, made), made.evidence, signer_for(f"file:{line.settings.keys}", "provenance")
-    )
+    signer = signer_for(f"file:{line.settings.keys}", "provenance")
+    audited = AuditedSigner(signer, AuditLog(line.settings.audit), f"{account.name}@{account.version}")
+    return attest.attest(account, _converted(line, made), made.evidence, audited)
 
 
 def _converted(line: Line, made: Made) -> dict[str, Converted]:

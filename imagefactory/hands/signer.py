@@ -11,8 +11,11 @@ from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.evidence import Evidence
 from imagefactory.progress import Advance
 from imagefactory.steps import sign as sign_step
-from imagefactory.steps.sign import SigningOrder
+from imagefactory.steps.sign import Signers, SigningOrder
+from imagefactory.tools.signed import SignedStore
+from signing.audit import AuditLog
 from signing.keys import KeyRing
+from signing.policy import load_policy
 from signing.trust import load_trust
 
 
@@ -30,30 +33,34 @@ def sign_release(request: Document, advance: Advance) -> Document:
         created=datetime.fromtimestamp(request["created"], UTC),
         expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
     )
-    return {
-        "files": sign_step.sign(
-            order,
-            load_trust(Path(request["trust"])),
-            KeyRing(Path(request["keys"])),
-            Path(request["output"]),
-            environment=request["environment"],
-            on_advance=advance,
-        )
-    }
+    output, environment = Path(request["output"]), request["environment"]
+    return {"files": sign_step.sign(order, _own(request), output, environment=environment, on_advance=advance)}
 
 
-def check_keys(request: Document, advance: Advance) -> Document:
+def check_order(request: Document, advance: Advance) -> Document:
     del advance
-    directory = Path(request["keys"])
-    sign_step.check_keys(
-        f"file:{directory}",
-        KeyRing(directory),
-        load_trust(Path(request["trust"])),
+    sign_step.check(
+        f"file:{request['keys']}",
+        _own(request),
+        request["name"],
+        request["builder"],
+        request["recipe"],
+        request["elements"],
         request["properties"],
         now=datetime.now(UTC),
     )
     return {}
 
 
+def _own(request: Document) -> Signers:
+    return Signers(
+        ring=KeyRing(Path(request["keys"])),
+        trust=load_trust(Path(request["trust"])),
+        policy=load_policy([Path(path) for path in request["policy"]]),
+        memory=SignedStore(Path(request["signed"])),
+        log=AuditLog(Path(request["audit"])),
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(serve({"check": check_keys, "sign": sign_release}))
+    sys.exit(serve({"check": check_order, "sign": sign_release}))

@@ -1,14 +1,16 @@
 """Hosts with fake programs, and one on which a first build was done."""
 
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from imagefactory.progress import Event
+from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost, make_keys
 
 
@@ -53,3 +55,24 @@ def built(first_build: FirstBuild) -> Iterator[FakeHost]:
 def _copy(source: Path, target: Path) -> None:
     # cp keeps holes, links, modes and times.
     subprocess.run(["cp", "-a", "--", source, target], check=True)
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield Shell(capsys)
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeHost], FakeHost]:
+    """Be on a host."""
+
+    def there(host: FakeHost) -> FakeHost:
+        for name, value in host.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("IMAGEFACTORY_TRUST", raising=False)
+        monkeypatch.chdir(host.root)
+        return host
+
+    return there

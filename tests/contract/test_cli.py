@@ -16,82 +16,32 @@ from typing import Any
 import pytest
 
 from imagefactory.cli import boot
-from imagefactory.cli.app import VERBS, run
+from imagefactory.cli.app import VERBS
 from imagefactory.errors import ImageDamaged
 from imagefactory.tools import firmware
 from imagefactory.tools.new_file import new_file
 from tests.contract.conftest import FirstBuild
+from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost
 
 NAME = "fake-debian-12"
 COMMANDS = [
-    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "releases"}),
+    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "policy", "releases", "audit"}),
     ["recipe", "schema"],
     ["recipe", "check"],
     ["properties", "show"],
     ["properties", "check"],
     ["keys", "init"],
+    ["policy", "init"],
+    ["policy", "show"],
+    ["policy", "approve"],
+    ["policy", "remove"],
+    ["policy", "check"],
     ["releases", "list"],
     ["releases", "show"],
+    ["audit", "verify"],
+    ["audit", "show"],
 ]
-
-Answer = tuple[int, dict[str, Any]]
-
-
-class Shell:
-    """Command lines on a host, in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.stderr = ""
-
-    def text(self, *argv: str | Path) -> tuple[int, str]:
-        """The exit code and what is on stdout."""
-        self._capsys.readouterr()
-        status = run([str(argument) for argument in argv])
-        said = self._capsys.readouterr()
-        self.stderr = said.err
-        assert "Traceback" not in said.err + said.out
-        return status, said.out
-
-    def json(self, *argv: str | Path) -> Answer:
-        """The exit code and the one JSON document on stdout."""
-        status, stdout = self.text(*argv, "--json")
-        document = json.loads(stdout)
-        assert isinstance(document, dict)
-        return status, document
-
-    def refused(self, *argv: str | Path) -> tuple[int, str]:
-        """The exit code and the code of the error; with and without --json they are the same."""
-        status, document = self.json(*argv)
-        error = document["error"]
-        assert error["message"]
-        assert error["advice"] or error["code"] in {"home-unusable"}
-        plain, stdout = self.text(*argv)
-        assert (plain, stdout) == (status, "")
-        assert f"error: {error['message']} [{error['code']}]\n" in self.stderr
-        return status, error["code"]
-
-
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield Shell(capsys)
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeHost], FakeHost]:
-    """Be on a host."""
-
-    def there(host: FakeHost) -> FakeHost:
-        for name, value in host.environ.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("IMAGEFACTORY_TRUST", raising=False)
-        monkeypatch.chdir(host.root)
-        return host
-
-    return there
 
 
 def program(*argv: str, **options: Any) -> "subprocess.Popen[bytes]":  # noqa: ANN401 - Popen's own
@@ -119,7 +69,7 @@ def test_the_whole_explains_itself(shell: Shell) -> None:
 
 
 def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
-    for argv in ([], ["keys"], ["properties"], ["recipe"], ["releases"]):
+    for argv in ([], ["audit"], ["keys"], ["policy"], ["properties"], ["recipe"], ["releases"]):
         status, text = shell.text(*argv)
         assert status == 2
         assert "Usage: imagefactory" in text + shell.stderr

@@ -82,7 +82,10 @@ def finish(host: FakeHost) -> dict[str, object]:
 
 def check_home(host: FakeHost) -> None:
     """Whatever is there is whole; nothing is there that does not belong."""
-    known = {"apt", "artifacts", "catalogue", "keys", "locks", "logs", "trust.json", "work"}
+    known = {
+        *("apt", "artifacts", "audit.log", "catalogue", "keys", "locks", "logs", "policy.json", "signed", "trust.json"),
+        "work",
+    }
     database = {"imagefactory.db", "imagefactory.db-shm", "imagefactory.db-wal"}
     assert {path.name for path in host.home.iterdir()} <= known | database
     for path in host.home.glob("artifacts/sha256/*/*"):

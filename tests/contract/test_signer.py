@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,30 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.steps.attest import BuildAccount, attest
 from imagefactory.steps.convert import Converted, examine
-from imagefactory.steps.sign import SigningOrder, sign
+from imagefactory.steps.sign import Signers, SigningOrder, sign
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.process import run
+from imagefactory.tools.signed import SignedStore
+from signing.audit import AuditLog
 from signing.errors import (
+    BuilderNotApproved,
     CertificateExpired,
+    ElementNotApproved,
     KeyUntrusted,
     ManifestInvalid,
+    NameNotApproved,
     NotARegularFile,
+    PolicyInvalid,
+    ProvenanceInvalid,
     ProvenanceMismatch,
+    RecipeNotApproved,
     SignatureInvalid,
     SigningError,
+    VersionUsed,
 )
 from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.policy import EVERY_NAME, Approval, Policy
 from signing.signer import signer_for
 from signing.trust import load_trust
 from signing.verify import verify_manifest
@@ -45,8 +56,11 @@ from tests.fakes.host import make_keys
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 NOW = datetime.now(UTC).replace(microsecond=0)
+DOCUMENTS = ["SHA256SUMS", "SHA256SUMS.sig", PROVENANCE_FILE, MANIFEST_FILE]
 NAME, VERSION = "fake-debian-12", "20251121.1"
 OS = {"distro": "debian", "version": "12", "codename": "bookworm"}
+RECIPE = {"name": NAME, "elements": ["plain"]}
+RECIPE_DIGEST = sha256(json.dumps(RECIPE, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 SIZE = 1 << 20
 PROPERTIES = {"min_ram": "512", "min_disk": "1", "hw_firmware_type": "uefi", "os_distro": "debian", "os_purpose": "gpu"}
 
@@ -65,8 +79,8 @@ class Desk:
             name=NAME,
             version=VERSION,
             build_id="b" * 32,
-            recipe={"name": NAME},
-            recipe_digest="0" * 64,
+            recipe=RECIPE,
+            recipe_digest=RECIPE_DIGEST,
             elements={"plain": "1" * 64},
             packages=[Package("bash", "5.2", "amd64")],
             in_release="2" * 64,
@@ -108,9 +122,23 @@ class Desk:
         """Where the signer wrote what it signed."""
         output = self.work / "signed"
         output.mkdir()
-        trust, ring = load_trust(self.home / "trust.json"), KeyRing(self.home / "keys")
-        sign(order, trust, ring, output, environment=ENVIRONMENT, on_advance=lambda _: None)
+        sign(order, self.own(), output, environment=ENVIRONMENT, on_advance=lambda _: None)
         return output
+
+    def own(self, policy: Policy | None = None) -> Signers:
+        """The signer's own things; its policy approves the one recipe and element of these tests."""
+        return Signers(
+            ring=KeyRing(self.home / "keys"),
+            trust=load_trust(self.home / "trust.json"),
+            policy=policy or Policy(False, {NAME: self.approval()}),
+            memory=SignedStore(self.work / "memory"),
+            log=AuditLog(self.work / "audit.log"),
+        )
+
+    def approval(self) -> Approval:
+        builder = KeyRing(self.home / "keys").keyid("provenance")
+        elements = {"plain": frozenset({"1" * 64})}
+        return Approval(frozenset({builder}), frozenset({RECIPE_DIGEST}), elements, frozenset({"boot"}))
 
 
 @pytest.fixture
@@ -129,7 +157,7 @@ def desk(tmp_path: Path, keys: Path) -> Desk:
 
 def test_what_is_true_is_signed(desk: Desk) -> None:
     output = desk.sign(desk.order(desk.attest()))
-    assert sorted(path.name for path in output.iterdir()) == ["SHA256SUMS", "SHA256SUMS.sig", MANIFEST_FILE]
+    assert sorted(path.name for path in output.iterdir()) == DOCUMENTS
     proof = verify_manifest((output / MANIFEST_FILE).read_bytes(), load_trust(desk.home / "trust.json"), now=NOW)
     formats = proof.manifest.formats
     assert {name: entry.sha256 for name, entry in formats.items()} == {
@@ -245,6 +273,28 @@ def two_boot_tests(desk: Desk) -> SigningOrder:
     return desk.order(desk.attest(evidence=both), evidence=both)
 
 
+def another_recipe(desk: Desk) -> SigningOrder:
+    recipe = {**RECIPE, "packages": ["backdoor"]}
+    digest = sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return desk.order(desk.attest(recipe=recipe, recipe_digest=digest))
+
+
+def a_recipe_under_the_digest_of_another(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(recipe={**RECIPE, "packages": ["backdoor"]}))
+
+
+def another_element(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(elements={"plain": "1" * 64, "backdoor": "6" * 64}))
+
+
+def a_changed_element(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(elements={"plain": "7" * 64}))
+
+
+def no_element(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(elements={}))
+
+
 BUILT = (NOW - timedelta(hours=1)).date()
 REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[SigningError], str]] = [
     (other_bytes, ProvenanceMismatch, "other bytes than those to be signed: fake-debian-12-20251121.1.raw"),
@@ -275,6 +325,11 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (silent_about_memory, PropertyContradicted, "min_ram: '0' is claimed, and '512' is proved"),
     (another_system, PropertyContradicted, "os_version: '13' is claimed, and '12' is proved"),
     (evidence_of_old, EvidenceMissing, "the boot test does not say how it boots under uefi"),
+    (another_recipe, RecipeNotApproved, "is not approved"),
+    (a_recipe_under_the_digest_of_another, ProvenanceInvalid, "another recipe than the one whose digest"),
+    (another_element, ElementNotApproved, "element backdoor"),
+    (a_changed_element, ElementNotApproved, "element plain as sha256:7777777777777777"),
+    (no_element, ProvenanceInvalid, "does not name every element of its recipe"),
     (two_boot_tests, EvidenceMissing, "proved by one boot test, and there are 2"),
 ]
 
@@ -288,6 +343,95 @@ def test_anything_else_is_refused_and_nothing_written(
         desk.sign(order)
     assert text in caught.value.message
     assert list((desk.work / "signed").iterdir()) == []
+    (refused,) = AuditLog(desk.work / "audit.log").entries()
+    assert (refused.event, refused.details["code"]) == ("refused", caught.value.code)
+
+
+# -- what the signer knows of its own ----------------------------------------------------------------------------------
+
+
+def signed_by(desk: Desk, order: SigningOrder, own: Signers | None = None) -> dict[str, str]:
+    output = desk.work / "again"
+    output.mkdir(exist_ok=True)
+    return sign(order, own or desk.own(), output, environment=ENVIRONMENT, on_advance=lambda _: None)
+
+
+POLICIES: list[tuple[Callable[[Approval], Policy], type[SigningError]]] = [
+    (lambda _: Policy(False, {}), NameNotApproved),
+    (lambda approval: Policy(False, {"another-debian-12": approval}), NameNotApproved),
+    (lambda approval: Policy(False, {NAME: replace(approval, builders=frozenset({"9" * 64}))}), BuilderNotApproved),
+    (lambda approval: Policy(False, {NAME: replace(approval, recipes=frozenset())}), RecipeNotApproved),
+    (lambda approval: Policy(False, {NAME: replace(approval, elements={})}), ElementNotApproved),
+]
+
+
+@pytest.mark.parametrize(("make", "kind"), POLICIES)
+def test_what_the_policy_does_not_approve_is_not_signed(
+    desk: Desk, make: Callable[[Approval], Policy], kind: type[SigningError]
+) -> None:
+    own = desk.own(make(desk.approval()))
+    with pytest.raises(kind):
+        signed_by(desk, desk.order(desk.attest()), own)
+    assert [entry.event for entry in own.log.entries()] == ["refused"]
+
+
+def test_the_policy_wants_more_evidence(desk: Desk) -> None:
+    approval = replace(desk.approval(), evidence=frozenset({"boot", "compliance"}))
+    with pytest.raises(EvidenceMissing, match="of kind compliance, which the policy wants"):
+        signed_by(desk, desk.order(desk.attest()), desk.own(Policy(False, {NAME: approval})))
+
+
+def test_a_policy_for_development_is_for_development_keys_only(desk: Desk) -> None:
+    anything = Policy(True, {EVERY_NAME: replace(desk.approval(), recipes=None, elements=None)})
+    order = desk.order(another_recipe(desk).provenance.read_bytes())
+    assert signed_by(desk, order, desk.own(anything))
+    metadata = desk.home / "keys" / "keys.json"
+    document = json.loads(metadata.read_text())
+    try:
+        metadata.write_text(json.dumps({**document, "development": False}))
+        with pytest.raises(PolicyInvalid):
+            signed_by(desk, order, desk.own(anything))
+    finally:
+        metadata.write_text(json.dumps(document))
+
+
+def test_the_same_images_get_the_old_signature(desk: Desk) -> None:
+    first = signed_by(desk, desk.order(desk.attest()))
+    later = desk.attest(finished=NOW + timedelta(minutes=1))
+    assert signed_by(desk, desk.order(later)) == first
+    assert sha256(later).hexdigest() not in first.values()
+    events = [entry.event for entry in desk.own().log.entries()]
+    assert events == ["key-used", "key-used", "signing", "key-used", "key-used", "signed", "given-again"]
+
+
+def test_other_images_under_a_used_version_are_refused(desk: Desk) -> None:
+    signed_by(desk, desk.order(desk.attest()))
+    with desk.images["raw"].path.open("r+b") as stream:
+        stream.write(b"\xec")
+    raw = examine(desk.images["raw"].path, "raw", environment=ENVIRONMENT)
+    other = replace(desk, images={**desk.images, "raw": raw})
+    with pytest.raises(VersionUsed, match="for other images"):
+        signed_by(other, other.order(other.attest()))
+
+
+def test_versions_only_grow(desk: Desk) -> None:
+    newer = desk.attest(version="20251121.10")
+    signed_by(desk, desk.order(newer, version="20251121.10"))
+    with pytest.raises(VersionUsed, match=r"20251121\.10 was signed already"):
+        signed_by(desk, desk.order(desk.attest(version="20251121.9"), version="20251121.9"))
+    assert signed_by(desk, desk.order(desk.attest(version="20251122.1"), version="20251122.1"))
+
+
+def test_the_head_of_the_log_is_in_the_manifest(desk: Desk) -> None:
+    output = desk.sign(desk.order(desk.attest()))
+    trust = load_trust(desk.home / "trust.json")
+    manifest = verify_manifest((output / MANIFEST_FILE).read_bytes(), trust, now=NOW).manifest
+    log = desk.own().log
+    head = log.verify([manifest.audit])
+    signing = list(log.entries())[manifest.audit.entries - 1]
+    assert signing.event == "signing"
+    assert set(signing.details["images"].split()) == {image.digests.sha256 for image in desk.images.values()}
+    assert head.entries > manifest.audit.entries
 
 
 # -- as a process of its own -------------------------------------------------------------------------------------------
@@ -295,9 +439,17 @@ def test_anything_else_is_refused_and_nothing_written(
 
 def ask(desk: Desk, **request: object) -> dict[str, Any]:
     said: list[str] = []
-    whole = {"keys": str(desk.home / "keys"), "trust": str(desk.home / "trust.json"), **request}
+    whole = {"keys": str(desk.home / "keys"), "trust": str(desk.home / "trust.json")}
+    own = {
+        "policy": [str(desk.home / "policy.json")],
+        "signed": str(desk.work / "memory"),
+        "audit": str(desk.work / "audit.log"),
+    }
     return call_signer(
-        whole, environment=ENVIRONMENT, log=desk.work / "signer.log", on_advance=lambda text, *_: said.append(text)
+        {**whole, **own, **request},
+        environment=ENVIRONMENT,
+        log=desk.work / "signer.log",
+        on_advance=lambda text, *_: said.append(text),
     )
 
 
@@ -319,9 +471,37 @@ def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
     }
 
 
+def check_request(desk: Desk, claims: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "action": "check",
+        "name": NAME,
+        "builder": KeyRing(desk.home / "keys").keyid("provenance"),
+        "recipe": RECIPE_DIGEST,
+        "elements": {"plain": "1" * 64},
+        "properties": claims,
+    }
+
+
+def test_what_would_not_be_signed_is_refused_before_the_work(desk: Desk) -> None:
+    (desk.work / "policy.json").write_bytes(Policy(False, {NAME: desk.approval()}).encode())
+    own = {"policy": [str(desk.work / "policy.json")]}
+    ask(desk, **check_request(desk, {}), **own)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"name": "another-debian-12"}, "name-not-approved"),
+        ({"builder": "9" * 64}, "builder-not-approved"),
+        ({"recipe": "9" * 64}, "recipe-not-approved"),
+        ({"elements": {"plain": "9" * 64}}, "element-not-approved"),
+        ({"policy": [str(desk.work / "none.json")]}, "policy-missing"),
+    ]
+    for change, code in changes:
+        with pytest.raises(SignerRefused) as refused:
+            ask(desk, **{**check_request(desk, {}), **own, **change})
+        assert refused.value.code == code
+
+
 def test_the_hand_signs(desk: Desk) -> None:
     answer = ask(desk, **sign_request(desk.order(desk.attest()), desk.work))
-    assert sorted(answer["files"]) == ["SHA256SUMS", "SHA256SUMS.sig", MANIFEST_FILE]
+    assert sorted(answer["files"]) == DOCUMENTS
 
 
 def test_a_refusal_of_either_family_comes_through_with_its_code(desk: Desk) -> None:
@@ -345,7 +525,7 @@ def test_an_image_is_promised_for_as_long_as_its_certificate_serves(desk: Desk, 
     last = KeyRing(desk.home / "keys").certificate().not_valid_after_utc.date() - timedelta(days=90)
     claims = {"provided_until": str(last + timedelta(days=days))}
     order = desk.order(desk.attest(), properties={**PROPERTIES, **claims})
-    requests = [{"action": "check", "properties": claims}, sign_request(order, desk.work)]
+    requests = [check_request(desk, claims), sign_request(order, desk.work)]
     for request in requests:
         if kept:
             ask(desk, **request)

@@ -21,6 +21,7 @@ from imagefactory.settings import Settings, read_settings
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.wiring import factory
 from signing.development import init_development
+from signing.policy import EVERY_NAME, Approval, Policy
 from tests.fakes.boots import boot_test
 
 BIN = Path(__file__).parent / "bin"
@@ -135,6 +136,8 @@ class FakeHost:
 
 
 def make_keys(root: Path) -> Path:
-    """Development keys and a trust file, below the new directory `root`."""
-    init_development(root / "keys", root / "trust.json", now=datetime.now(UTC))
+    """Development keys, a trust file and a policy that approves what they build, below the new directory `root`."""
+    ring = init_development(root / "keys", root / "trust.json", now=datetime.now(UTC))
+    anything = Approval(frozenset({ring.keyid("provenance")}), None, None, frozenset({"boot"}))
+    (root / "policy.json").write_bytes(Policy(True, {EVERY_NAME: anything}).encode())
     return root

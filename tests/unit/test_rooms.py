@@ -112,7 +112,7 @@ OBVIOUS = {
     "build_rootfs",
     "build_disk",
     "build_version",
-    "check_keys",
+    "check_order",
     "downgrade",
     "register",
     "release_version",

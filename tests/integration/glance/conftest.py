@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from imagefactory.factory import approvals
 from imagefactory.model.glance import MANIFEST_PROPERTY, Audience, GlanceImage
 from imagefactory.steps.glance_publish import CloudImage, CloudOrder, Publisher
 from imagefactory.steps.verify import Expectation
@@ -16,7 +17,9 @@ from imagefactory.store.tables import Release
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud, Patience
 from signing.digest import read_document
+from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE
+from signing.policy import Policy
 from signing.trust import load_trust
 from signing.verify import VerifiedManifest, verify_manifest
 from tests.fakes.faults import Fault
@@ -93,6 +96,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[FakeHost, Releas
         # As both are written: canonical, without white space.
         file.write_text(json.dumps({**document, "development": False}, sort_keys=True, separators=(",", ":")) + "\n")
     host = FakeHost.make(root / "host", keys)
+    loaded, builder = host.load(), KeyRing(host.settings.keys).keyid("provenance")
+    found = approvals.element_digests(loaded, host.settings)
+    approvals.save(approvals.approve(Policy(False, {}), loaded, found, [builder], False), host.settings)
     return host, host.build(publish=False).release
 
 

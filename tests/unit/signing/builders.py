@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from signing.audit import Head
 from signing.checksums import build_checksums, sign_checksums
 from signing.development import init_development
 from signing.envelope import seal
@@ -100,6 +101,7 @@ def make_manifest(keys: Keys, provenance: bytes = b"", images: Mapping[str, byte
         files={PROVENANCE_FILE: sha256(provenance), SBOM_FILE: sha256(SBOM)},
         evidence=(EvidenceEntry("boot-test", formats["qcow2"].sha256, "cd" * 32, "passed"),),
         properties=PROPERTIES,
+        audit=Head(7, "ef" * 32),
         created=NOW,
         expires=NOW + timedelta(days=180),
         development=True,

@@ -1,0 +1,66 @@
+"""The signer's memory: what it signed under which version, so that no version ever means two things.
+
+A directory NAME/VERSION for each, with the documents as they left the house. It is the signer's own: it believes no
+record of anybody else about what it did.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagefactory.model.release import Version
+from signing.digest import read_document
+
+
+class SignedStore:
+    """What was signed, below the directory `root`, which need not be there yet."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Nobody else signs for `name` meanwhile."""
+        directory = self._root / name
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def documents(self, name: str, version: Version) -> dict[str, bytes] | None:
+        """The documents of a version by file name; None if it was never signed."""
+        folder = self._root / name / str(version)
+        if not folder.is_dir():
+            return None
+        return {path.name: read_document(path) for path in folder.iterdir()}
+
+    def newest(self, name: str) -> Version | None:
+        """The greatest version that was ever signed for `name`."""
+        folders = (self._root / name).iterdir()
+        return max((Version.parse(each.name) for each in folders if not each.name.startswith(".")), default=None)
+
+    def keep(self, name: str, version: Version, documents: Mapping[str, bytes]) -> None:
+        """Remember a version that is not known yet: all of its documents, or none if the process dies."""
+        directory = self._root / name
+        scratch = Path(tempfile.mkdtemp(prefix=".", dir=directory))
+        try:
+            for file, content in documents.items():
+                with (scratch / file).open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            scratch.rename(directory / str(version))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

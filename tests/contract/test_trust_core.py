@@ -1,0 +1,107 @@
+"""Policy and audit log as people meet them: on the command line, around whole builds."""
+
+from collections.abc import Callable
+
+import pytest
+
+from imagefactory.errors import SignerRefused
+from signing.audit import AuditLog
+from signing.keys import KeyRing
+from signing.policy import Policy
+from tests.contract.conftest import FirstBuild
+from tests.contract.shell import Shell
+from tests.fakes.host import FakeHost
+
+NAME = "fake-debian-12"
+
+
+@pytest.fixture
+def strict(host: FakeHost, on: Callable[[FakeHost], FakeHost]) -> FakeHost:
+    """A host whose policy approves nothing yet."""
+    (host.home / "policy.json").write_bytes(Policy(False, {}).encode())
+    return on(host)
+
+
+def test_a_recipe_is_approved_and_changed_and_removed(strict: FakeHost, shell: Shell) -> None:
+    recipe = strict.recipe_file
+    assert shell.refused("policy", "check", recipe) == (1, "name-not-approved")
+    status, dry = shell.json("policy", "approve", recipe, "--dry-run")
+    assert (status, dry["changed"]) == (0, False)
+    assert shell.refused("policy", "check", recipe) == (1, "name-not-approved")
+    status, done = shell.json("policy", "approve", recipe)
+    assert (status, done["changed"], done["changes"]) == (0, True, dry["changes"])
+    builder = KeyRing(strict.home / "keys").keyid("provenance")
+    assert f"+ builder {builder}" in done["changes"]
+    assert any(line.startswith("+ element plain sha256:") for line in done["changes"])
+    assert shell.text("policy", "check", recipe) == (0, f"{NAME} is approved\n")
+    assert shell.json("policy", "approve", recipe)[1]["changed"] is False
+    (recipe.parent / "elements/plain/element-provides").write_text("operating-system\nmore\n")
+    assert shell.refused("policy", "check", recipe) == (1, "element-not-approved")
+    assert len(shell.json("policy", "approve", recipe, "--add")[1]["changes"]) == 1
+    recipe.write_text(recipe.read_text().replace("openssl", "bash"))
+    assert shell.refused("policy", "check", recipe) == (1, "recipe-not-approved")
+    changes = shell.json("policy", "approve", recipe)[1]["changes"]
+    assert [line[0] for line in changes] == ["+", "-", "-"]
+    status, shown = shell.json("policy", "show")
+    assert len(shown["names"][NAME]["recipes"]) == 1
+    assert builder in shell.text("policy", "show")[1]
+    assert shell.refused("policy", "remove", "other") == (1, "name-not-approved")
+    assert shell.json("policy", "remove", NAME)[1]["changed"] is True
+    assert shell.text("policy", "show")[1].endswith("approves nothing\n")
+    events = [entry.event for entry in AuditLog(strict.home / "audit.log").entries()]
+    assert events == ["policy-changed"] * 4
+
+
+def test_what_is_not_approved_is_not_even_built(strict: FakeHost, shell: Shell) -> None:
+    assert shell.refused("build", strict.recipe_file) == (1, "name-not-approved")
+    assert not list((strict.home / "artifacts").glob("sha256/*/*"))
+    assert shell.text("policy", "approve", strict.recipe_file)[0] == 0
+    with strict.factory() as factory:
+        assert factory.build(strict.load()).worked
+
+
+def test_a_policy_is_made_with_the_keys_or_by_itself(host: FakeHost, shell: Shell, on: Callable[..., FakeHost]) -> None:
+    on(host)
+    assert shell.refused("policy", "init") == (2, "output-exists")
+    (host.home / "policy.json").unlink()
+    assert shell.refused("policy", "show") == (1, "policy-missing")
+    with pytest.raises(SignerRefused) as refused:
+        host.build()
+    assert refused.value.code == "policy-missing"
+    assert shell.text("policy", "init") == (0, f"policy {host.home / 'policy.json'}\n")
+    assert shell.json("policy", "show")[1]["development"] is True
+    assert shell.text("policy", "check", host.recipe_file)[0] == 0
+
+
+def test_the_log_of_a_build_is_verified_and_a_cut_shows(
+    first_build: FirstBuild, shell: Shell, on: Callable[[FakeHost], FakeHost]
+) -> None:
+    host = on(first_build.host)
+    status, found = shell.json("audit", "verify")
+    assert (status, found["verified"]["releases"]) == (0, 1)
+    assert shell.text("audit", "verify")[1].startswith("VERIFIED ")
+    shown = shell.json("audit", "show")[1]["entries"]
+    used = [entry["details"]["purpose"] for entry in shown if entry["event"] == "key-used"]
+    assert {"provenance", "glance", "release"} == set(used)
+    assert [entry["event"] for entry in shown].count("signed") == 1
+    assert shell.json("audit", "show", "--event", "signed")[1]["entries"][0]["details"]["about"].startswith(NAME)
+    assert shell.text("audit", "show", "--since", "2999-01-01") == (0, "no entries\n")
+    log = host.home / "audit.log"
+    whole = log.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    signing = next(n for n, entry in enumerate(shown) if entry["event"] == "signing")
+    try:
+        for kept in (0, signing, signing + 1):
+            log.write_bytes(b"".join(lines[:kept]))
+            assert shell.refused("audit", "verify") == (1, "audit-cut")
+        log.write_bytes(whole.replace(b"key-used", b"key-lost", 1))
+        assert shell.refused("audit", "verify") == (1, "audit-damaged")
+    finally:
+        log.write_bytes(whole)
+
+
+def test_publications_are_in_the_log(first_build: FirstBuild) -> None:
+    entries = list(AuditLog(first_build.host.home / "audit.log").entries())
+    (published,) = [entry for entry in entries if entry.event == "published"]
+    assert published.details["about"].startswith(f"{NAME}@")
+    assert published.details["target"].startswith("catalogue:")
