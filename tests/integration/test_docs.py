@@ -140,7 +140,9 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     if from_nothing:
         return
     shutil.copytree(built.home / "keys", home / "keys")
-    shutil.copy2(built.home / "trust.json", home / "trust.json")
+    shutil.copytree(built.home / "signed", home / "signed")
+    for name in ("trust.json", "policy.json", "audit.log"):
+        shutil.copy2(built.home / name, home / name)
     share(built.home / "catalogue", home / "catalogue")
 
 
