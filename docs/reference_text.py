@@ -31,7 +31,7 @@ The environment:
 | variable | says | default |
 |---|---|---|
 | `IMAGEFACTORY_HOME` | where keys, records, artifacts, logs and the catalogue lie | `~/.local/share/imagefactory` |
-| `IMAGEFACTORY_POLICY` | the signer's policy; it must exist | `policy.json` in the home, then `/etc/imagefactory/policy.json` |
+| `IMAGEFACTORY_POLICY` | the signer's policy | `policy.json` in the home, then `/etc/imagefactory/policy.json` |
 | `IMAGEFACTORY_TRUST` | the trust file; it must exist | `trust.json` in the home, then `/etc/imagefactory/trust.json` |
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
