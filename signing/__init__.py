@@ -20,6 +20,7 @@ From the bottom up:
 `checksums`               SHA256SUMS, signed so that `openssl` alone can check it
 `certificates`, `glance`  X.509 and the signature that Glance and Nova check
 `trust`                   whom we believe
+`account`                 how each rule of a verification came out
 `verify`                  every rule in order: proof or an error
 ========================  ==============================================================================
 """

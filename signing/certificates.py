@@ -12,6 +12,7 @@ The rules for a leaf, in the order in which they are checked (RFC 5280):
 cursive, which Glance and Nova use, checks none of 1, 2 and 3.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -39,7 +40,11 @@ def load_certificate(pem: str) -> x509.Certificate:
     """
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
-    except ValueError:
+        # The library parses these when it is asked for them: what is damaged in them is damaged here.
+        _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        with contextlib.suppress(x509.DuplicateExtension):
+            _ = certificate.extensions
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         raise CertificateDamaged("the certificate cannot be read") from None
     if certificate_pem(certificate) != pem:
         raise CertificateDamaged("the certificate is not canonical PEM of one certificate")

@@ -13,7 +13,7 @@
     │   RecipeNotApproved, ElementNotApproved, VersionUsed           what the signer may sign
     ├── AuditDamaged, AuditCut                                       what was done with keys
     ├── NoTrustRoot, KeyUntrusted, WrongPurpose, SignatureInvalid    who signed
-    ├── ReleaseExpired, NameMismatch, VersionTooOld                  what was expected
+    ├── ReleaseExpired, ReleaseNotYet, NameMismatch, VersionTooOld   what was expected
     ├── DigestMismatch, FolderMismatch, ProvenanceMismatch           what is there
     └── GlanceLabelInvalid, GlanceEncodingInvalid, GlanceSignatureInvalid,
         CertificateDamaged, CertificateMismatch, CertificatePurpose,
@@ -248,6 +248,13 @@ class ReleaseExpired(SigningError):
 
     code = "release-expired"
     advice = "Use a newer release."
+
+
+class ReleaseNotYet(SigningError):
+    """The release was created after now: the clock of this machine, or that of the makers, is wrong."""
+
+    code = "release-not-yet"
+    advice = "Check the clock of this machine; if it is right, ask the makers about theirs."
 
 
 class NameMismatch(SigningError):

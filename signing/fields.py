@@ -47,7 +47,7 @@ class Fields:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._rest:
-            raise self.error(f"{self.where} has an unknown field {sorted(self._rest)[0]!r}")
+            raise self.error(f"{self.where} has an unknown field {min(self._rest)[:64]!r}")
 
     def __contains__(self, key: str) -> bool:
         return key in self._rest

@@ -50,10 +50,8 @@ def boot(
         with image_of(wanted, settings, Meter(progress, "verify")) as image:
             _require_firmware(chosen)
             accelerator = probe_kvm(settings.environment)
-            progress(
-                Note("info", f"verified {image.proof.name}@{image.proof.version}; booting with {accelerator.kind}")
-            )
-            answer({"verified": image.proof.to_json()}, f"VERIFIED {image.proof.name}@{image.proof.version}", as_json)
+            progress(Note("info", f"verified {image.proof.release}; booting with {accelerator.kind}"))
+            answer({"verified": image.proof.to_json()}, f"VERIFIED {image.proof.release}", as_json)
             sys.stdout.flush()
             status = run_interactive(
                 image.descriptor,

@@ -5,9 +5,10 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -49,13 +50,13 @@ def verb(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (FactoryError, SigningError) as error:
-            raise _leave(error, kwargs.get("as_json")) from error
+            raise leave(error, kwargs.get("as_json")) from error
         except KeyboardInterrupt as error:
-            raise _leave(Interrupted("stopped"), kwargs.get("as_json")) from error
+            raise leave(Interrupted("stopped"), kwargs.get("as_json")) from error
         except BrokenPipeError:  # nobody reads stdout any more
             raise
         except OSError as error:
-            raise _leave(_coded(error), kwargs.get("as_json")) from error
+            raise leave(_coded(error), kwargs.get("as_json")) from error
 
     return wrapped
 
@@ -68,10 +69,13 @@ def _coded(error: OSError) -> FactoryError:
     return SystemFailure(f"{where}{error.strerror or error}")
 
 
-def _leave(error: FactoryError | SigningError, as_json: object) -> typer.Exit:
+def leave(
+    error: FactoryError | SigningError, as_json: object, more: Mapping[str, object] = MappingProxyType({})
+) -> typer.Exit:
+    """Say what is wrong; with --json in a document, which has `more`, too. What is returned is to be raised."""
     _explain(error)
     if as_json and not _answered.get():
-        answer({"error": describe(error)}, "", as_json=True)
+        answer({"error": describe(error), **more}, "", as_json=True)
     return typer.Exit(error.exit_code)
 
 

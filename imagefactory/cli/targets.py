@@ -17,9 +17,13 @@ from imagefactory.model.target import GLANCE
 from imagefactory.settings import Settings
 from imagefactory.steps import verify as step
 from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
+from signing.account import Account
 
 Target = Annotated[
-    str, typer.Argument(help="A file, catalogue:PATH/NAME[@VERSION] or glance:CLOUD/NAME-or-ID.", show_default=False)
+    str,
+    typer.Argument(
+        help="A file, a release folder, catalogue:PATH/NAME[@VERSION] or glance:CLOUD/NAME-or-ID.", show_default=False
+    ),
 ]
 Manifest = Annotated[
     Path | None,
@@ -59,11 +63,22 @@ class Wanted:
             raise UsageError(f"{wrong[0]} is for images in a cloud", advice="leave it out")
 
 
-def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None]) -> Proof:
-    """Verify every byte of a target. Raises what the steps raise."""
+def account_of(target: str) -> Account:
+    """An account of the rules for a target of this kind."""
+    if not target.startswith(GLANCE):
+        return step.account_of(target)
+    from imagefactory.steps.glance_verify import glance_account  # noqa: PLC0415
+
+    return glance_account()
+
+
+def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None], account: Account) -> Proof:
+    """Verify every byte of a target, and report each rule to `account`. Raises what the steps raise."""
     wanted.check()
     if not wanted.in_cloud:
-        return step.verify(wanted.target, wanted.expectation, manifest=wanted.manifest, on_bytes=on_bytes)
+        return step.verify(
+            wanted.target, wanted.expectation, manifest=wanted.manifest, on_bytes=on_bytes, account=account
+        )
     from imagefactory.steps.glance_verify import verify_glance  # noqa: PLC0415
 
     return verify_glance(
@@ -73,6 +88,7 @@ def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None]
         manifest=wanted.manifest,
         on_bytes=on_bytes,
         read_data=not wanted.metadata_only,
+        account=account,
     )
 
 

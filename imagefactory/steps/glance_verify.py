@@ -2,6 +2,15 @@
 
 The manifest comes from a catalogue or a file and is verified first; what Glance says about the image only helps to
 find it. Each deviation has a code of its own; the worst is raised, and the others are in its lines.
+
+The rules of `signing.verify` hold for the manifest, and the cloud has some of its own:
+
+20. The image does not say that it is of another release.
+21. Its format is one of the signed ones, and Glance gives it the size and the SHA-512 that were signed.
+22. The four signature properties are there and are those that were signed. In a cloud without Barbican there are none.
+23. Barbican holds the certificate that was signed. It is asked if there is nothing wrong with the signature.
+24. Every signed property is there as it was signed, and no other one says how the image boots.
+25. The data, read to its last byte, has the size and the SHA-512 that were signed.
 """
 
 import os
@@ -47,11 +56,13 @@ from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
+from signing.account import Account, read_rules
 from signing.digest import read_document, sha512_stream
 from signing.errors import Unreadable
 from signing.manifest import MANIFEST_FILE, FormatEntry, ReleaseManifest
-from signing.verify import VerifiedManifest
+from signing.verify import BEGINNING, MANIFEST_RULES, RULES, VerifiedManifest
 
+GLANCE_RULES = read_rules(__doc__)
 NO_BARBICAN = "this cloud has no Barbican: neither Glance nor Nova verifies the image, our manifest is the only proof"
 NOT_READ = "the data was not read: Glance says that it has the signed hash"
 OnBytes = Callable[[int], None]
@@ -72,6 +83,11 @@ class Found:
         return self.signed.manifest.formats[self.image.disk_format]
 
 
+def glance_account() -> Account:
+    """An account of the rules for an image in a cloud."""
+    return Account({**RULES, **GLANCE_RULES}, (*BEGINNING, *MANIFEST_RULES, *GLANCE_RULES))
+
+
 def verify_glance(
     target: str,
     expectation: Expectation,
@@ -80,6 +96,7 @@ def verify_glance(
     manifest: Path | None = None,
     on_bytes: OnBytes | None = None,
     read_data: bool = True,
+    account: Account | None = None,
 ) -> Proof:
     """Verify the image that glance:CLOUD/NAME-or-ID names, every byte of it. Without `read_data` Glance is believed
     what it says of the data's hash.
@@ -87,11 +104,14 @@ def verify_glance(
     Its manifest is the file `manifest`, or that of its release in `catalogue`. Raises TargetUnsupported,
     ManifestNotFound, the errors of `require` and of the cloud, and errors of the room signing.
     """
-    found = find(target, expectation, catalogue=catalogue, manifest=manifest)
-    facts = require(found.cloud, found.image, found.signed)
+    account = account or glance_account()
+    found = find(target, expectation, catalogue=catalogue, manifest=manifest, account=account)
+    facts = require(found.cloud, found.image, found.signed, account)
     if not read_data:
+        account.skipped(25, NOT_READ)
         return _proof(found, (*facts, NOT_READ))
     check_data(found.cloud, found.image, found.entry, on_bytes=on_bytes)
+    account.passed(25, f"{found.entry.size} bytes")
     return _proof(found, facts)
 
 
@@ -120,15 +140,25 @@ def verified_download(
             os.close(descriptor)
 
 
-def find(target: str, expectation: Expectation, *, catalogue: Path, manifest: Path | None = None) -> Found:
+def find(
+    target: str,
+    expectation: Expectation,
+    *,
+    catalogue: Path,
+    manifest: Path | None = None,
+    account: Account | None = None,
+) -> Found:
     """The image of a target and the verified manifest of its release. Raises like `verify_glance`."""
+    account = account or glance_account()
+    expectation.begin(account)
     name, ref = split_image(target)
     cloud = Cloud(name)
     image = look_up(cloud, ref)
     if image.status != "active":
         raise ImageNotActive(f"{target}: image {image.id} is {image.status}")
+    account.passed(2, f"image {image.id} of {cloud.name}")
     raw = read_document(manifest) if manifest else _from_catalogue(image, catalogue)
-    return Found(cloud, image, expectation.manifest(raw))
+    return Found(cloud, image, expectation.manifest(raw, account))
 
 
 def look_up(cloud: Cloud, ref: str) -> GlanceImage:
@@ -144,23 +174,41 @@ def look_up(cloud: Cloud, ref: str) -> GlanceImage:
     return images[0]
 
 
-def require(cloud: Cloud, image: GlanceImage, signed: VerifiedManifest) -> tuple[str, ...]:
-    """See that what Glance says about an image is what was signed; returns what is worth knowing about it.
+def require(
+    cloud: Cloud, image: GlanceImage, signed: VerifiedManifest, account: Account | None = None
+) -> tuple[str, ...]:
+    """See that what Glance says about an image is what was signed (rules 20 to 24); returns what is worth knowing.
 
     Raises ImageOfAnotherRelease, ImageReplaced, ImageSignatureMissing, ImageSignatureIncomplete,
     ImageSignatureChanged, CertificateForeign, CertificateUnreadable, ImagePropertyMissing, ImagePropertyChanged.
     """
+    account = account or Account(GLANCE_RULES, range(20, 25))
     barbican = Barbican(cloud)
     there = barbican.there
-    found = [*_release(image, signed), *_data(image, signed)]
+    found = _note(account, 20, _release(image, signed))
+    found += _note(account, 21, _data(image, signed), image.disk_format)
     signature = _signature(image, signed, there)
-    found += signature
     uuid = image.properties.get(CERTIFICATE_PROPERTY)
-    if not signature and there and uuid is not None:
-        found += _certificate(barbican, uuid, signed, image)
-    found += _properties(image, signed)
+    if there or signature:
+        found += _note(account, 22, signature)
+    else:
+        account.skipped(22, NO_BARBICAN)
+    if signature or not there or uuid is None:
+        account.skipped(23, "there is no signature whose certificate could be asked for")
+    else:
+        found += _note(account, 23, _certificate(barbican, uuid, signed, image), uuid)
+    found += _note(account, 24, _properties(image, signed), f"{len(signed.manifest.properties)} properties")
     _raise_the_worst(found)
     return () if there else (NO_BARBICAN,)
+
+
+def _note(account: Account, number: int, errors: list[FactoryError], found: str = "") -> list[FactoryError]:
+    """Report a rule of which several things may be wrong."""
+    if errors:
+        account.refused(number, errors[0])
+    else:
+        account.passed(number, found)
+    return errors
 
 
 def require_properties(image: GlanceImage, signed: VerifiedManifest) -> None:
@@ -339,4 +387,4 @@ def _proof(found: Found, facts: tuple[str, ...]) -> Proof:
     image, where = found.image, found.cloud.name
     about = f"image {image.id} of {where}, {image.visibility}, is its {image.disk_format}"
     files = {found.entry.file: found.entry.sha256}
-    return Proof.of(f"{GLANCE}{where}/{image.id}", found.signed, files, (about, *found.signed.facts, *facts))
+    return Proof(f"{GLANCE}{where}/{image.id}", found.signed, files, (about, *found.signed.facts, *facts))

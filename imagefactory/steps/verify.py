@@ -1,4 +1,9 @@
-"""Verification of a target: a file, or catalogue:PATH/NAME[@VERSION]. Proof or an error, never a bool."""
+"""Verification of a target: a file, a folder, or catalogue:PATH/NAME[@VERSION]. Proof or an error, never a bool.
+
+The rules are those of `signing.verify`, and for a catalogue one more:
+
+19. The folder is called as the version that was signed. A renamed folder would offer an old release as a new one.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,17 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from imagefactory.errors import TargetUnsupported, UsageError, VersionMismatch
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.model.target import CATALOGUE
 from imagefactory.tools.catalogue import Catalogue, split_target
+from signing.account import Account, read_rules
 from signing.digest import open_regular, read_document
 from signing.manifest import MANIFEST_FILE
 from signing.manifest import Version as SignedVersion
 from signing.trust import Trust
-from signing.verify import VerifiedManifest, verify_file, verify_folder, verify_manifest
+from signing.verify import (
+    BEGINNING,
+    FILE_RULES,
+    FOLDER_RULES,
+    MANIFEST_RULES,
+    RULES,
+    VerifiedManifest,
+    verify_file,
+    verify_folder,
+    verify_manifest,
+)
+
+CATALOGUE_RULES = read_rules(__doc__)
 
 
 @dataclass(frozen=True)
@@ -32,51 +50,37 @@ class Expectation:
     def oldest(self) -> SignedVersion | None:
         return SignedVersion.parse(str(self.min_version)) if self.min_version else None
 
-    def manifest(self, raw: bytes) -> VerifiedManifest:
-        return verify_manifest(raw, self.trust, now=self.now, name=self.name, min_version=self.oldest)
+    def manifest(self, raw: bytes, account: Account | None = None) -> VerifiedManifest:
+        return verify_manifest(raw, self.trust, now=self.now, name=self.name, min_version=self.oldest, account=account)
+
+    def begin(self, account: Account) -> None:
+        """Report the first rule: whoever has a `Trust` has read it by all its rules."""
+        account.passed(1, f"{len(self.trust.release)} release and {len(self.trust.provenance)} provenance keys")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proved about a target. `facts` are sentences, `files` maps each verified file to its SHA-256."""
+    """What was proved about a target by the manifest `signed`. `facts` are sentences, `files` maps each verified file
+    to its SHA-256."""
 
     target: str
-    name: str
-    version: str
-    keyid: str
-    manifest_sha256: str
-    created: datetime
-    expires: datetime | None
-    development: bool
-    name_pinned: bool
+    signed: VerifiedManifest
     files: dict[str, str]
     facts: tuple[str, ...]
 
-    @classmethod
-    def of(cls, target: str, signed: VerifiedManifest, files: dict[str, str], facts: tuple[str, ...]) -> Self:
-        """What was proved about a target by a manifest that was verified."""
-        manifest = signed.manifest
-        return cls(
-            target=target,
-            name=manifest.name,
-            version=str(manifest.version),
-            keyid=signed.keyid,
-            manifest_sha256=signed.sha256,
-            created=manifest.created,
-            expires=manifest.expires,
-            development=signed.development,
-            name_pinned=signed.name_pinned,
-            files=files,
-            facts=facts,
-        )
+    @property
+    def release(self) -> str:
+        return f"{self.signed.manifest.name}@{self.signed.manifest.version}"
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "created": self.created.isoformat(),
-            "expires": self.expires.isoformat() if self.expires else None,
-            "facts": list(self.facts),
-        }
+        return {"target": self.target, **self.signed.to_json(), "files": self.files, "facts": list(self.facts)}
+
+
+def account_of(target: str) -> Account:
+    """An account of the rules for a file, a folder or a release in a catalogue."""
+    if target.startswith(CATALOGUE):
+        return Account({**RULES, **CATALOGUE_RULES}, (*BEGINNING, *MANIFEST_RULES, *FOLDER_RULES, *CATALOGUE_RULES))
+    return Account(RULES, (*BEGINNING, *MANIFEST_RULES, *(FOLDER_RULES if _is_folder(target) else FILE_RULES)))
 
 
 @dataclass(frozen=True)
@@ -94,25 +98,39 @@ def verify(
     *,
     manifest: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
+    account: Account | None = None,
 ) -> Proof:
-    """Verify a file or a published release. `manifest` is for a file whose manifest lies elsewhere.
+    """Verify a file, a folder or a published release. `manifest` is for a file whose manifest lies elsewhere.
 
     Raises UsageError, TargetUnsupported, ReleaseUnknown, VersionMismatch, and errors of the room signing.
     """
     _refuse_a_second_manifest(target, manifest)
+    account = account or account_of(target)
     if target.startswith(CATALOGUE):
-        return verify_catalogue(target, expectation, on_bytes)
+        return verify_catalogue(target, expectation, on_bytes, account)
+    if _is_folder(target):
+        return _folder(target, Path(target), expectation, on_bytes, account)
     scheme, colon, _ = target.partition(":")
     if colon and scheme.isalpha() and not Path(target).exists():
         raise TargetUnsupported(f"{target}: targets of kind {scheme} are not known")
-    with verified_file(Path(target), expectation, manifest=manifest, on_bytes=on_bytes) as image:
+    with verified_file(Path(target), expectation, manifest=manifest, on_bytes=on_bytes, account=account) as image:
         return image.proof
 
 
-def verify_catalogue(target: str, expectation: Expectation, on_bytes: Callable[[int], None] | None = None) -> Proof:
+def verify_catalogue(
+    target: str,
+    expectation: Expectation,
+    on_bytes: Callable[[int], None] | None = None,
+    account: Account | None = None,
+) -> Proof:
     """Verify every byte of a published release. Raises like `verify`."""
+    account = account or account_of(target)
     root, ref = split_target(target.removeprefix(CATALOGUE))
-    return _folder(target, root, ref, expectation, on_bytes)
+    folder = Catalogue(root).find(ref)
+    proof = _folder(target, folder, _pinned(expectation, ref), on_bytes, account)
+    _check_version(folder, str(proof.signed.manifest.version))
+    account.passed(19, folder.name)
+    return proof
 
 
 @contextmanager
@@ -122,14 +140,18 @@ def verified_file(
     *,
     manifest: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
+    account: Account | None = None,
 ) -> Iterator[VerifiedImage]:
     """A verified image, open: what was verified is what is used.
 
     Raises errors of the room signing.
     """
+    account = account or account_of(str(path))
+    expectation.begin(account)
     with _open(path) as descriptor:
-        signed = expectation.manifest(read_document(manifest or path.with_name(MANIFEST_FILE)))
-        yield _verified(descriptor, path, signed, on_bytes)
+        account.passed(2, f"opened {path}")
+        signed = expectation.manifest(read_document(manifest or path.with_name(MANIFEST_FILE)), account)
+        yield _verified(descriptor, path, signed, on_bytes, account)
 
 
 @contextmanager
@@ -162,9 +184,16 @@ def _pinned(expectation: Expectation, ref: ReleaseRef) -> Expectation:
     return replace(expectation, name=expectation.name or ref.name)
 
 
+def _is_folder(target: str) -> bool:
+    try:
+        return Path(target).is_dir()
+    except (OSError, ValueError):  # whoever opens it says what is wrong with the name
+        return False
+
+
 def _refuse_a_second_manifest(target: str, manifest: Path | None) -> None:
-    if manifest is not None and target.startswith(CATALOGUE):
-        raise UsageError("--manifest is for a file: a catalogue has its own", advice="leave --manifest out")
+    if manifest is not None and (target.startswith(CATALOGUE) or _is_folder(target)):
+        raise UsageError("--manifest is for a file: a published release has its own", advice="leave --manifest out")
 
 
 @contextmanager
@@ -177,34 +206,37 @@ def _open(path: Path) -> Iterator[int]:
 
 
 def _verified(
-    descriptor: int, path: Path, signed: VerifiedManifest, on_bytes: Callable[[int], None] | None
+    descriptor: int,
+    path: Path,
+    signed: VerifiedManifest,
+    on_bytes: Callable[[int], None] | None,
+    account: Account | None = None,
 ) -> VerifiedImage:
-    verified = verify_file(descriptor, signed, on_bytes=on_bytes)
-    proof = Proof.of(str(path), signed, {verified.file: verified.digests.sha256}, verified.facts)
+    verified = verify_file(descriptor, signed, on_bytes=on_bytes, account=account)
+    proof = Proof(str(path), signed, {verified.file: verified.digests.sha256}, verified.facts)
     return VerifiedImage(descriptor, verified.format, proof)
 
 
 def _folder(
     target: str,
-    root: Path,
-    ref: ReleaseRef,
+    folder: Path,
     expectation: Expectation,
     on_bytes: Callable[[int], None] | None,
+    account: Account,
 ) -> Proof:
-    folder = Catalogue(root).find(ref)
+    expectation.begin(account)
     proved = verify_folder(
         folder,
         expectation.trust,
         now=expectation.now,
-        name=_pinned(expectation, ref).name,
+        name=expectation.name,
         min_version=expectation.oldest,
         on_bytes=on_bytes,
+        account=account,
     )
-    signed = proved.manifest
-    _check_version(folder, str(signed.manifest.version))
     files = {name: digests.sha256 for name, digests in proved.files.items()}
-    facts = (*signed.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}")
-    return Proof.of(target, signed, files, facts)
+    facts = (*proved.manifest.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}")
+    return Proof(target, proved.manifest, files, facts)
 
 
 def _check_version(folder: Path, version: str) -> None:

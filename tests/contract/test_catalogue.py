@@ -383,7 +383,7 @@ def test_a_folder_under_another_name(catalogue: Catalogue, release: dict[str, Pa
     ):
         pass
     with verified_image(f"catalogue:{catalogue.root}/{NAME}", Expectation(signers.trust, NOW)) as image:
-        assert image.proof.name_pinned
+        assert image.proof.signed.name_pinned
 
 
 def test_a_catalogue_has_a_manifest_of_its_own(catalogue: Catalogue, release: dict[str, Path], signers: Keys) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import pytest
 from imagefactory.cli import boot
 from imagefactory.cli.app import VERBS
 from imagefactory.errors import ImageDamaged
+from imagefactory.steps.verify import CATALOGUE_RULES
 from imagefactory.tools import firmware
 from imagefactory.tools.new_file import new_file
+from signing.verify import RULES
 from tests.contract.conftest import FirstBuild
 from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost
@@ -140,6 +143,8 @@ def test_what_is_there_after_a_build(
     assert text.startswith(f"VERIFIED {ref}\n")
     assert "name not pinned" in text
 
+    assert shell.json("verify", folder)[1]["verified"]["files"] == verified["verified"]["files"]
+
     status, garbage = shell.json("gc", "--dry-run")
     assert (status, garbage["dry_run"], garbage["artifacts"]) == (0, True, [])
     status, checked = shell.json("recipe", "check", host.recipe_file)
@@ -156,6 +161,42 @@ def test_what_is_there_after_a_build(
     status, published = shell.json("publish", ref, "--to", f"catalogue:{host.root}/elsewhere")
     assert (status, published["release"]) == (0, ref)
     assert (host.root / "elsewhere/targets" / NAME).is_dir()
+
+
+def test_every_rule_is_explained(shell: Shell, on: Callable[[FakeHost], FakeHost], built: FakeHost) -> None:
+    """Prose, outcome and what was found, in text and in JSON, whether the verdict is good or not."""
+    host = on(built)
+    catalogue = host.home / "catalogue"
+    (folder,) = (catalogue / "targets" / NAME).iterdir()
+    target, image = f"catalogue:{catalogue}/{NAME}", next(folder.glob("*.qcow2"))
+
+    status, text = shell.text("verify", target, "--explain")
+    rules = {**RULES, **CATALOGUE_RULES}
+    numbers = [1, 2, *range(3, 12), *range(14, 20)]
+    shown = [line for line in text.splitlines() if re.match(r" *\d+\. ", line)]
+    assert (status, shown) == (0, [f"{number:>3}. {rules[number]}" for number in numbers])
+    assert "  8. The version is not older than the oldest acceptable one\n     does not apply: " in text
+
+    status, document = shell.json("verify", image, "--name", NAME)
+    states = {rule["number"]: rule["state"] for rule in document["rules"]}
+    assert status == 0
+    assert states == {**dict.fromkeys(range(1, 14), "passed"), 8: "does not apply"}
+    (evidence, *_) = document["verified"]["evidence"]
+    assert (evidence["kind"], evidence["outcome"]) == ("boot", "pass")
+    assert document["verified"]["expires"] > document["verified"]["created"]
+
+    status, document = shell.json("verify", image, "--name", "another")
+    assert (status, document["error"]["code"]) == (1, "name-mismatch")
+    states = {rule["number"]: (rule["state"], rule["code"]) for rule in document["rules"]}
+    assert states[6] == ("passed", None)
+    assert states[7] == ("refused", "name-mismatch")
+    assert {states[number] for number in range(8, 14)} == {("not reached", None)}
+    status, text = shell.text("verify", image, "--name", "another", "--explain")
+    assert (status, "     refused [name-mismatch]: " in text, "VERIFIED" in text) == (1, True, False)
+
+    status, document = shell.json("verify", image, "--trust", "missing")
+    assert document["rules"][0]["code"] == document["error"]["code"] == "no-trust-root"
+    assert "rules" not in shell.json("verify", target, "--manifest", image)[1]
 
 
 def test_schema(shell: Shell) -> None:
@@ -229,7 +270,9 @@ def test_recipes_that_are_none(
 
 TARGETS: list[tuple[list[str], int, str]] = [
     (["verify", "missing.qcow2"], 1, "unreadable"),
-    (["verify", "."], 1, "not-a-regular-file"),
+    (["verify", "."], 1, "folder-mismatch"),
+    (["verify", "/dev/null"], 1, "not-a-regular-file"),
+    (["verify", ".", "--manifest", "recipe/fake.yaml"], 2, "usage"),
     (["verify", "n" * 300], 1, "unreadable"),
     (["verify", "glance:soe"], 2, "target-unsupported"),
     (["verify", "catalogue:/srv/No"], 2, "release-name-invalid"),
@@ -343,7 +386,7 @@ def bootable(
 ) -> Callable[[int], None]:
     """A host on which every image verifies, and QEMU ends with the given status."""
     on(host)
-    proof = SimpleNamespace(name="soe", version="20251121.1", to_json=lambda: {"name": "soe"})
+    proof = SimpleNamespace(release="soe@20251121.1", to_json=lambda: {"name": "soe"})
 
     @contextmanager
     def verified(*_: object, **__: object) -> Iterator[SimpleNamespace]:

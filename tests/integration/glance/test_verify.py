@@ -85,10 +85,10 @@ def removing(key: str) -> dict[str, object]:
 def test_proof(shop: Shop, image: CloudImage, catalogue: Path) -> None:
     proof = verify(shop, image.id, manifest=None, catalogue=catalogue)
     manifest = shop.signed.manifest
-    assert (proof.name, proof.version) == (manifest.name, str(manifest.version))
+    assert proof.release == f"{manifest.name}@{manifest.version}"
     assert proof.files == {manifest.formats["qcow2"].file: manifest.formats["qcow2"].sha256}
     assert any(image.id in fact for fact in proof.facts)
-    assert verify(shop, "Fake").manifest_sha256 == proof.manifest_sha256
+    assert verify(shop, "Fake").signed.sha256 == proof.signed.sha256
 
 
 def test_a_reader_verifies(shop: Shop, image: CloudImage) -> None:

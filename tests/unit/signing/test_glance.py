@@ -9,10 +9,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from signing.certificates import CA_VALIDITY, LEAF_VALIDITY, certificate_pem, fingerprint, issue_ca, issue_leaf
-from signing.errors import CertificateMismatch, CertificatePurpose, KeyPurpose, SigningError
+from signing.certificates import (
+    CA_VALIDITY,
+    LEAF_VALIDITY,
+    certificate_pem,
+    check_leaf,
+    fingerprint,
+    issue_ca,
+    issue_leaf,
+    load_certificate,
+)
+from signing.errors import CertificateDamaged, CertificateMismatch, CertificatePurpose, KeyPurpose, SigningError
 from signing.glance import GlanceSignature, sign_image, verify_image_signature
 from signing.signer import one_spelling
 from tests.unit.signing.builders import NOW, Keys, respelled
@@ -232,6 +244,44 @@ def test_bad_leaves(extensions: tuple[x509.ExtensionType, ...], key: SignedBy, t
     with pytest.raises(CertificatePurpose, match=text) as caught:
         verify_with(extensions, key)
     assert caught.value.code == "certificate-purpose"
+
+
+def damaged_pem(der: bytes) -> str:
+    body = base64.encodebytes(der).decode().replace("\n", "")
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
+
+
+X400 = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+
+
+def test_names_that_the_library_does_not_know() -> None:
+    """They come out as exceptions of many families, and not before somebody looks."""
+    with pytest.raises(CertificateDamaged) as caught:
+        verify_with((KU, CODE, LEAF, X400))
+    assert caught.value.code == "certificate-damaged"
+
+
+@pytest.mark.parametrize("version", [1, 3, 127])
+def test_versions_of_x509_that_do_not_exist(keys: Keys, version: int) -> None:
+    der = keys.ring.certificate().public_bytes(Encoding.DER)
+    altered = der.replace(bytes.fromhex("a003020102"), bytes([0xA0, 3, 2, 1, version]), 1)
+    assert altered != der
+    with pytest.raises(CertificateDamaged):
+        load_certificate(damaged_pem(altered))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_any_other_certificate_is_refused_in_our_own_words(keys: Keys, data: st.DataObject) -> None:
+    der = keys.ring.certificate().public_bytes(Encoding.DER)
+    place = data.draw(st.integers(0, len(der) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda value: value != der[place]))
+    with pytest.raises(SigningError):
+        check_leaf(
+            load_certificate(damaged_pem(der[:place] + bytes([byte]) + der[place + 1 :])), keys.trust.glance_ca, NOW
+        )
 
 
 def test_forged_issuer() -> None:

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from signing.account import Account
 from signing.checksums import build_checksums, sign_checksums, verify_checksums
 from signing.digest import open_regular
 from signing.envelope import MEDIA_TYPE, seal
-from signing.errors import DigestMismatch, SigningError, WrongPurpose
+from signing.errors import DigestMismatch, ReleaseNotYet, SigningError, WrongPurpose
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest, Version
 from signing.statement import Subject
 from signing.strict_json import encode
-from signing.verify import Verified, VerifiedManifest, verify_file, verify_folder, verify_manifest
+from signing.verify import (
+    FILE_RULES,
+    FOLDER_RULES,
+    MANIFEST_RULES,
+    RULES,
+    Verified,
+    VerifiedManifest,
+    verify_file,
+    verify_folder,
+    verify_manifest,
+)
 from tests.unit.signing.builders import (
     IMAGES,
     NAME,
@@ -65,6 +76,9 @@ def test_good_manifest(keys: Keys, bundle: bytes, manifest: ReleaseManifest) -> 
         f"signed by release key {keyid[:16]}",
         "development keys: good for trying things out, not for production",
         "name not pinned",
+        "created 2025-11-21T19:00:00Z",
+        "expires 2026-05-20T19:00:00Z",
+        f"evidence boot-test: passed, about {STEM}.qcow2",
     )
 
 
@@ -105,6 +119,19 @@ def test_expiry(keys: Keys, bundle: bytes) -> None:
     with pytest.raises(SigningError, match=r"debian-12@20251121\.1 expired on 2026-05-20T19:00:00Z") as caught:
         verify_manifest(bundle, keys.trust, now=NOW + timedelta(days=180))
     assert caught.value.code == "release-expired"
+
+
+@pytest.mark.parametrize("early", [timedelta(0), timedelta(minutes=5)])
+def test_a_clock_that_is_a_little_behind(keys: Keys, bundle: bytes, early: timedelta) -> None:
+    verify_manifest(bundle, keys.trust, now=NOW - early)
+
+
+@pytest.mark.parametrize("early", [timedelta(minutes=5, seconds=1), timedelta(days=900)])
+def test_not_yet(keys: Keys, bundle: bytes, early: timedelta) -> None:
+    """The makers' clock was ahead, or ours was turned back, so that what has expired would be good again."""
+    with pytest.raises(ReleaseNotYet, match=r"created on 2025-11-21T19:00:00Z, and now is") as caught:
+        verify_manifest(bundle, keys.trust, now=NOW - early)
+    assert caught.value.code == "release-not-yet"
 
 
 def test_wrong_purpose(keys: Keys, bundle: bytes, manifest: ReleaseManifest) -> None:
@@ -157,8 +184,7 @@ def test_files(tmp_path: Path, verified: VerifiedManifest, kind: str) -> None:
     found = verify_bytes(tmp_path, IMAGES[kind], verified)
     assert (found.format, found.file, found.digests.size) == (kind, f"{STEM}.{kind}", len(IMAGES[kind]))
     assert (found.digests.sha256, found.digests.sha512) == (sha256(IMAGES[kind]), None)
-    assert (found.name, found.version, found.created) == (NAME, VERSION, NOW)
-    assert (found.expires, found.development, found.name_pinned) == (NOW + timedelta(days=180), True, True)
+    assert found.manifest == verified
     assert found.facts[0] == f"is the {kind} file of debian-12@20251121.1"
 
 
@@ -266,6 +292,77 @@ def test_bad_folders(
     with pytest.raises(SigningError, match=text) as caught:
         verify_folder(folder, keys.trust, now=NOW, name=NAME)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "code"),
+    [(RAW, 2**43, "digest-mismatch"), (SBOM_FILE, 2**43, "unreadable"), (SBOM_FILE, 2**26 + 1, "unreadable")],
+)
+def test_sparse_files_are_not_read(folder: Path, keys: Keys, name: str, size: int, code: str) -> None:
+    """Terabytes that take no space would take hours to read."""
+    os.truncate(folder / name, size)
+    read: list[int] = []
+    with pytest.raises(SigningError) as caught:
+        verify_folder(folder, keys.trust, now=NOW, on_bytes=read.append)
+    assert caught.value.code == code
+    assert sum(read) < 2**20
+
+
+def test_a_folder_of_countless_files(folder: Path, keys: Keys) -> None:
+    for number in range(10_001):
+        (folder / f"x{number}").touch()
+    with pytest.raises(SigningError, match="more than 10000 entries") as caught:
+        verify_folder(folder, keys.trust, now=NOW)
+    assert caught.value.code == "folder-mismatch"
+
+
+def reported(account: Account) -> dict[int, str]:
+    return {each.number: each.state for each in account.outcomes}
+
+
+def test_the_account_of_a_folder(folder: Path, keys: Keys) -> None:
+    account = Account(RULES, (2, *MANIFEST_RULES, *FOLDER_RULES))
+    verify_folder(folder, keys.trust, now=NOW, name=NAME, min_version=VERSION, account=account)
+    assert reported(account) == dict.fromkeys((2, *MANIFEST_RULES, *FOLDER_RULES), "passed")
+
+
+def test_the_account_of_a_file(tmp_path: Path, keys: Keys, bundle: bytes) -> None:
+    account = Account(RULES, (*MANIFEST_RULES, *FILE_RULES))
+    verified = verify_manifest(bundle, keys.trust, now=NOW, account=account)
+    (tmp_path / "image").write_bytes(IMAGES["raw"])
+    with (tmp_path / "image").open("rb") as stream:
+        verify_file(stream.fileno(), verified, account=account)
+    unpinned = dict.fromkeys((7, 8), "does not apply")
+    assert reported(account) == {**dict.fromkeys((*MANIFEST_RULES, *FILE_RULES), "passed"), **unpinned}
+
+
+# How a folder is refused, and by which rule.
+BY_RULE: dict[str, tuple[Callable[[Path], object], bool, int]] = {
+    "no manifest": (lambda f: (f / MANIFEST_FILE).unlink(), False, 3),
+    "reformatted": (lambda f: (f / MANIFEST_FILE).write_bytes(b" " + (f / MANIFEST_FILE).read_bytes()), False, 3),
+    "signature": (lambda f: flip(f / "SHA256SUMS.sig"), False, 14),
+    "extra file": (lambda f: (f / "x").touch(), False, 15),
+    "no provenance": (manifest_as_provenance, True, 16),
+    "SBOM": (lambda f: flip(f / SBOM_FILE), True, 18),
+    "image": (lambda f: flip(f / RAW), False, 18),
+}
+
+
+@pytest.mark.parametrize(("spoil", "signed", "number"), BY_RULE.values(), ids=BY_RULE.keys())
+def test_the_rule_that_refuses(
+    folder: Path, keys: Keys, spoil: Callable[[Path], object], signed: bool, number: int
+) -> None:
+    spoil(folder)
+    if signed:
+        write_checksums(folder, keys)
+    account = Account(RULES, (2, *MANIFEST_RULES, *FOLDER_RULES))
+    with pytest.raises(SigningError) as caught:
+        verify_folder(folder, keys.trust, now=NOW, name=NAME, min_version=VERSION, account=account)
+    account.ended(caught.value)
+    found = reported(account)
+    assert found[number] == "refused"
+    assert {state for rule, state in found.items() if rule < number} == {"passed"}
+    assert {state for rule, state in found.items() if rule > number} <= {"not reached"}
 
 
 def test_folder_of_another_name(folder: Path, keys: Keys) -> None:
