@@ -1,8 +1,8 @@
 """Keys and bytes, never images: everything imagefactory signs and everything it believes.
 
 The room knows nothing of the rest of the program. Bytes, keys and the time come in as arguments; what goes out is a
-value that proves something or an error of the one family in :mod:`signing.errors`. Nothing here prints, exits, starts
-programs, reads the environment or talks to a network.
+value that proves something or an error of the one family in :mod:`signing.errors`. Nothing here starts programs or
+talks to a network, and only `command` prints, exits and reads the environment.
 
 From the bottom up:
 
@@ -22,5 +22,6 @@ From the bottom up:
 `trust`                   whom we believe
 `account`                 how each rule of a verification came out
 `verify`                  every rule in order: proof or an error
+`command`                 `imagefactory-verify`
 ========================  ==============================================================================
 """

@@ -93,19 +93,11 @@ class VerifiedManifest:
     facts: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What was proved, for programs: by whom, when, until when, with which evidence. Times as in RFC 3339."""
-        manifest = self.manifest
-        return {
-            "name": manifest.name,
-            "version": str(manifest.version),
-            "keyid": self.keyid,
-            "manifest_sha256": self.sha256,
-            "created": manifest.created.isoformat(),
-            "expires": manifest.expires.isoformat() if manifest.expires else None,
-            "evidence": [vars(each).copy() for each in manifest.evidence],
-            "development": self.development,
-            "name_pinned": self.name_pinned,
-        }
+        """What was proved, for programs: by whom, when, until when, with which evidence. Times as in the manifest."""
+        signed = self.manifest.to_statement()["predicate"]
+        said = {key: signed[key] for key in ("name", "version", "created", "expires", "evidence")}
+        proved = {"keyid": self.keyid, "manifest_sha256": self.sha256, "name_pinned": self.name_pinned}
+        return {**said, **proved, "development": self.development}
 
 
 @dataclass(frozen=True)
@@ -127,6 +119,11 @@ class VerifiedFolder:
     provenance: Provenance
     provenance_keyid: str
     files: Mapping[str, Digests]
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Sentences for people."""
+        return (*self.manifest.facts, f"provenance signed by builder key {self.provenance_keyid[:16]}")
 
 
 def verify_manifest(

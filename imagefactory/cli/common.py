@@ -39,5 +39,5 @@ def expectation(
     Raises NoTrustRoot, TrustInvalid, ReleaseNameInvalid.
     """
     found = load_trust(find_trust(settings.trust_files(trust)))
-    oldest = Version.parse(min_version) if min_version else None
+    oldest = None if min_version is None else Version.parse(min_version)
     return Expectation(found, datetime.now(UTC), name=name, min_version=oldest)

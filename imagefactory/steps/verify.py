@@ -149,7 +149,7 @@ def verified_file(
     account = account or account_of(str(path))
     expectation.begin(account)
     with _open(path) as descriptor:
-        account.passed(2, f"opened {path}")
+        account.passed(2, f"opened {str(path)!r}")
         signed = expectation.manifest(read_document(manifest or path.with_name(MANIFEST_FILE)), account)
         yield _verified(descriptor, path, signed, on_bytes, account)
 
@@ -235,8 +235,7 @@ def _folder(
         account=account,
     )
     files = {name: digests.sha256 for name, digests in proved.files.items()}
-    facts = (*proved.manifest.facts, f"provenance signed by builder key {proved.provenance_keyid[:16]}")
-    return Proof(target, proved.manifest, files, facts)
+    return Proof(target, proved.manifest, files, proved.facts)
 
 
 def _check_version(folder: Path, version: str) -> None:

@@ -281,6 +281,7 @@ TARGETS: list[tuple[list[str], int, str]] = [
     (["verify", "recipe/fake.yaml"], 1, "unreadable"),
     (["verify", "recipe/fake.yaml", "--manifest", "recipe/fake.yaml"], 1, "bundle-invalid"),
     (["verify", "recipe/fake.yaml", "--min-version", "new"], 2, "release-name-invalid"),
+    (["verify", "recipe/fake.yaml", "--min-version", ""], 2, "release-name-invalid"),
     (["verify", "recipe/fake.yaml", "--trust", "missing"], 1, "no-trust-root"),
     (["verify", "recipe/fake.yaml", "--trust", "recipe/fake.yaml"], 1, "trust-invalid"),
     (["boot", "missing.qcow2"], 1, "unreadable"),
