@@ -13,7 +13,8 @@ from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import print_table
 from imagefactory.cli.session import factory_session, read_recipe
-from imagefactory.errors import PropertiesIncomplete
+from imagefactory.cli.targets import FromCatalogue, Manifest
+from imagefactory.errors import PropertiesIncomplete, UsageError
 from imagefactory.factory import claims
 from imagefactory.model import scs
 from imagefactory.model.properties import Claim
@@ -36,9 +37,9 @@ Target = Annotated[
 
 @app.command("show", epilog="Example: imagefactory properties show recipes/soe-debian-12.yaml")
 @verb
-def show(target: Target, as_json: Json = False) -> None:
+def show(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = None, as_json: Json = False) -> None:
     """Show each property, and whether the recipe or the evidence of a build says so."""
-    found, _ = _claims(target)
+    found, _ = _claims(target, manifest, catalogue)
     if as_json:
         answer(_document(target, found), "", as_json)
         return
@@ -47,12 +48,12 @@ def show(target: Target, as_json: Json = False) -> None:
 
 @app.command("check", epilog="Example: imagefactory properties check recipes/soe-debian-12.yaml")
 @verb
-def check(target: Target, as_json: Json = False) -> None:
+def check(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = None, as_json: Json = False) -> None:
     """Check the properties against the evidence and against SCS-0102, the image metadata of Sovereign Cloud Stack.
 
     Those of an image in a cloud are checked against what was signed of the evidence.
     """
-    found, compare = _claims(target)
+    found, compare = _claims(target, manifest, catalogue)
     known = {claim.key: claim.value for claim in found if claim.value is not None}
     findings = scs.check(known, pending={claim.key for claim in found if claim.value is None})
     if not as_json:
@@ -73,15 +74,18 @@ def check(target: Target, as_json: Json = False) -> None:
     say("SCS-0102: everything mandatory is there")
 
 
-def _claims(target: str) -> tuple[tuple[Claim, ...], Callable[[], None]]:
+def _claims(target: str, manifest: Path | None, catalogue: Path | None) -> tuple[tuple[Claim, ...], Callable[[], None]]:
     """What `target` claims: a release where it is written like one, or else the recipe in this file; and how to compare
     that with what was signed, where somebody may have changed it since."""
     settings = read_settings()
     if target.startswith(GLANCE):
         from imagefactory.steps import glance_verify as step  # noqa: PLC0415 - openstacksdk takes its time
 
-        image = step.find(target, expectation(settings), catalogue=settings.catalogue)
+        where = catalogue or settings.catalogue
+        image = step.find(target, expectation(settings), catalogue=where, manifest=manifest)
         return step.claims(image.image, image.signed), lambda: step.require_properties(image.image, image.signed)
+    if manifest or catalogue:
+        raise UsageError("--manifest and --catalogue are for images in a cloud", advice="leave them out")
     return _own_claims(target, settings), lambda: None
 
 

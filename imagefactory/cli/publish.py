@@ -30,6 +30,15 @@ Members = Annotated[
     list[str] | None,
     typer.Option("--member", help="In a cloud: id of a project to share the image with. May be repeated."),
 ]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="In a cloud: a tag of the image. May be repeated.")]
+Protected = Annotated[
+    bool | None, typer.Option("--protected/--unprotected", help="In a cloud: whether Glance refuses to delete it.")
+]
+Owner = Annotated[str | None, typer.Option("--owner", help="In a cloud: id of the project that is to own the image.")]
+Readers = Annotated[
+    list[str] | None,
+    typer.Option("--certificate-reader", help="In a cloud: id of a user who may read the certificate, too."),
+]
 Bandwidth = Annotated[str | None, typer.Option(help='In a cloud: the most to upload in a second, such as "20 MiB/s".')]
 
 
@@ -41,6 +50,10 @@ def publish(
     allow_public: Annotated[bool, typer.Option("--allow-public", help="In a cloud: public is meant.")] = False,
     member: Members = None,
     image_format: Annotated[str | None, typer.Option("--format", help="In a cloud: qcow2 or raw.")] = None,
+    tag: Tags = None,
+    protected: Protected = None,
+    owner: Owner = None,
+    certificate_reader: Readers = None,
     bandwidth: Bandwidth = None,
     deep: Annotated[bool, typer.Option("--deep", help="In a cloud: read every byte back.")] = False,
     as_json: Json = False,
@@ -55,6 +68,10 @@ def publish(
         "allow_public": allow_public or None,
         "members": member or None,
         "format": image_format,
+        "tags": tag or None,
+        "protected": protected,
+        "owner": owner,
+        "certificate_readers": certificate_reader or None,
         "bandwidth": bandwidth,
     }
     options = {key: value for key, value in given.items() if value is not None}

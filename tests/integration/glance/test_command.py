@@ -106,6 +106,22 @@ def test_a_second_time_changes_nothing_and_goes_on_as_before(desk: Desk) -> None
     assert desk.shop.only_image().visibility == "private"
 
 
+def test_everything_that_a_recipe_can_say_can_be_said_here(desk: Desk) -> None:
+    argv = ("publish", desk.release, "--to", "glance:demo")
+    desk.json(*argv, "--tag", "soe", "--tag", "gpu", "--protected")
+    image = desk.shop.only_image()
+    assert (set(image.tags), image.protected) == ({"soe", "gpu"}, True)
+    desk.json(*argv, "--unprotected")
+    image = desk.shop.only_image()
+    assert (set(image.tags), image.protected) == ({"soe", "gpu"}, False)
+    manifest = ("--manifest", str(desk.shop.manifest))
+    empty = ("--catalogue", str(desk.shop.host.root / "nowhere"))
+    assert desk.json("properties", "show", f"glance:demo/{image.id}", *manifest)["properties"]
+    found = desk.json("properties", "check", f"glance:demo/{image.id}", *empty, status=1)
+    assert found["error"]["code"] == "manifest-not-found"
+    assert desk.json("properties", "show", desk.release, *empty, status=2)["error"]["code"] == "usage"
+
+
 def test_the_recipe_says_where_it_goes(desk: Desk) -> None:
     recipe = desk.shop.host.recipe_file
     before = recipe.read_text()
