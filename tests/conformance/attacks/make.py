@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conformance.attacks.bindings import binding
 from tests.conformance.attacks.certificates import certificates
 from tests.conformance.attacks.corpus import Corpus
-from tests.conformance.attacks.documents import documents, provenances, times
+from tests.conformance.attacks.documents import documents, provenances, times, too_early
 from tests.conformance.attacks.file_system import file_system
 from tests.conformance.attacks.good import good
 from tests.conformance.attacks.images import image_bytes
@@ -23,6 +23,7 @@ SECTIONS = (
     signatures,
     certificates,
     times,
+    too_early,
     documents,
     provenances,
     names,
