@@ -90,31 +90,31 @@ def open_regular(path: str | Path, *, dir_fd: int | None = None) -> int:
     return fd
 
 
-def read_document(path: str | Path, *, dir_fd: int | None = None) -> bytes:
-    """Return the bytes of a regular file of at most 1 MiB.
+def read_document(path: str | Path, *, dir_fd: int | None = None, most: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes.
 
     Raises: NotARegularFile, Unreadable (also when longer), FileChanged.
     """
     fd = open_regular(path, dir_fd=dir_fd)
     try:
-        return read_open_document(fd, repr(str(path)))
+        return read_open_document(fd, repr(str(path)), most)
     finally:
         os.close(fd)
 
 
-def read_open_document(fd: int, shown: str) -> bytes:
-    """Return the bytes of the open regular file `fd`, at most 1 MiB; `shown` names it in messages.
+def read_open_document(fd: int, shown: str, most: int = MAX_BYTES) -> bytes:
+    """Return the bytes of the open regular file `fd`, at most `most`; `shown` names it in messages.
 
     Raises: NotARegularFile, Unreadable (also when longer), FileChanged.
     """
     before = FileState.of(fd)
     try:
         with os.fdopen(fd, "rb", closefd=False) as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(most + 1)
     except OSError as why:
         raise Unreadable(f"{shown} cannot be read: {why.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise Unreadable(f"{shown} is longer than {MAX_BYTES} bytes")
+    if len(raw) > most:
+        raise Unreadable(f"{shown} is longer than {most} bytes")
     require_unchanged(fd, before)
     return raw
 

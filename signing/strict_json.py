@@ -2,7 +2,7 @@
 
 Rules for what is read (RFC 8259, narrowed as in I-JSON, RFC 7493):
 
-1. At most 1 MiB.
+1. At most 1 MiB, unless the caller knows better.
 2. UTF-8 and nothing else: no byte order mark, no other encoding, no lone surrogates.
 3. No key twice in one object: two readers could see two different documents.
 4. No NaN, no infinity, and no number that overflows into one.
@@ -23,13 +23,19 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 
 
-def decode(raw: bytes, what: str = "document", error: type[DocumentInvalid] = DocumentInvalid) -> dict[str, Any]:
-    """Return the object that `raw` holds; `what` names the document in messages.
+def decode(
+    raw: bytes,
+    what: str = "document",
+    error: type[DocumentInvalid] = DocumentInvalid,
+    *,
+    most: int = MAX_BYTES,
+) -> dict[str, Any]:
+    """Return the object that `raw`, at most `most` bytes, holds; `what` names the document in messages.
 
     Raises: `error`, when one of the rules above is broken.
     """
-    if len(raw) > MAX_BYTES:
-        raise error(f"{what} is longer than {MAX_BYTES} bytes")
+    if len(raw) > most:
+        raise error(f"{what} is longer than {most} bytes")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -97,6 +97,7 @@ from imagefactory.errors.packages import (
     NoMirror,
     PackageMissing,
     RootfsFailed,
+    RootfsUnreadable,
 )
 from imagefactory.errors.programs import (
     HandDied,
@@ -134,6 +135,7 @@ from imagefactory.errors.releases import (
     EvidenceMissing,
     ReleaseNameInvalid,
     ReleaseUnknown,
+    SbomInvalid,
     StateConflict,
     TargetUnsupported,
     VersionMismatch,
@@ -164,6 +166,7 @@ __all__ = [
     "MirrorUnreachable",
     "PackageMissing",
     "RootfsFailed",
+    "RootfsUnreadable",
     "ElementsConflict",
     "ElementsUnsafe",
     "InputsChanged",
@@ -212,6 +215,7 @@ __all__ = [
     "ArtifactMissing",
     "StateConflict",
     "EvidenceMissing",
+    "SbomInvalid",
     "VersionMismatch",
     "TargetUnsupported",
     "CatalogueConflict",

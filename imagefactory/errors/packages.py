@@ -31,6 +31,13 @@ class RootfsFailed(StepFailed):
     default_advice = "the last lines of the log name the element and the script"
 
 
+class RootfsUnreadable(StepFailed):
+    """A root file system does not say what is installed in it, or says what cannot be true."""
+
+    code = "rootfs-unreadable"
+    default_advice = "look which element or package writes to /var/lib/dpkg, or fills /usr/share/doc"
+
+
 class ElementsConflict(UsageError):
     """The elements of a recipe do not go together."""
 

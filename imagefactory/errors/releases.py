@@ -38,6 +38,13 @@ class EvidenceMissing(Refused):
     default_advice = "build with --fresh, so that every image is tested again"
 
 
+class SbomInvalid(Refused):
+    """A bill of materials is missing, is not valid CycloneDX, or is about another release."""
+
+    code = "sbom-invalid"
+    default_advice = "do not sign this; build again"
+
+
 class VersionMismatch(Refused):
     """The provenance speaks of another image name or version than the one to be signed."""
 

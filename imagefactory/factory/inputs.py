@@ -14,7 +14,8 @@ from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import place_of
 from imagefactory.settings import PLAIN_PATH, Settings
-from imagefactory.steps import boot_test, convert, disk, rootfs
+from imagefactory.steps import boot_test, convert, disk, rootfs, sbom
+from imagefactory.tools import cyclonedx
 from imagefactory.tools import elements as element_tools
 from imagefactory.tools.apt import ARCHIVE_KEYRING, Index, host_sources, through
 from imagefactory.tools.dib import dib_version
@@ -76,6 +77,11 @@ class Inputs:
 
     def rootfs_key(self) -> str:
         return key("rootfs", {"name": self.recipe.name, **self.rootfs()})
+
+    def sbom_key(self, rootfs_digest: str, epoch: int) -> str:
+        own = {"rootfs": rootfs_digest, "epoch": epoch, "os": self.recipe.os.model_dump(mode="json")}
+        library = {"cyclonedx-python-lib": cyclonedx.library_version()}
+        return key("sbom", {"name": self.recipe.name, **own, **library, "revision": sbom.REVISION})
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")

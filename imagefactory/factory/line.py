@@ -6,27 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from debian.deb822 import Deb822
-
 from imagefactory.errors import AcceleratorBroken
 from imagefactory.factory.inputs import Inputs
 from imagefactory.model import plan
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
-from imagefactory.model.packages import Package
 from imagefactory.model.release import Version
 from imagefactory.progress import Advance, Note, Progress, StepAdvanced, advancer
 from imagefactory.settings import Settings
-from imagefactory.steps import convert
+from imagefactory.steps import convert, sbom
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
-from imagefactory.tools import qemu_img
+from imagefactory.tools import cyclonedx, qemu_img
 from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.hand import call_builder
 from imagefactory.tools.inspect import opened
-from signing.digest import Digests, hash_stream
+from imagefactory.tools.inventory import MAX_STATUS, read_status
+from signing.digest import Digests, hash_stream, read_document
 from signing.trust import Trust
 
 
@@ -112,7 +110,7 @@ class Line:
         made = self._build(request, plan.ROOTFS)
         self.inputs.check_elements()
         status = Path(made["dpkg_status"])
-        packages = [asdict(package) for package in read_status(status)]
+        packages = [asdict(package) for package in read_status(read_document(status, most=MAX_STATUS))]
         outputs = {
             "rootfs": self.keep(Path(made["tar"]), "rootfs").sha256,
             "dpkg_status": self.keep(status, "status").sha256,
@@ -124,6 +122,17 @@ class Line:
             "in_release": in_release,
         }
         return self.records.remember(self.inputs.rootfs_key(), plan.ROOTFS, recipe.name, outputs, facts)
+
+    def sbom(self, rootfs: StepResult) -> StepResult:
+        """List what is in the root file system."""
+        recipe = self.inputs.recipe
+        digest, epoch = rootfs.outputs["rootfs"], rootfs.facts["epoch"]
+        document = sbom.make(recipe.name, recipe.os, self.artifacts.require(digest), digest, epoch)
+        made = self.work / "sbom.cdx.json"
+        made.write_bytes(cyclonedx.encode(document))
+        outputs = {"sbom": self.keep(made, "sbom").sha256}
+        facts = {"components": len(document["components"])}
+        return self.records.remember(self.inputs.sbom_key(digest, epoch), plan.SBOM, recipe.name, outputs, facts)
 
     def disk(self, rootfs: StepResult) -> StepResult:
         """Assemble the raw disk."""
@@ -253,14 +262,3 @@ class Line:
         directory = self.work / name
         directory.mkdir(parents=True, exist_ok=True)
         return directory
-
-
-def read_status(status: Path) -> list[Package]:
-    """The installed packages of a dpkg status file, sorted."""
-    with status.open("rb") as stream:
-        rows = [
-            Package(each["Package"], each["Version"], each["Architecture"])
-            for each in Deb822.iter_paragraphs(stream, use_apt_pkg=False)
-            if each.get("Status", "").endswith(" installed")
-        ]
-    return sorted(rows)

@@ -211,18 +211,18 @@ class _Run:
             made = line.rootfs(self._packages.in_release)
             self._packages = replace(self._packages, changes=())
             return f"{len(made.facts['packages'])} packages, sha256:{made.outputs['rootfs'][:12]}"
-        if view.rootfs is None or (view.disk is None and action.step != plan.DISK):
+        if view.rootfs is None or (view.disk is None and action.step not in {plan.SBOM, plan.DISK}):
             raise AssertionError("a plan never puts a step before what it needs")
-        if action.step == plan.DISK:
-            return f"sha256:{line.disk(view.rootfs).outputs['disk'][:12]}"
+        if action.step in {plan.SBOM, plan.DISK}:
+            return _of_rootfs(line, action, view.rootfs)
         assert view.disk is not None  # noqa: S101
         if action.step == plan.CONVERT and action.subject is not None:
             made = line.convert(view.disk, action.subject)
             return f"{made.facts['size']} bytes, sha256:{made.outputs['image'][:12]}"
         if action.step == plan.BOOT:
             return _booted(line.boot(view.images))
-        assert view.boot is not None  # noqa: S101
-        release = sign(line, Made(view.rootfs, view.disk, view.images, view.boot))
+        assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
+        release = sign(line, Made(view.rootfs, view.sbom, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
     def _to_target(self, action: Action, view: View) -> str:
@@ -268,6 +268,12 @@ class _Run:
             reproduced=reproduced,
             build=self._line.build if self._line else None,
         )
+
+
+def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
+    if action.step == plan.SBOM:
+        return f"{line.sbom(rootfs).facts['components']} components"
+    return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
 
 
 def _booted(result: StepResult) -> str:

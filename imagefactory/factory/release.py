@@ -14,14 +14,16 @@ from imagefactory.model import plan, properties
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
+from imagefactory.model.release import sbom_file
 from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
-from imagefactory.steps import attest
+from imagefactory.steps import attest, sbom
 from imagefactory.steps.convert import Converted
 from imagefactory.store.tables import Release, StepResult
+from imagefactory.tools import cyclonedx
 from imagefactory.tools.hand import call_signer
 from signing.audit import AuditedSigner, AuditLog
-from signing.digest import Digests
+from signing.digest import Digests, read_document
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE
 from signing.signer import signer_for
@@ -36,6 +38,7 @@ class Made:
     """What a build's steps made, all of it: `images` by format."""
 
     rootfs: StepResult
+    sbom: StepResult
     disk: StepResult
     images: Mapping[str, StepResult]
     boot: StepResult
@@ -58,7 +61,10 @@ def sign(line: Line, made: Made) -> Release:
     recipe = line.inputs.recipe
     work = line.directory("sign")
     claims = _claims(line, made)
-    (work / PROVENANCE_FILE).write_bytes(_attest(line, made))
+    sbom_name = sbom_file(recipe.name, line.version)
+    (work / sbom_name).write_bytes(_sbom(line, made))
+    others = {sbom_name: line.keep(work / sbom_name, "document").sha256}
+    (work / PROVENANCE_FILE).write_bytes(_attest(line, made, others))
     now = datetime.now(UTC)
     answer = call_signer(
         {
@@ -68,6 +74,7 @@ def sign(line: Line, made: Made) -> Release:
             "os": recipe.os.model_dump(mode="json", include={"distro", "version", "codename"}),
             "arch": recipe.os.arch,
             "images": {name: str(line.artifacts.require(digest)) for name, digest in made.digests.items()},
+            "documents": {name: str(line.artifacts.require(digest)) for name, digest in others.items()},
             "provenance": str(work / PROVENANCE_FILE),
             "evidence": made.boot.facts["evidence"],
             "properties": claims,
@@ -86,7 +93,7 @@ def sign(line: Line, made: Made) -> Release:
     return line.records.add_release(
         line.build,
         content_digest=line.inputs.content_digest(made.digests),
-        files={**files, **documents},
+        files={**files, **others, **documents},
         images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in made.images.items()},
         evidence={"boot": made.boot.facts["evidence"]},
     )
@@ -136,7 +143,13 @@ def _claims(line: Line, made: Made) -> dict[str, str]:
     return properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
 
 
-def _attest(line: Line, made: Made) -> bytes:
+def _sbom(line: Line, made: Made) -> bytes:
+    """The bill of materials of the release that this build is going to be."""
+    document = read_document(line.artifacts.require(made.sbom.outputs["sbom"]), most=cyclonedx.MAX_SBOM)
+    return sbom.of_release(cyclonedx.validate(document), line.version)
+
+
+def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:
     account = attest.BuildAccount(
         name=line.inputs.recipe.name,
         version=str(line.version),
@@ -150,6 +163,7 @@ def _attest(line: Line, made: Made) -> bytes:
         separated=os.geteuid() != 0,
         rootfs=made.rootfs.outputs["rootfs"],
         disk=made.disk.outputs["disk"],
+        documents=documents,
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
     )

@@ -12,6 +12,7 @@ from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
 from imagefactory.model.packages import Change
 from imagefactory.model.plan import Situation
+from imagefactory.model.release import sbom_file
 from imagefactory.model.target import CloudPlace, parse_place
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, release_version
@@ -39,6 +40,7 @@ class View:
     """What is there for one recipe. `situation` is the same, as the plan sees it."""
 
     rootfs: StepResult | None
+    sbom: StepResult | None
     disk: StepResult | None
     images: Mapping[str, StepResult]
     boot: StepResult | None
@@ -93,9 +95,9 @@ class Lookout:
         why = plan.why_rootfs(
             inputs.rootfs(), rootfs.facts if rootfs else None, self._last_inputs(inputs.recipe.name), changes
         )
-        disk = self._kept(
-            self.records.result(inputs.disk_key(rootfs.outputs["rootfs"], rootfs.facts["epoch"])) if rootfs else None
-        )
+        content = (rootfs.outputs["rootfs"], rootfs.facts["epoch"]) if rootfs else None
+        sbom = self._kept(self.records.result(inputs.sbom_key(*content)) if content else None)
+        disk = self._kept(self.records.result(inputs.disk_key(*content)) if content else None)
         formats = {
             name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
             for name in inputs.recipe.formats.names
@@ -107,6 +109,7 @@ class Lookout:
         release = self._release(inputs, digests, trust) if whole and trust is not None else None
         return View(
             rootfs,
+            sbom,
             disk,
             images,
             boot,
@@ -114,6 +117,7 @@ class Lookout:
             Situation(
                 rootfs=why,
                 rootfs_kept="inputs unchanged, and no package has a newer version",
+                sbom=sbom is not None,
                 disk=disk is not None,
                 formats={name: result is not None for name, result in formats.items()},
                 boot=boot is not None,
@@ -137,7 +141,10 @@ class Lookout:
         return next((one for one in candidates if self._is_good(one, trust)), None)
 
     def _is_good(self, release: Release, trust: Trust) -> bool:
-        """Not when keys were replaced or it expired: then the same content is to be signed anew."""
+        """Not when keys were replaced, it expired, or it is of a time without bills of materials: then the same content
+        is to be signed anew."""
+        if sbom_file(release.name, release_version(release)) not in release.files:
+            return False
         if not all(map(self.artifacts.has, release.files.values())):
             return False
         manifest, provenance = (self.artifacts.path(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE))

@@ -26,6 +26,7 @@ def sign_release(request: Document, advance: Advance) -> Document:
         os=request["os"],
         arch=request["arch"],
         images={name: Path(path) for name, path in request["images"].items()},
+        documents={name: Path(path) for name, path in request["documents"].items()},
         provenance=Path(request["provenance"]),
         evidence=[Evidence.from_json(piece) for piece in request["evidence"]],
         properties=request["properties"],

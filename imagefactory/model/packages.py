@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from packageurl import PackageURL
+
 
 @dataclass(frozen=True)
 class Source:
@@ -21,11 +23,26 @@ class Source:
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """An installed package, as dpkg names it."""
+    """A package, as dpkg names it; a source package has the architecture "source"."""
 
     name: str
     version: str
     architecture: str
+
+    def purl(self, distro: str, codename: str) -> PackageURL:
+        """Its package URL: github.com/package-url/purl-spec, type deb."""
+        return PackageURL("deb", distro, self.name, self.version, {"arch": self.architecture, "distro": codename})
+
+
+@dataclass(frozen=True, order=True)
+class Installed:
+    """An installed package with the `source` package that it was built from, its maintainer ("": nobody says), and the
+    licences of its files as Debian names them (none: nobody says in a form that a machine can read)."""
+
+    package: Package
+    source: Package
+    maintainer: str
+    licences: tuple[str, ...]
 
 
 @dataclass(frozen=True)

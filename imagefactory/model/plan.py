@@ -6,7 +6,8 @@ from typing import Any
 
 from imagefactory.model.packages import Change, summary
 
-ROOTFS, DISK, CONVERT, BOOT, SIGN, PUBLISH = "rootfs", "disk", "convert", "boot-test", "sign", "publish"
+ROOTFS, SBOM, DISK, CONVERT, BOOT = "rootfs", "sbom", "disk", "convert", "boot-test"
+SIGN, PUBLISH = "sign", "publish"
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,15 @@ class Action:
 class Situation:
     """What is there already.
 
-    `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `disk`
-    and `boot` tell whether results for the current root file system and images are there, `formats` the same for each
-    wanted format. `released` is the release that has this very content. `targets` maps each target to whether that
+    `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
+    `disk` and `boot` tell whether results for the current root file system and images are there, `formats` the same for
+    each wanted format. `released` is the release that has this very content. `targets` maps each target to whether that
     release is published and was verified there. `fresh` does every step again that is not in `done`.
     """
 
     rootfs: str | None
     rootfs_kept: str
+    sbom: bool
     disk: bool
     formats: Mapping[str, bool]
     boot: bool
@@ -54,7 +56,8 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     again = "--fresh builds everything again"
 
     def add(step: str, reason: str | None, kept: str, subject: str | None = None) -> None:
-        before = next((action for action in actions if action.run), None)
+        # The images do not depend on the bill of materials.
+        before = next((action for action in actions if action.run and action.step != SBOM), None)
         title = f"{step} {subject}" if subject else step
         if s.fresh and title not in s.done and step not in {SIGN, PUBLISH}:
             reason = reason or again
@@ -62,8 +65,10 @@ def plan(situation: Situation) -> tuple[Action, ...]:
             reason = f"after {before.title}, unless that gives what it gave before"
         actions.append(Action(step, reason is not None, kept if reason is None else reason, subject))
 
+    same = "the root file system is the same"
     add(ROOTFS, s.rootfs, s.rootfs_kept)
-    add(DISK, None if s.disk else "there is no disk of this root file system", "the root file system is the same")
+    add(SBOM, None if s.sbom else "nobody listed what is in this root file system", same)
+    add(DISK, None if s.disk else "there is no disk of this root file system", same)
     for name, there in s.formats.items():
         add(CONVERT, None if there else f"there is no {name} of this disk", "the disk is the same", name)
     add(BOOT, None if s.boot else "these images have not been booted", "these very images have been booted")

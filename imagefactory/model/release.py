@@ -37,6 +37,11 @@ class Version:
         return cls(day, 1)
 
 
+def sbom_file(name: str, version: Version | str) -> str:
+    """What the bill of materials of a release is called."""
+    return f"{name}-{version}.sbom.cdx.json"
+
+
 @dataclass(frozen=True)
 class ReleaseRef:
     """NAME or NAME@VERSION; without a version the newest is meant."""

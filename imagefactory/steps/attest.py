@@ -19,7 +19,8 @@ from signing.statement import Subject
 class BuildAccount:
     """What the builder knows of one build. `recipe` is the whole recipe as JSON, of which `recipe_digest` is the
     digest, with the contents of keys and certificates in place of their paths. `elements` maps each element to its
-    digest, `tools` programs to versions; digests are SHA-256 in hex, times aware UTC."""
+    digest, `tools` programs to versions, `documents` the files that are released beside the images to their digests;
+    digests are SHA-256 in hex, times aware UTC."""
 
     name: str
     version: str
@@ -33,6 +34,7 @@ class BuildAccount:
     separated: bool
     rootfs: str
     disk: str
+    documents: Mapping[str, str]
     started: datetime
     finished: datetime
 
@@ -66,6 +68,7 @@ def attest(
         byproducts=[
             {"name": "rootfs", "digest": {"sha256": account.rootfs}},
             {"name": "disk", "digest": {"sha256": account.disk}},
+            *({"name": name, "digest": {"sha256": digest}} for name, digest in account.documents.items()),
             *({"name": f"evidence/{piece.kind}", "digest": {"sha256": piece.digest}} for piece in evidence),
         ],
     )

@@ -7,10 +7,12 @@ Rules, in order; the first that is broken refuses, and the refusal is in the aud
 2. The policy approves name, builder, recipe and elements (`signing.policy`).
 3. Each image is a regular file of its format, safe to open (`tools.inspect`). It is opened once; what is signed are
    the digests of that descriptor, and they are those of the provenance.
-4. What was signed under this version already is given out again if it is the same images, and else refused. A new
+4. The bill of materials is valid CycloneDX, about this release, and the very file that the provenance names. Nothing
+   else is released beside images.
+5. What was signed under this version already is given out again if it is the same files, and else refused. A new
    version is greater than any that was signed for the name: the signer's own memory knows (`tools.signed`).
-5. There is passing evidence of every kind that the policy wants, about every image, named by the provenance.
-6. The properties claim nothing that the evidence does not bear out, and promise nothing that outlives the certificate.
+6. There is passing evidence of every kind that the policy wants, about every image, named by the provenance.
+7. The properties claim nothing that the evidence does not bear out, and promise nothing that outlives the certificate.
 
 Only then are keys used. What comes out are release.sigstore.json, SHA256SUMS, SHA256SUMS.sig, and the provenance that
 belongs to them.
@@ -25,14 +27,16 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate
 
-from imagefactory.errors import EvidenceMissing, FactoryError, VersionMismatch
+from imagefactory.errors import EvidenceMissing, FactoryError, SbomInvalid, VersionMismatch
 from imagefactory.model import properties
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.proof import prove
 from imagefactory.model.property_forms import day_of
-from imagefactory.model.release import ReleaseRef
+from imagefactory.model.release import ReleaseRef, sbom_file
 from imagefactory.model.release import Version as ReleaseVersion
+from imagefactory.steps import sbom
 from imagefactory.tools import qemu_img
+from imagefactory.tools.cyclonedx import MAX_SBOM
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.signed import SignedStore
 from signing.audit import AuditedSigner, AuditLog
@@ -75,15 +79,16 @@ ABSENT = {"min_ram": "0", "min_disk": "0"}
 
 @dataclass(frozen=True)
 class SigningOrder:
-    """What to sign: the `images` (format to path) of NAME@VERSION, the provenance that speaks of them, and the
-    evidence that the provenance names. `properties` are what the image is to carry in Glance, `keys` is the URI of
-    the keys."""
+    """What to sign: the `images` (format to path) of NAME@VERSION, the `documents` released beside them (name to path),
+    the provenance that speaks of all of these, and the evidence that it names. `properties` are what the image is to
+    carry in Glance, `keys` is the URI of the keys."""
 
     name: str
     version: str
     os: Mapping[str, str]
     arch: str
     images: Mapping[str, Path]
+    documents: Mapping[str, Path]
     provenance: Path
     evidence: Sequence[Evidence]
     properties: Mapping[str, str]
@@ -136,8 +141,8 @@ def sign(
 ) -> dict[str, str]:
     """Examine and sign; write into the directory `output`. Returns SHA-256 by name of the files written.
 
-    Raises ImageRefused errors, EvidenceMissing, VersionMismatch, PropertyInvalid, PropertyContradicted, and errors of
-    the room signing.
+    Raises ImageRefused errors, EvidenceMissing, SbomInvalid, VersionMismatch, PropertyInvalid, PropertyContradicted,
+    and errors of the room signing.
     """
     about = ReleaseRef.parse(f"{order.name}@{order.version}")
     try:
@@ -160,7 +165,8 @@ def _documents(
         on_advance(f"{image_format}: hashing and inspecting")
         images[image_format] = _examine(f"{order.name}-{order.version}.{image_format}", image_format, path, environment)
     _check_subjects(images, provenance)
-    earlier = _earlier(order, own, provenance)
+    others = _examine_documents(order, provenance)
+    earlier = _earlier(order, own, provenance, others)
     if earlier is not None:
         own.log.append("given-again", about=f"{order.name}@{order.version}", manifest=_sha256(earlier[MANIFEST_FILE]))
         return earlier
@@ -169,7 +175,7 @@ def _documents(
     _check_properties(order, images, provenance)
     expires = _expiry(order, own.ring)
     on_advance("signing")
-    documents = _signed(order, own, images, entries, raw, expires)
+    documents = _signed(order, own, images, others, entries, raw, expires)
     version = ReleaseVersion.parse(order.version)
     own.memory.keep(order.name, version, documents)
     own.log.append("signed", about=f"{order.name}@{order.version}", manifest=_sha256(documents[MANIFEST_FILE]))
@@ -225,14 +231,19 @@ def _examine(file: str, image_format: str, path: Path, environment: Mapping[str,
         os.close(descriptor)
 
 
-def _earlier(order: SigningOrder, own: Signers, provenance: Provenance) -> dict[str, bytes] | None:
-    """Rule 4: what was signed under this version, which must have been these very images. Raises VersionUsed."""
+def _earlier(
+    order: SigningOrder, own: Signers, provenance: Provenance, others: Mapping[str, str]
+) -> dict[str, bytes] | None:
+    """Rule 5: what was signed under this version, which must have been these very files. Raises VersionUsed."""
     version = ReleaseVersion.parse(order.version)
     documents = own.memory.documents(order.name, version)
     if documents is not None:
         statement = open_envelope(documents[MANIFEST_FILE], own.trust.keys("release"))
-        if ReleaseManifest.from_statement(statement).subjects != provenance.subjects:
+        manifest = ReleaseManifest.from_statement(statement)
+        if manifest.subjects != provenance.subjects:
             raise VersionUsed(f"{order.name}@{order.version} was signed already, for other images")
+        if {**manifest.files, **others} != manifest.files:
+            raise VersionUsed(f"{order.name}@{order.version} was signed already, with another bill of materials")
         return documents
     newest = own.memory.newest(order.name)
     if newest is not None and newest > version:
@@ -244,6 +255,7 @@ def _signed(
     order: SigningOrder,
     own: Signers,
     images: Mapping[str, Examined],
+    others: Mapping[str, str],
     evidence: tuple[EvidenceEntry, ...],
     provenance: bytes,
     expires: datetime | None,
@@ -258,7 +270,7 @@ def _signed(
         os=OperatingSystem(**order.os),
         arch=order.arch,
         formats=formats,
-        files={PROVENANCE_FILE: _sha256(provenance)},
+        files={**others, PROVENANCE_FILE: _sha256(provenance)},
         evidence=evidence,
         properties=order.properties,
         audit=own.log.append(
@@ -283,6 +295,19 @@ def _entry(image: Examined, glance: Signer, certificate: Certificate) -> FormatE
     sha512 = digests.sha512 or ""
     signature = sign_image(glance, certificate, bytes.fromhex(sha512))
     return FormatEntry(image.file, digests.size, image.virtual_size, digests.sha256, sha512, signature)
+
+
+def _examine_documents(order: SigningOrder, provenance: Provenance) -> dict[str, str]:
+    """Rule 4; returns the SHA-256 of each document by name."""
+    name = sbom_file(order.name, order.version)
+    if set(order.documents) != {name}:
+        raise SbomInvalid(f"{name} is what is released beside images, not {', '.join(order.documents) or 'nothing'}")
+    raw = read_document(order.documents[name], most=MAX_SBOM)
+    digest = _sha256(raw)
+    if {"name": name, "digest": {"sha256": digest}} not in provenance.byproducts:
+        raise ProvenanceMismatch(f"the provenance does not name this {name}")
+    sbom.check(raw, order.name, order.version)
+    return {name: digest}
 
 
 def _last_day(ring: KeyRing) -> datetime:
@@ -333,7 +358,7 @@ def _check_subjects(images: Mapping[str, Examined], provenance: Provenance) -> N
 def _check_evidence(
     evidence: Sequence[Evidence], images: Mapping[str, Examined], provenance: Provenance, approval: Approval
 ) -> tuple[EvidenceEntry, ...]:
-    """Rule 5; and one image was booted."""
+    """Rule 6; and one image was booted."""
     signed_for = {byproduct.get("digest", {}).get("sha256") for byproduct in provenance.byproducts}
     digests = {image.digests.sha256 for image in images.values()}
     for piece in evidence:

@@ -63,7 +63,7 @@ from tests.contract.conftest import FirstBuild
 from tests.fakes.host import FakeHost, make_keys
 from tests.passable import let_others_pass
 
-STEPS = ["rootfs", "disk", "convert qcow2", "boot-test", "sign", "publish"]
+STEPS = ["rootfs", "sbom", "disk", "convert qcow2", "boot-test", "sign", "publish"]
 UNTOUCHED = ["rootfs", "sign", "publish"]
 NAME = "fake-debian-12"
 
@@ -125,6 +125,7 @@ def test_a_first_build_does_every_step_in_order(first_build: FirstBuild, built: 
     assert states(built) == [(BuildState.RELEASED, None)]
     assert set(release.files) == {
         f"{NAME}-{version}.qcow2",
+        f"{NAME}-{version}.sbom.cdx.json",
         "SHA256SUMS",
         "SHA256SUMS.sig",
         "provenance.sigstore.json",
@@ -203,6 +204,7 @@ def test_a_plan_says_what_a_build_would_do_and_does_none_of_it(host: FakeHost) -
         actions = factory.plan(host.load())
     assert [action.step for action in actions if action.run] == [
         "rootfs",
+        "sbom",
         "disk",
         "convert",
         "boot-test",
@@ -270,7 +272,7 @@ def test_a_changed_element_rebuilds(built: FakeHost) -> None:
 def test_fresh_with_equal_bytes_is_reproduced_and_no_new_release(built: FakeHost) -> None:
     outcome = built.build(fresh=True)
     assert (outcome.worked, outcome.reproduced) == (True, True)
-    assert done(built) == ["rootfs", "disk", "convert qcow2", "boot-test"]
+    assert done(built) == ["rootfs", "sbom", "disk", "convert qcow2", "boot-test"]
     assert states(built) == [(BuildState.RELEASED, None), (BuildState.REPRODUCED, None)]
     assert len(releases(built)) == 1
 
@@ -427,6 +429,7 @@ def test_a_catalogue_that_may_not_be_read(built: FakeHost, monkeypatch: pytest.M
     ("step", "output", "steps"),
     [
         ("rootfs", "rootfs", ["rootfs"]),
+        ("sbom", "sbom", ["sbom"]),
         ("disk", "disk", ["disk"]),
         ("convert", "image", ["convert qcow2"]),
     ],
@@ -466,10 +469,16 @@ NO_OPENSSL = "E: Unable to locate package openssl\n"
 FAILURES: list[tuple[str, str, type[FactoryError], str, list[str]]] = [
     ("disk-image-create", "something broke\n", RootfsFailed, "diskimage-builder failed in root: 08-fake", []),
     ("disk-image-create", NO_OPENSSL, PackageMissing, "no source offers openssl", []),
-    ("mke2fs", "mke2fs: bad luck\n", ProgramFailed, "mke2fs ended with status 1", ["rootfs"]),
-    ("mke2fs", "mke2fs: Could not allocate block in ext2 filesystem\n", DiskTooSmall, "", ["rootfs"]),
-    ("qemu-img", "qemu-img: no\n", ImageDamaged, "", ["rootfs", "disk"]),
-    ("qemu-system-x86_64", "Kernel panic\n", BootPanic, "uefi: Kernel panic", ["rootfs", "disk", "convert qcow2"]),
+    ("mke2fs", "mke2fs: bad luck\n", ProgramFailed, "mke2fs ended with status 1", ["rootfs", "sbom"]),
+    ("mke2fs", "mke2fs: Could not allocate block in ext2 filesystem\n", DiskTooSmall, "", ["rootfs", "sbom"]),
+    ("qemu-img", "qemu-img: no\n", ImageDamaged, "", ["rootfs", "sbom", "disk"]),
+    (
+        "qemu-system-x86_64",
+        "Kernel panic\n",
+        BootPanic,
+        "uefi: Kernel panic",
+        ["rootfs", "sbom", "disk", "convert qcow2"],
+    ),
 ]
 
 
@@ -588,7 +597,7 @@ def test_a_hand_that_dies_without_a_word(host: FakeHost) -> None:
 
 @pytest.mark.parametrize(
     ("size", "before"),
-    [("1m", []), ("6m", ["rootfs"]), ("10m", ["rootfs", "disk"]), ("14m", STEPS[:-1])],
+    [("1m", []), ("6m", ["rootfs", "sbom"]), ("10m", ["rootfs", "sbom", "disk"]), ("14m", STEPS[:-1])],
     ids=["rootfs", "disk", "convert", "publish"],
 )
 def test_a_full_disk_and_then_room_again(host: FakeHost, size: str, before: list[str]) -> None:

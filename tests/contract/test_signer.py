@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,14 +18,20 @@ from imagefactory.errors import (
     HandDied,
     PropertyContradicted,
     PropertyInvalid,
+    SbomInvalid,
     SignerRefused,
     VersionMismatch,
 )
 from imagefactory.model.evidence import Evidence
-from imagefactory.model.packages import Package
+from imagefactory.model.packages import Installed, Package
+from imagefactory.model.recipe import OperatingSystem
+from imagefactory.model.release import Version, sbom_file
 from imagefactory.steps.attest import BuildAccount, attest
 from imagefactory.steps.convert import Converted, examine
+from imagefactory.steps.sbom import of_release
 from imagefactory.steps.sign import Signers, SigningOrder, sign
+from imagefactory.tools import cyclonedx
+from imagefactory.tools.cyclonedx import MAX_SBOM
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.process import run
 from imagefactory.tools.signed import SignedStore
@@ -43,6 +50,7 @@ from signing.errors import (
     RecipeNotApproved,
     SignatureInvalid,
     SigningError,
+    Unreadable,
     VersionUsed,
 )
 from signing.keys import KeyRing
@@ -58,6 +66,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ
 NOW = datetime.now(UTC).replace(microsecond=0)
 DOCUMENTS = ["SHA256SUMS", "SHA256SUMS.sig", PROVENANCE_FILE, MANIFEST_FILE]
 NAME, VERSION = "fake-debian-12", "20251121.1"
+SBOM = f"{NAME}-{VERSION}.sbom.cdx.json"
 OS = {"distro": "debian", "version": "12", "codename": "bookworm"}
 RECIPE = {"name": NAME, "elements": ["plain"]}
 RECIPE_DIGEST = sha256(json.dumps(RECIPE, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -72,6 +81,7 @@ class Desk:
     home: Path
     work: Path
     images: Mapping[str, Converted]
+    sbom: Path
     evidence: tuple[Evidence, ...]
 
     def account(self, **changes: object) -> BuildAccount:
@@ -88,6 +98,7 @@ class Desk:
             separated=True,
             rootfs="3" * 64,
             disk="4" * 64,
+            documents={path.name: sha256(path.read_bytes()).hexdigest() for path in self.documents(changes)},
             started=NOW - timedelta(hours=1),
             finished=NOW,
         )
@@ -102,6 +113,7 @@ class Desk:
             os=OS,
             arch="amd64",
             images={name: image.path for name, image in self.images.items()},
+            documents={path.name: path for path in self.documents(changes)},
             provenance=path,
             evidence=self.evidence,
             properties=PROPERTIES,
@@ -110,6 +122,13 @@ class Desk:
             expires=NOW + timedelta(days=1),
         )
         return replace(order, **changes)  # type: ignore[arg-type]
+
+    def documents(self, changes: Mapping[str, object]) -> list[Path]:
+        version = str(changes.get("version", VERSION))
+        path = self.work / sbom_file(NAME, version)
+        if not path.exists():
+            path.write_bytes(make_sbom(version))
+        return [path]
 
     def attest(
         self, evidence: tuple[Evidence, ...] | None = None, keys: Path | None = None, **changes: object
@@ -152,7 +171,16 @@ def desk(tmp_path: Path, keys: Path) -> Desk:
         Evidence("boot", first, "pass", facts(["uefi"], 512)),
         Evidence("same-disk", second, "pass", {"booted": first}),
     )
-    return Desk(keys, tmp_path, images, evidence)
+    (tmp_path / SBOM).write_bytes(make_sbom())
+    return Desk(keys, tmp_path, images, tmp_path / SBOM, evidence)
+
+
+def make_sbom(version: str = VERSION) -> bytes:
+    """The bill of materials of a release with one package."""
+    bash = Package("bash", "5.2.15-2", "amd64")
+    installed = Installed(bash, replace(bash, architecture="source"), "", ("GPL-3+",))
+    document = cyclonedx.write(NAME, OperatingSystem(distro="debian", version="12"), [installed], UUID(int=0), NOW)
+    return of_release(document, Version.parse(version))
 
 
 def test_what_is_true_is_signed(desk: Desk) -> None:
@@ -295,6 +323,45 @@ def no_element(desk: Desk) -> SigningOrder:
     return desk.order(desk.attest(elements={}))
 
 
+def another_sbom(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    desk.sbom.write_bytes(make_sbom() + b"\n")
+    return order
+
+
+def linked_sbom(desk: Desk) -> SigningOrder:
+    order = desk.order(desk.attest())
+    desk.sbom.symlink_to(desk.sbom.rename(desk.work / "elsewhere"))
+    return order
+
+
+def no_sbom(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(), documents={})
+
+
+def more_documents(desk: Desk) -> SigningOrder:
+    return desk.order(desk.attest(), documents={SBOM: desk.sbom, "notes.txt": desk.sbom})
+
+
+def sbom_under_another_name(desk: Desk) -> SigningOrder:
+    digest = sha256(desk.sbom.read_bytes()).hexdigest()
+    return desk.order(desk.attest(documents={"rootfs": digest}))
+
+
+def sbom_of(content: bytes | Callable[[], bytes]) -> Callable[[Desk], SigningOrder]:
+    """One that the builder signed for."""
+
+    def make(desk: Desk) -> SigningOrder:
+        desk.sbom.write_bytes(content if isinstance(content, bytes) else content())
+        return desk.order(desk.attest())
+
+    return make
+
+
+def edited_sbom(**changes: object) -> Callable[[Desk], SigningOrder]:
+    return sbom_of(lambda: json.dumps({**json.loads(make_sbom()), **changes}).encode())
+
+
 BUILT = (NOW - timedelta(hours=1)).date()
 REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[SigningError], str]] = [
     (other_bytes, ProvenanceMismatch, "other bytes than those to be signed: fake-debian-12-20251121.1.raw"),
@@ -330,6 +397,21 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (another_element, ElementNotApproved, "element backdoor"),
     (a_changed_element, ElementNotApproved, "element plain as sha256:7777777777777777"),
     (no_element, ProvenanceInvalid, "does not name every element of its recipe"),
+    (another_sbom, ProvenanceMismatch, f"the provenance does not name this {SBOM}"),
+    (sbom_under_another_name, ProvenanceMismatch, f"the provenance does not name this {SBOM}"),
+    (linked_sbom, NotARegularFile, "symbolic link"),
+    (no_sbom, SbomInvalid, f"{SBOM} is what is released beside images, not nothing"),
+    (more_documents, SbomInvalid, "notes.txt"),
+    (sbom_of(lambda: make_sbom("20251121.2")), SbomInvalid, "is not about fake-debian-12@20251121.1"),
+    (sbom_of(lambda: make_sbom().replace(b"fake-debian-12", b"fake-debian-13")), SbomInvalid, "is not about"),
+    (sbom_of(lambda: make_sbom().replace(b"{", b'{"bomFormat": "CycloneDX",', 1)), SbomInvalid, "twice"),
+    (sbom_of(b"[]"), SbomInvalid, "not a JSON object"),
+    (sbom_of(b"\xff"), SbomInvalid, "not UTF-8"),
+    (sbom_of(bytes(MAX_SBOM + 1)), Unreadable, f"longer than {MAX_SBOM} bytes"),
+    (edited_sbom(specVersion="1.5"), SbomInvalid, "is not CycloneDX 1.6"),
+    (edited_sbom(extra=1), SbomInvalid, "not valid CycloneDX"),
+    (edited_sbom(components=[{"type": "library"}]), SbomInvalid, "'name' is a required property"),
+    (edited_sbom(metadata={}), SbomInvalid, "is not about"),
     (two_boot_tests, EvidenceMissing, "proved by one boot test, and there are 2"),
 ]
 
@@ -414,6 +496,13 @@ def test_other_images_under_a_used_version_are_refused(desk: Desk) -> None:
         signed_by(other, other.order(other.attest()))
 
 
+def test_another_sbom_under_a_used_version_is_refused(desk: Desk) -> None:
+    signed_by(desk, desk.order(desk.attest()))
+    desk.sbom.write_bytes(make_sbom().replace(b"5.2.15-2", b"5.2.15-3"))
+    with pytest.raises(VersionUsed, match="with another bill of materials"):
+        signed_by(desk, desk.order(desk.attest()))
+
+
 def test_versions_only_grow(desk: Desk) -> None:
     newer = desk.attest(version="20251121.10")
     signed_by(desk, desk.order(newer, version="20251121.10"))
@@ -461,6 +550,7 @@ def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
         "os": dict(order.os),
         "arch": order.arch,
         "images": {name: str(path) for name, path in order.images.items()},
+        "documents": {name: str(path) for name, path in order.documents.items()},
         "provenance": str(order.provenance),
         "evidence": [piece.to_json() for piece in order.evidence],
         "properties": dict(order.properties),

@@ -1,11 +1,9 @@
 """Package sources and changes, as people and apt see them."""
 
-from pathlib import Path
-
 import pytest
 
-from imagefactory.factory.line import read_status
 from imagefactory.model.packages import Change, Package, Source, summary
+from imagefactory.tools.inventory import read_status
 
 
 def test_a_source_as_apt_reads_it() -> None:
@@ -35,13 +33,12 @@ def test_a_new_package() -> None:
     assert str(Change("zlib1g", None, "1.3")) == "zlib1g 1.3 is new"
 
 
-def test_the_installed_packages_of_a_status_file(tmp_path: Path) -> None:
-    status = tmp_path / "status"
-    status.write_text(
+def test_the_installed_packages_of_a_status_file() -> None:
+    status = (
         "Package: zlib1g\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:1.2.13\n"
         "Description: compression\n several lines\n .\n Package: not-me\n\n"
         "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n\n"
         "Package: half\nStatus: install ok half-installed\nArchitecture: amd64\nVersion: 1\n\n"
         "Package: adduser\nStatus: install ok installed\nArchitecture: all\nVersion: 3.134\n\n"
     )
-    assert read_status(status) == [Package("adduser", "3.134", "all"), Package("zlib1g", "1:1.2.13", "amd64")]
+    assert read_status(status.encode()) == [Package("adduser", "3.134", "all"), Package("zlib1g", "1:1.2.13", "amd64")]

@@ -14,6 +14,7 @@ from imagefactory.model.plan import (
     DISK,
     PUBLISH,
     ROOTFS,
+    SBOM,
     SIGN,
     Action,
     Situation,
@@ -25,6 +26,7 @@ KEPT = "inputs unchanged"
 DONE = Situation(
     rootfs=None,
     rootfs_kept=KEPT,
+    sbom=True,
     disk=True,
     formats={"raw": True, "qcow2": True},
     boot=True,
@@ -34,13 +36,14 @@ DONE = Situation(
 NOTHING = Situation(
     rootfs="it was never built",
     rootfs_kept=KEPT,
+    sbom=False,
     disk=False,
     formats={"raw": False, "qcow2": False},
     boot=False,
     released=None,
     targets={"/srv": False},
 )
-TITLES = ["rootfs", "disk", "convert raw", "convert qcow2", "boot-test", "sign", "publish /srv"]
+TITLES = ["rootfs", "sbom", "disk", "convert raw", "convert qcow2", "boot-test", "sign", "publish /srv"]
 
 
 def runs(situation: Situation) -> list[str]:
@@ -57,19 +60,21 @@ def reasons(situation: Situation) -> list[str]:
         (DONE, []),
         (NOTHING, TITLES),
         (replace(DONE, rootfs="newer packages: openssl 1 -> 2"), TITLES),
-        (replace(DONE, disk=False), TITLES[1:]),
-        (replace(DONE, formats={"raw": True, "qcow2": False}), TITLES[3:]),
-        (replace(DONE, boot=False), TITLES[4:]),
-        (replace(DONE, released=None), TITLES[5:]),
-        (replace(DONE, targets={"/srv": False}), TITLES[6:]),
+        # The images do not depend on the bill of materials.
+        (replace(DONE, sbom=False), ["sbom"]),
+        (replace(DONE, disk=False), TITLES[2:]),
+        (replace(DONE, formats={"raw": True, "qcow2": False}), TITLES[4:]),
+        (replace(DONE, boot=False), TITLES[5:]),
+        (replace(DONE, released=None), TITLES[6:]),
+        (replace(DONE, targets={"/srv": False}), TITLES[7:]),
         (replace(DONE, targets={"/srv": True, "/mnt": False}), ["publish /mnt"]),
         (replace(DONE, targets={}), []),
         (replace(NOTHING, targets={}), TITLES[:-1]),
         (replace(DONE, fresh=True), TITLES),
         (replace(DONE, fresh=True, done=frozenset({"rootfs"})), TITLES[1:]),
-        (replace(DONE, fresh=True, done=frozenset(TITLES[:4])), TITLES[4:]),
+        (replace(DONE, fresh=True, done=frozenset(TITLES[:5])), TITLES[5:]),
         # --fresh never signs or publishes again what is signed and published.
-        (replace(DONE, fresh=True, done=frozenset(TITLES[:5])), []),
+        (replace(DONE, fresh=True, done=frozenset(TITLES[:6])), []),
     ],
 )
 def test_what_runs(situation: Situation, expected: list[str]) -> None:
@@ -83,6 +88,7 @@ def test_every_action_has_its_reason() -> None:
     assert reasons(DONE) == [
         KEPT,
         "the root file system is the same",
+        "the root file system is the same",
         "the disk is the same",
         "the disk is the same",
         "these very images have been booted",
@@ -91,6 +97,7 @@ def test_every_action_has_its_reason() -> None:
     ]
     assert reasons(NOTHING) == [
         "it was never built",
+        "nobody listed what is in this root file system",
         "there is no disk of this root file system",
         "there is no raw of this disk",
         "there is no qcow2 of this disk",
@@ -101,7 +108,7 @@ def test_every_action_has_its_reason() -> None:
 
 
 def test_what_follows_is_a_forecast() -> None:
-    forecast = reasons(replace(DONE, disk=False))[2:]
+    forecast = reasons(replace(DONE, disk=False))[3:]
     assert set(forecast) == {"after disk, unless that gives what it gave before"}
 
 
@@ -127,6 +134,7 @@ situations = st.builds(
     Situation,
     rootfs=st.sampled_from([None, "it was never built"]),
     rootfs_kept=st.just(KEPT),
+    sbom=st.booleans(),
     disk=st.booleans(),
     formats=st.dictionaries(st.sampled_from(["raw", "qcow2", "iso"]), st.booleans(), min_size=1),
     boot=st.booleans(),
@@ -143,14 +151,17 @@ def perform(situation: Situation, action: Action) -> Situation:
     none: Mapping[str, bool] = dict.fromkeys(situation.formats, False)
     match action.step:
         case "rootfs":
-            return replace(situation, rootfs=None, disk=False, formats=none, boot=False, released=None, done=done)
+            return replace(
+                situation, rootfs=None, sbom=False, disk=False, formats=none, boot=False, released=None, done=done
+            )
         case "disk":
             return replace(situation, disk=True, formats=none, boot=False, released=None, done=done)
         case "convert":
             formats = {**situation.formats, str(action.subject): True}
             return replace(situation, formats=formats, boot=False, released=None, done=done)
-        case "boot-test":
-            return replace(situation, boot=True, done=done)
+        case "sbom" | "boot-test":
+            sbom = situation.sbom or action.step == "sbom"
+            return replace(situation, sbom=sbom, boot=situation.boot or action.step == "boot-test", done=done)
         case "sign":
             unpublished = dict.fromkeys(situation.targets, False)
             return replace(situation, released="soe@20251121.2", targets=unpublished, done=done)
@@ -175,10 +186,11 @@ def can_run(situation: Situation, action: Action) -> bool:
     """Whether everything is there that the step works on."""
     needs = {
         ROOTFS: True,
+        SBOM: situation.rootfs is None,
         DISK: situation.rootfs is None,
         CONVERT: situation.rootfs is None and situation.disk,
         BOOT: situation.disk and all(situation.formats.values()),
-        SIGN: all(situation.formats.values()) and situation.boot,
+        SIGN: situation.sbom and all(situation.formats.values()) and situation.boot,
         PUBLISH: situation.released is not None,
     }
     return needs[action.step]
@@ -206,7 +218,8 @@ def test_it_is_pure(situation: Situation) -> None:
 
 @given(situations)
 def test_after_the_first_that_runs_everything_is_expected_to_run(situation: Situation) -> None:
-    flags = [action.run for action in plan(situation) if action.step != PUBLISH]
+    # Nothing before the signature waits for the bill of materials.
+    flags = [action.run for action in plan(situation) if action.step not in {SBOM, PUBLISH}]
     assert flags == sorted(flags)
 
 
