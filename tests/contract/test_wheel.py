@@ -21,7 +21,7 @@ BASE = {"cryptography", "cffi", "pycparser", "securesystemslib"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", directory]
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = directory.glob("*.whl")
     return wheel
@@ -60,7 +60,7 @@ def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in BASE:
         wheel_again(distribution(name), wheels)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=120)
-    pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     subprocess.run([*pip, "--no-index", "--find-links", wheels, wheel], check=True, timeout=120, env={})
     return venv
 
