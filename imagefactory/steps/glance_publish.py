@@ -7,9 +7,9 @@ somebody else is never touched, whatever its name.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
@@ -273,7 +273,9 @@ class Publisher:
                 before = FileState.of(descriptor)
                 if before.size != order.entry.size:
                     raise DigestMismatch(f"{order.file} has {before.size} bytes, signed were {order.entry.size}")
-                self.glance.upload(image.id, _chunks(descriptor, before, order, on_bytes))
+                # Closed here, wherever the upload ends: it has a thread, which no garbage collector should wait for.
+                with closing(_chunks(descriptor, before, order, on_bytes)) as chunks:
+                    self.glance.upload(image.id, chunks)
             failure = None
         except (Again, ImageIdBurnt) as error:
             failure = error
@@ -360,7 +362,9 @@ def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
     }
 
 
-def _chunks(descriptor: int, before: FileState, order: CloudOrder, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+def _chunks(
+    descriptor: int, before: FileState, order: CloudOrder, on_bytes: Callable[[int], None]
+) -> Generator[bytes, None, None]:
     """The file in chunks. The last one is given only when all of them together have the digest of the manifest, so
     Glance never gets the whole of anything else. Hashing goes on in a thread while the network works."""
     hasher, offset, started = sha512(), 0, time.monotonic()

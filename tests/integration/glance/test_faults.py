@@ -1,7 +1,9 @@
 """A bad network between us and a real Glance: afterwards there is one image or none, and the next run finishes."""
 
+import gc
 import json
 import random
+import threading
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -206,6 +208,19 @@ def test_bandwidth_is_a_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> No
     shop.publish(shop.order(bandwidth=size // 10))
     assert max(slept) == pytest.approx(10, abs=0.01)
     assert slept == sorted(slept)
+
+
+def test_a_cut_upload_leaves_nothing_to_the_garbage_collector(shop: Shop, network: Network) -> None:
+    """It comes in any thread, one that is just ending included: waiting for a hasher there is waiting for ever."""
+    network(Fault("PUT", UPLOAD, CutUpload(70_000), times=ALWAYS))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises((UploadFailed, ImageIdBurnt)):
+            shop.publish(shop.order())
+        assert [thread.name for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name] == []
+    finally:
+        gc.enable()
 
 
 # -- for a long time ---------------------------------------------------------------------------------------------------
