@@ -2,16 +2,18 @@
 # make test    every test, real build and real boots included
 # make check   lint, types, import rules, quick tests
 # make cloud   a Keystone, Glance and Barbican on loopback to play with; make cloud-down stops it
+# make fuzz    each parser of what strangers write, for FUZZ_SECONDS each; finds are kept in .fuzz
 # Each installs what is missing first, and says so.
 
 SHELL := /bin/bash
 BIN := .venv/bin
 RECIPE ?= recipes/soe-debian-12.yaml
+FUZZ_SECONDS ?= 60
 # Root file systems are built, mounted and compared: as root, or with sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak attacks bench docs lock install cloud cloud-down
+.PHONY: image test check lint unit soak attacks fuzz bench docs lock install cloud cloud-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -39,6 +41,13 @@ soak: install
 
 attacks: install
 	$(BIN)/python -m tests.conformance.attacks.make
+
+fuzz: install
+	@failed=; for target in $$($(BIN)/python -m tests.fuzz list 2> /dev/null); do \
+		echo "$$target: $(FUZZ_SECONDS) s"; mkdir -p .fuzz; \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) --corpus .fuzz/$$target > .fuzz/$$target.log 2>&1 \
+			|| { tail -20 .fuzz/$$target.log; failed="$$failed $$target"; }; \
+	done; [ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }
 
 bench: install
 	$(AS_ROOT) $(BIN)/python -m bench

@@ -2,7 +2,7 @@
 
 The rules for a leaf, in the order in which they are checked (RFC 5280):
 
-1. It is canonical PEM of one certificate, and has the fingerprint that was named.
+1. It is canonical PEM of one certificate with a positive serial number, and has the fingerprint that was named.
 2. Its key is on P-384.
 3. It may sign and only sign: key usage has digitalSignature and not keyCertSign, extended key usage is codeSigning
    and nothing else, basicConstraints says that it is no CA.
@@ -46,8 +46,10 @@ def load_certificate(pem: str) -> x509.Certificate:
             _ = certificate.extensions
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         raise CertificateDamaged("the certificate cannot be read") from None
-    if certificate_pem(certificate) != pem:
-        raise CertificateDamaged("the certificate is not canonical PEM of one certificate")
+    if certificate_pem(certificate) != pem or certificate.serial_number < 1:
+        raise CertificateDamaged(
+            "the certificate is not canonical PEM of one certificate with a positive serial number"
+        )
     return certificate
 
 

@@ -94,7 +94,7 @@ def binding(c: Corpus) -> None:
         lambda f: (f / PROVENANCE_FILE).write_bytes(again),
         signed_again=True,
     )
-    yesterday = c.release(version=Version(20251120, 9), formats={
+    yesterday = c.shop.release_files(version=Version(20251120, 9), formats={
         kind: replace(entry, file=f"{NAME}-20251120.9.{kind}") for kind, entry in c.shop.manifest().formats.items()
     })[MANIFEST_FILE]  # fmt: skip
     c.folder(

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from signing.fields import format_time
-from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
-from tests.conformance.attacks.workshop import IMAGES, Workshop
-from tests.unit.signing.builders import NAME, NOW, SBOM, SBOM_FILE, STEM
+from signing.manifest import MANIFEST_FILE
+from tests.conformance.attacks.workshop import Workshop
+from tests.unit.signing.builders import NAME, NOW
 
 TRUST = "trust.json"
 
@@ -35,18 +35,7 @@ class Corpus:
         self.shop, self.stranger = Workshop(), Workshop()
         root.mkdir(parents=True, exist_ok=True)
         (root / TRUST).write_bytes(self.shop.trust.encode())
-        self.files = self.release()
-
-    def release(self, shop: Workshop | None = None, **changes: Any) -> dict[str, bytes]:  # noqa: ANN401
-        """The files of a good release but for SHA256SUMS and its signature; `changes` are those of the manifest."""
-        shop = shop or self.shop
-        provenance = shop.provenance()
-        return {
-            **{f"{STEM}.{kind}": image for kind, image in IMAGES.items()},
-            SBOM_FILE: SBOM,
-            PROVENANCE_FILE: provenance,
-            MANIFEST_FILE: shop.seal(shop.statement(provenance=provenance, **changes)),
-        }
+        self.files = self.shop.release_files()
 
     def add(
         self,

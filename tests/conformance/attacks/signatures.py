@@ -336,7 +336,7 @@ def checksums_signatures(c: Corpus, stranger: MemorySigner) -> None:
         "release-of-a-stranger",
         "key-untrusted",
         "A whole release, all in order, by a stranger.",
-        lambda f: [(f / name).write_bytes(raw) for name, raw in c.release(c.stranger).items()],
+        lambda f: [(f / name).write_bytes(raw) for name, raw in c.stranger.release_files().items()],
     )
     c.folder(
         "trust-beside-the-image",
@@ -344,6 +344,6 @@ def checksums_signatures(c: Corpus, stranger: MemorySigner) -> None:
         "A stranger's release with the stranger's trust file beside it.",
         lambda f: [
             (f / name).write_bytes(raw)
-            for name, raw in {**c.release(c.stranger), TRUST: c.stranger.trust.encode()}.items()
+            for name, raw in {**c.stranger.release_files(), TRUST: c.stranger.trust.encode()}.items()
         ],
     )

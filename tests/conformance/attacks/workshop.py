@@ -18,10 +18,20 @@ from signing.certificates import certificate_pem, fingerprint, issue_ca, issue_l
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature
 from signing.keys import PURPOSES, PublicKey, Purpose, curve_of, keyid_of
-from signing.manifest import ReleaseManifest
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
 from signing.signer import CHECKSUMS_PREFIX, one_spelling
 from signing.trust import Trust
-from tests.unit.signing.builders import NOW, Keys, make_entry, make_manifest, make_provenance, sha256
+from tests.unit.signing.builders import (
+    NOW,
+    SBOM,
+    SBOM_FILE,
+    STEM,
+    Keys,
+    make_entry,
+    make_manifest,
+    make_provenance,
+    sha256,
+)
 
 IMAGES: Mapping[str, bytes] = {
     "qcow2": b"QFI\xfb" + b"disk" * 60,
@@ -96,6 +106,16 @@ class Workshop:
     def statement(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
         """A good manifest's statement."""
         return self.manifest(**changes).to_statement()
+
+    def release_files(self, **changes: Any) -> dict[str, bytes]:  # noqa: ANN401
+        """The files of a good release but for SHA256SUMS and its signature; `changes` are those of the manifest."""
+        provenance = self.provenance()
+        return {
+            **{f"{STEM}.{kind}": image for kind, image in IMAGES.items()},
+            SBOM_FILE: SBOM,
+            PROVENANCE_FILE: provenance,
+            MANIFEST_FILE: self.seal(self.statement(provenance=provenance, **changes)),
+        }
 
     def provenance(self, images: Mapping[str, bytes] = IMAGES) -> bytes:
         """A genuine provenance of these images."""

@@ -271,6 +271,16 @@ def test_versions_of_x509_that_do_not_exist(keys: Keys, version: int) -> None:
         load_certificate(damaged_pem(altered))
 
 
+def test_serial_numbers_are_positive(keys: Keys) -> None:
+    """RFC 5280, 4.1.2.2; the library only warns."""
+    der = keys.ring.certificate().public_bytes(Encoding.DER)
+    first = der.index(bytes.fromhex("a003020102")) + 7
+    altered = der[:first] + bytes([der[first] | 0x80]) + der[first + 1 :]
+    assert altered != der
+    with pytest.raises(CertificateDamaged, match="positive serial number"):
+        load_certificate(damaged_pem(altered))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")

@@ -1,0 +1,247 @@
+"""What is fuzzed: every parser of bytes or text that a stranger may have written.
+
+A target takes any bytes. It lets out nothing but a bug: what the parser may raise is caught here, and what it returns
+must mean the same when it is written and read again.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagefactory.errors import FactoryError, RecipeError, ReleaseNameInvalid, TargetUnsupported
+from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
+from imagefactory.model.release import ReleaseRef
+from imagefactory.model.target import parse_place, split_image
+from imagefactory.tools import guest
+from imagefactory.tools.catalogue import split_target
+from imagefactory.tools.dib import describe
+from imagefactory.tools.inspect import inspect
+from imagefactory.tools.recipe_file import load_recipe
+from signing.audit import AuditLog
+from signing.certificates import check_leaf, load_certificate
+from signing.checksums import build_checksums, parse_checksums
+from signing.envelope import parse_bundle
+from signing.errors import (
+    AuditDamaged,
+    BundleInvalid,
+    CertificateDamaged,
+    ChecksumsInvalid,
+    DocumentInvalid,
+    GlanceEncodingInvalid,
+    GlanceSignatureInvalid,
+    KeyDamaged,
+    KeyPurpose,
+    ManifestInvalid,
+    PolicyInvalid,
+    ProvenanceInvalid,
+    SigningError,
+    TrustInvalid,
+)
+from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature, verify_image_signature
+from signing.keys import load_public_key, public_pem
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
+from signing.policy import decode_policy, inputs_of
+from signing.provenance import Provenance
+from signing.strict_json import decode, encode
+from signing.trust import decode_trust
+from signing.verify import verify_manifest
+from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
+from tests.unit.signing.builders import NOW
+
+SHOP = Workshop()
+FILES = SHOP.release_files()
+SIGNED = SHOP.manifest().formats["raw"].glance
+MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` takes any bytes; `seeds` are inputs to begin with; `runs` are as many as the tests do."""
+
+    run: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+    runs: int = 5000
+
+
+def strict_json(raw: bytes) -> None:
+    with contextlib.suppress(DocumentInvalid):
+        value = decode(raw)
+        canonical = encode(value)
+        assert encode(decode(canonical)) == canonical
+
+
+def bundle(raw: bytes) -> None:
+    """As it stands, and in the canonical form that hardly any mutation keeps."""
+    with contextlib.suppress(BundleInvalid):
+        parse_bundle(raw)
+    with contextlib.suppress(BundleInvalid, DocumentInvalid):
+        parse_bundle(encode(decode(raw)))
+
+
+def signed_manifest(raw: bytes) -> None:
+    """The whole way: whatever verifies is what was signed."""
+    with contextlib.suppress(SigningError):
+        verify_manifest(raw, SHOP.trust, now=NOW)
+        assert raw == FILES[MANIFEST_FILE]
+
+
+def statement(raw: bytes) -> None:
+    """A release manifest and a provenance, as the payload of a signed bundle."""
+    try:
+        document = decode(raw)
+    except DocumentInvalid:
+        return
+    with contextlib.suppress(ManifestInvalid):
+        manifest = ReleaseManifest.from_statement(document)
+        assert ReleaseManifest.from_statement(manifest.to_statement()) == manifest
+    with contextlib.suppress(ProvenanceInvalid):
+        provenance = Provenance.from_statement(document)
+        assert Provenance.from_statement(provenance.to_statement()) == provenance
+        inputs_of(provenance)
+
+
+def checksums(raw: bytes) -> None:
+    with contextlib.suppress(ChecksumsInvalid):
+        assert build_checksums(parse_checksums(raw)) == raw
+
+
+def trust(raw: bytes) -> None:
+    with contextlib.suppress(TrustInvalid):
+        found = decode_trust(raw)
+        assert decode_trust(found.encode()).encode() == found.encode()
+
+
+def policy(raw: bytes) -> None:
+    with contextlib.suppress(PolicyInvalid):
+        found = decode_policy(raw)
+        assert decode_policy(found.encode()) == found
+
+
+def audit_log(raw: bytes) -> None:
+    with in_memory(raw, "audit.log") as path, contextlib.suppress(AuditDamaged):
+        AuditLog(path).verify()
+
+
+def certificate(raw: bytes) -> None:
+    try:
+        leaf = load_certificate(raw.decode("latin-1"))
+    except CertificateDamaged:
+        return
+    with contextlib.suppress(SigningError):
+        check_leaf(leaf, [SHOP.ca], NOW)
+
+
+def public_key(raw: bytes) -> None:
+    text = raw.decode("latin-1")
+    with contextlib.suppress(KeyDamaged, KeyPurpose):
+        assert public_pem(load_public_key(text, "release")) == text
+
+
+def glance_signature(raw: bytes) -> None:
+    text = raw.decode("latin-1")
+    signature = GlanceSignature(text, HASH_METHOD, KEY_TYPE, SIGNED.certificate_sha256, SIGNED.certificate)
+    with contextlib.suppress(GlanceEncodingInvalid, GlanceSignatureInvalid):
+        verify_image_signature(signature, bytes(64), SHOP.trust.glance_ca, at=NOW)
+        raise AssertionError("a signature of nobody was accepted")
+
+
+def recipe(raw: bytes) -> None:
+    with in_memory(raw, "r.yaml") as path, contextlib.suppress(RecipeError):
+        loaded = load_recipe(path)
+        assert loaded.digest
+
+
+def words(raw: bytes) -> None:
+    """What people type, and what clouds answer: names, places, sizes."""
+    text = raw.decode(errors="replace")
+    with contextlib.suppress(ReleaseNameInvalid):
+        ref = ReleaseRef.parse(text)
+        assert ReleaseRef.parse(str(ref)) == ref
+    with contextlib.suppress(ReleaseNameInvalid):
+        split_target(text)
+    with contextlib.suppress(TargetUnsupported):
+        parse_place(text)
+    with contextlib.suppress(TargetUnsupported):
+        split_image(text)
+    for parse in (parse_size, parse_rate, parse_duration):
+        with contextlib.suppress(ValueError):
+            assert parse(text) >= 0
+
+
+def image(raw: bytes) -> None:
+    descriptor = os.memfd_create("image", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, raw)
+        with contextlib.suppress(FactoryError):
+            found = inspect(descriptor, "image", largest=1 << 40)
+            assert found.size == len(raw)
+            assert 0 < found.virtual_size <= 1 << 40
+    finally:
+        os.close(descriptor)
+
+
+def machine_output(raw: bytes) -> None:
+    """What a guest and diskimage-builder say."""
+    text = raw.decode(errors="replace")
+    answers = guest.parse(text)
+    for key in answers.values:
+        assert answers.number(key) >= 0
+        assert all(each.replace("\t", "").isprintable() for each in answers.all(key))
+    for line in text.splitlines():
+        describe(line)
+
+
+@contextlib.contextmanager
+def in_memory(raw: bytes, name: str) -> Iterator[Path]:
+    """A file with these bytes."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = Path(folder) / name
+        path.write_bytes(raw)
+        yield path
+
+
+RECIPE = b"""\
+name: tiny
+os: {distro: debian, version: "12"}
+elements: [soe-base]
+packages: [openssl]
+disk: {size: 2 GiB, firmware: [uefi, bios]}
+formats: {qcow2: {compression: zstd}, raw: {}}
+properties: {os_purpose: generic}
+publish:
+  - catalogue: /srv/images
+"""
+POLICY = b"""{"version": 1, "development": false, "names": {}}"""
+MANIFEST, PROVENANCE = FILES[MANIFEST_FILE], FILES[PROVENANCE_FILE]
+PEM = public_pem(SHOP.signer("release").public_key)
+SUMS = build_checksums(dict.fromkeys(FILES, "ab" * 32))
+LOG = b"2025-11-21 19:00:00.123 | dib-run-parts Running /tmp/in_target.d/install.d/50-soe-base\n"
+WORDS = [
+    b"debian-12@20251121.1",
+    b"catalogue:/srv/debian-12",
+    b"glance:demo/debian-12",
+    b"4 GiB",
+    b"2 MiB/s",
+    b"5 min",
+]
+
+TARGETS: dict[str, Target] = {
+    "strict_json": Target(strict_json, (b'{"a":[1,2.5,null,true,"\\u00e9"]}', MANIFEST)),
+    "bundle": Target(bundle, (MANIFEST, PROVENANCE)),
+    "signed_manifest": Target(signed_manifest, (MANIFEST, PROVENANCE), 2000),
+    "statement": Target(statement, (payload_of(MANIFEST), payload_of(PROVENANCE))),
+    "checksums": Target(checksums, (SUMS,)),
+    "trust": Target(trust, (SHOP.trust.encode(),), 2000),
+    "policy": Target(policy, (POLICY,)),
+    "audit_log": Target(audit_log, (b"",), 2000),
+    "certificate": Target(certificate, (SIGNED.certificate.encode(),)),
+    "public_key": Target(public_key, (PEM.encode(),)),
+    "glance_signature": Target(glance_signature, (SIGNED.img_signature.encode(),)),
+    "recipe": Target(recipe, (RECIPE,), 500),
+    "words": Target(words, WORDS),
+    "image": Target(image, tuple(IMAGES.values())),
+    "machine_output": Target(machine_output, (b"memory=512\nunit=a\nunit=b\n", LOG)),
+}
