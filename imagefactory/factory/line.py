@@ -24,6 +24,7 @@ from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.hand import call_builder
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
+from imagefactory.tools.package_lists import archives, in_releases
 from signing.digest import Digests, hash_stream, read_document
 from signing.trust import Trust
 
@@ -110,14 +111,18 @@ class Line:
         made = self._build(request, plan.ROOTFS)
         self.inputs.check_elements()
         status = Path(made["dpkg_status"])
-        packages = [asdict(package) for package in read_status(read_document(status, most=MAX_STATUS))]
+        packages = read_status(read_document(status, most=MAX_STATUS))
+        lists = Path(made["lists"])
+        known = archives(lists, packages)
+        self._tell_unknown([package.name for package in packages if package not in known])
         outputs = {
             "rootfs": self.keep(Path(made["tar"]), "rootfs").sha256,
             "dpkg_status": self.keep(status, "status").sha256,
         }
         facts = {
             "inputs": self.inputs.rootfs(),
-            "packages": packages,
+            "packages": [{**asdict(package), "sha256": known.get(package)} for package in packages],
+            "in_releases": in_releases(lists, self.inputs.sources),
             "epoch": made["epoch"],
             "in_release": in_release,
         }
@@ -211,6 +216,12 @@ class Line:
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _tell_unknown(self, names: Sequence[str]) -> None:
+        if names:
+            text = f"no package list says which archives these came from: {', '.join(names[:5])}"
+            rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            self.progress(Note("warning", f"{text}{rest}; the provenance has no digest of them"))
 
     def _isolation(self, scratch_size: int) -> dict[str, Any]:
         scratch = self.work / "scratch"

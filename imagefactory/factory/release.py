@@ -1,7 +1,7 @@
 """From what a build made to a signed release: the builder attests, the signer's hand signs, the records keep it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -22,8 +22,9 @@ from imagefactory.steps.convert import Converted
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools import cyclonedx
 from imagefactory.tools.hand import call_signer
+from imagefactory.tools.inspect import opened
 from signing.audit import AuditedSigner, AuditLog
-from signing.digest import Digests, read_document
+from signing.digest import Digests, hash_stream, read_document
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE
 from signing.signer import signer_for
@@ -157,19 +158,35 @@ def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:
         recipe=line.inputs.loaded.document,
         recipe_digest=line.inputs.loaded.digest,
         elements=line.inputs.element_digests,
-        packages=[Package(**package) for package in made.rootfs.facts["packages"]],
-        in_release=made.rootfs.facts["in_release"],
+        distro=line.inputs.recipe.os.distro,
+        codename=line.inputs.recipe.os.codename,
+        packages=_packages(made.rootfs.facts["packages"]),
+        in_releases=made.rootfs.facts["in_releases"],
         tools=line.inputs.tools,
         separated=os.geteuid() != 0,
         rootfs=made.rootfs.outputs["rootfs"],
         disk=made.disk.outputs["disk"],
         documents=documents,
+        logs=_logs(Path(line.build.logs)),
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
     )
     signer = signer_for(f"file:{line.settings.keys}", "provenance")
     audited = AuditedSigner(signer, AuditLog(line.settings.audit), f"{account.name}@{account.version}")
     return attest.attest(account, _converted(line, made), made.evidence, audited)
+
+
+def _packages(rows: Sequence[Mapping[str, Any]]) -> dict[Package, str | None]:
+    return {Package(row["name"], row["version"], row["architecture"]): row["sha256"] for row in rows}
+
+
+def _logs(directory: Path) -> dict[str, str]:
+    """The digest of each log of this build. Steps that were not run have none; the signer's own is not written yet."""
+    digests = {}
+    for path in sorted(filter(Path.is_file, directory.iterdir())):
+        with opened(path) as descriptor:
+            digests[path.name] = hash_stream(descriptor, algorithms=("sha256",)).sha256
+    return digests
 
 
 def _converted(line: Line, made: Made) -> dict[str, Converted]:

@@ -40,8 +40,13 @@ def build_rootfs(request: Document, advance: Advance) -> Document:
         environment=request["environment"],
         on_advance=advance,
     )
-    _give_back(request, made.tar, made.dpkg_status)
-    return {"tar": str(made.tar), "dpkg_status": str(made.dpkg_status), "epoch": made.epoch}
+    _give_back(request, made.tar, made.dpkg_status, made.lists, *made.lists.iterdir())
+    return {
+        "tar": str(made.tar),
+        "dpkg_status": str(made.dpkg_status),
+        "lists": str(made.lists),
+        "epoch": made.epoch,
+    }
 
 
 def build_disk(request: Document, advance: Advance) -> Document:

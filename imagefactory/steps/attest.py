@@ -19,8 +19,9 @@ from signing.statement import Subject
 class BuildAccount:
     """What the builder knows of one build. `recipe` is the whole recipe as JSON, of which `recipe_digest` is the
     digest, with the contents of keys and certificates in place of their paths. `elements` maps each element to its
-    digest, `tools` programs to versions, `documents` the files that are released beside the images to their digests;
-    digests are SHA-256 in hex, times aware UTC."""
+    digest, `packages` each installed package to that of its archive and `in_releases` the URL of each InRelease file
+    to its own (None: not known), `tools` programs to versions, `documents` the files that are released beside the
+    images to their digests, `logs` the same for what the steps wrote; digests are SHA-256 in hex, times aware UTC."""
 
     name: str
     version: str
@@ -28,13 +29,16 @@ class BuildAccount:
     recipe: Mapping[str, Any]
     recipe_digest: str
     elements: Mapping[str, str]
-    packages: Sequence[Package]
-    in_release: str
+    distro: str
+    codename: str
+    packages: Mapping[Package, str | None]
+    in_releases: Mapping[str, str | None]
     tools: Mapping[str, str]
     separated: bool
     rootfs: str
     disk: str
     documents: Mapping[str, str]
+    logs: Mapping[str, str]
     started: datetime
     finished: datetime
 
@@ -70,18 +74,22 @@ def attest(
             {"name": "disk", "digest": {"sha256": account.disk}},
             *({"name": name, "digest": {"sha256": digest}} for name, digest in account.documents.items()),
             *({"name": f"evidence/{piece.kind}", "digest": {"sha256": piece.digest}} for piece in evidence),
+            *({"name": f"log/{name}", "digest": {"sha256": digest}} for name, digest in account.logs.items()),
         ],
     )
     return seal(provenance.to_statement(), signer)
 
 
 def _dependencies(account: BuildAccount) -> list[dict[str, Any]]:
-    # purl for Debian packages: github.com/package-url/purl-spec, type deb.
+    purls = {package.purl(account.distro, account.codename): digest for package, digest in account.packages.items()}
     return [
         *({"name": f"element/{name}", "digest": {"sha256": digest}} for name, digest in account.elements.items()),
-        {"name": "apt/InRelease", "digest": {"sha256": account.in_release}},
-        *(
-            {"uri": f"pkg:deb/debian/{package.name}@{package.version}?arch={package.architecture}"}
-            for package in account.packages
-        ),
+        *(_fetched(url, digest) for url, digest in account.in_releases.items()),
+        *(_fetched(purl.to_string(), digest) for purl, digest in purls.items()),
     ]
+
+
+def _fetched(uri: str, digest: str | None) -> dict[str, Any]:
+    if digest is None:
+        return {"uri": uri, "annotations": {"digest": "unknown"}}
+    return {"uri": uri, "digest": {"sha256": digest}}

@@ -46,11 +46,12 @@ class RootfsRequest:
 
 @dataclass(frozen=True)
 class Rootfs:
-    """What came out: the tar, the dpkg status file beside it, and the time that stands for "now" in the image
-    (SOURCE_DATE_EPOCH, seconds)."""
+    """What came out: the tar, the dpkg status file beside it, a directory with the package lists that apt had, and the
+    time that stands for "now" in the image (SOURCE_DATE_EPOCH, seconds)."""
 
     tar: Path
     dpkg_status: Path
+    lists: Path
     epoch: int
 
 
@@ -79,7 +80,7 @@ def build(
     )
     shutil.rmtree(f"{stem}.d", ignore_errors=True)
     epoch = int(Path(f"{stem}.epoch").read_text())
-    return Rootfs(Path(f"{stem}.tar"), Path(f"{stem}.dpkg-status"), epoch)
+    return Rootfs(Path(f"{stem}.tar"), Path(f"{stem}.dpkg-status"), Path(f"{stem}.lists"), epoch)
 
 
 def _environment(request: RootfsRequest, scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:

@@ -74,9 +74,9 @@ class _Documents:
         if len(self.licences) + len(self.links) > 2 * MAX_PACKAGES:
             raise RootfsUnreadable(f"the root file system has documentation of more than {MAX_PACKAGES} packages")
         if member.issym():
-            self.links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+            self.links[path] = _place(posixpath.join(f"/{posixpath.dirname(path)}", member.linkname))
         elif member.islnk():
-            self.links[path] = posixpath.normpath(member.linkname)
+            self.links[path] = _place(member.linkname)
         elif member.isreg() and path.endswith("/copyright") and member.size <= MAX_COPYRIGHT:
             self.licences[path] = self._licences(_content(archive, member, MAX_COPYRIGHT))
 
@@ -99,6 +99,11 @@ class _Documents:
             self._parsed += len(content)
             self._known[digest] = licences(content) if self._parsed <= MAX_COPYRIGHTS else ()
         return self._known[digest]
+
+
+def _place(path: str) -> str:
+    """Where a link leads, from the root of the tar."""
+    return posixpath.normpath(path).lstrip("/")
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
