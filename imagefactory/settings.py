@@ -5,14 +5,18 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from imagefactory.errors import HomeUnusable, UsageError
+from imagefactory.tools.passphrase import Ask, PassphraseSource
 from imagefactory.tools.process import BASE_ENVIRONMENT
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 CLOUD_VARIABLES = ("HOME", "XDG_CONFIG_HOME", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Where the modules of PKCS #11 tokens find their configuration: SoftHSM, YubiHSM, OpenSC.
+TOKEN_VARIABLES = ("SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF", "OPENSC_CONF")
 # Paths that diskimage-builder's shell, apt's source lines and lists of paths all read as one word.
 PLAIN_PATH = re.compile(r"[\w./@+~-]+")
 
@@ -29,6 +33,9 @@ class Settings:
     root_path: str
     proxies: Mapping[str, str] = field(repr=False)  # may hold a user name and a password
     cloud: Mapping[str, str] = field(repr=False, default_factory=dict)  # may hold a password or a token
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    passphrase_file: Path | None = None
+    ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,6 +51,16 @@ class Settings:
     def cloud_environment(self) -> dict[str, str]:
         """The environment of the publisher: where openstacksdk finds clouds and their certificate authorities."""
         return {**self.environment, **self.cloud}
+
+    @property
+    def signer_environment(self) -> dict[str, str]:
+        """The environment of the signer: its keys may be in a token."""
+        return {**self.environment, **self.tokens}
+
+    @cached_property
+    def passphrase(self) -> PassphraseSource:
+        """Where the passphrase of our keys comes from; nobody is asked for it twice."""
+        return PassphraseSource(self.keys, self.passphrase_file, self.ask)
 
     def check_home(self) -> None:
         """Raises HomeUnusable for a path that diskimage-builder would read as several, or as shell."""
@@ -97,7 +114,8 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, _TRUST, _POLICY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
+    """Read IMAGEFACTORY_HOME, _TRUST, _POLICY, _PASSPHRASE_FILE, _ELEMENTS and _PATH (both like PATH), PATH and the
+    proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -107,9 +125,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     user_home = seen.get("HOME") or str(Path("~").expanduser())
     home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
     trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
+    passphrase = seen.get("IMAGEFACTORY_PASSPHRASE_FILE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, trust, policy, *elements, *programs):
+    for value in (home, trust, policy, passphrase, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -122,6 +141,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         path=":".join(dict.fromkeys([*programs, own, *inherited, *_parts(SYSTEM_PATH)])),
         root_path=":".join(dict.fromkeys([*programs, own, *_parts(SYSTEM_PATH)])),
         cloud={name: value for name, value in seen.items() if name in CLOUD_VARIABLES or name.startswith("OS_")},
+        tokens={name: seen[name] for name in TOKEN_VARIABLES if name in seen},
+        passphrase_file=Path(passphrase) if passphrase else None,
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )
 

@@ -19,16 +19,13 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from signing.errors import CertificateDamaged, CertificateExpired, CertificatePurpose, CertificateUntrusted
 
-LEAF_VALIDITY = timedelta(days=3 * 365)
-CA_VALIDITY = timedelta(days=10 * 365)
 CLOCK_SKEW = timedelta(minutes=5)
 """How far back a new certificate is dated, for hosts whose clocks are behind."""
 
@@ -124,64 +121,3 @@ def _check_chain(leaf: x509.Certificate, authorities: Sequence[x509.Certificate]
         if issuers and not any(ca.not_valid_before_utc <= at <= ca.not_valid_after_utc for ca in issuers):
             raise CertificateExpired("the CA of the certificate is not valid at this time") from None
         raise CertificateUntrusted("the certificate was not issued by a CA in the trust file") from None
-
-
-def issue_ca(key: ec.EllipticCurvePrivateKey, common_name: str, now: datetime) -> x509.Certificate:
-    """Return a self-signed CA certificate for `key`, valid for ten years, which may issue leaves only."""
-    return (
-        _builder(common_name, common_name, key.public_key(), now, CA_VALIDITY)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA384())
-    )
-
-
-def issue_leaf(
-    public_key: ec.EllipticCurvePublicKey,
-    common_name: str,
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    now: datetime,
-) -> x509.Certificate:
-    """Return a code-signing leaf for `public_key`, issued by `ca`, valid for three years."""
-    issuer = ca.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-    return (
-        _builder(common_name, str(issuer), public_key, now, LEAF_VALIDITY)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA384())
-    )
-
-
-def _builder(
-    subject: str, issuer: str, key: ec.EllipticCurvePublicKey, now: datetime, validity: timedelta
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + validity)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

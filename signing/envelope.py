@@ -25,6 +25,7 @@ from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-def
 
 from signing.errors import BundleInvalid, KeyPurpose, KeyUntrusted, SignatureInvalid
 from signing.fields import SHA256_HEX, Fields, parse_base64
+from signing.foreign import DocumentSigner
 from signing.keys import PublicKey
 from signing.signer import Signer, one_spelling
 from signing.statement import purpose_for
@@ -69,8 +70,7 @@ def seal(statement: Mapping[str, Any], signer: Signer) -> bytes:
     if signer.purpose != purpose:
         raise KeyPurpose(f"this statement is signed by the {purpose} key, not by the {signer.purpose} key")
     envelope = Envelope(encode(statement, "statement"), PAYLOAD_TYPE, {})
-    signature = one_spelling(signer.sign(envelope.pae()), signer.public_key.curve)
-    envelope.signatures[signer.keyid] = Signature(signer.keyid, signature.hex())
+    envelope.sign(DocumentSigner(signer))
     raw = encode(
         {
             "mediaType": MEDIA_TYPE,

@@ -5,7 +5,8 @@
     SigningError
     ├── NotARegularFile, Unreadable, Unwritable, FileChanged         files
     ├── KeysExist, KeysMissing, KeyPermissions, KeyDamaged,
-    │   KeyPurpose, SignerUnknown                                    our own keys
+    │   KeyPurpose, SignerUnknown, PassphraseMissing,
+    │   PassphraseWrong, TokenFailed                                 our own keys
     ├── DocumentInvalid                                              something that was to be read
     │   ├── BundleInvalid, ManifestInvalid, ProvenanceInvalid
     │   └── ChecksumsInvalid, TrustInvalid, PolicyInvalid
@@ -107,7 +108,33 @@ class SignerUnknown(SigningError):
     """The signer URI names a kind of key storage that does not exist."""
 
     code = "signer-unknown"
-    advice = "Write file:/path/to/key/directory."
+    advice = (
+        "Write file:/path/to/key/directory, or "
+        "pkcs11:token=LABEL;object=KEY?module-path=/path/to/module.so&pin-source=file:/path/to/pin."
+    )
+
+
+class PassphraseMissing(SigningError):
+    """A key is encrypted, or in a token, and there is no passphrase or PIN to open it with."""
+
+    code = "passphrase-missing"
+    advice = (
+        "Name a file that holds it with --passphrase-file or IMAGEFACTORY_PASSPHRASE_FILE; it is never an argument."
+    )
+
+
+class PassphraseWrong(SigningError):
+    """The passphrase does not open the key, or the PIN does not open the token."""
+
+    code = "passphrase-wrong"
+    advice = "Check the passphrase file or the PIN file; tokens lock themselves after a few wrong PINs."
+
+
+class TokenFailed(SigningError):
+    """A PKCS#11 token, its module or a key in it cannot be used."""
+
+    code = "token-failed"
+    advice = "Check that the module is installed, the token plugged in and the key in it: `pkcs11-tool --list-objects`."
 
 
 class DocumentInvalid(SigningError):

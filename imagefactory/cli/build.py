@@ -9,7 +9,7 @@ import typer
 from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
-from imagefactory.cli.session import RecipeFile, factory_session, read_recipe
+from imagefactory.cli.session import PassphraseFile, RecipeFile, factory_session, read_recipe
 from imagefactory.errors import Busy
 from imagefactory.factory.gc import collect
 from imagefactory.factory.loop import Factory, Outcome
@@ -30,11 +30,12 @@ def build(
     recipe: RecipeFile,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Sign, but publish nowhere.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build everything again, whatever is kept.")] = False,
+    passphrase_file: PassphraseFile = None,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Releases of this name whose images stay here.")] = KEEP,
     as_json: Json = False,
 ) -> None:
     """Build, boot, sign, publish and verify an image. Does only what is not done yet."""
-    with factory_session() as factory:
+    with factory_session(passphrase_file) as factory:
         if os.geteuid() == 0:
             factory.progress(Note("warning", "no-separation: started as root, so builder and signer share one account"))
         outcome = factory.build(read_recipe(recipe, factory.settings), fresh=fresh, publish=not no_publish)

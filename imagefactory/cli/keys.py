@@ -1,36 +1,77 @@
-"""imagefactory keys: made on request, never on the fly."""
+"""imagefactory keys: made on request, never on the fly; replaced, revoked, and handed out."""
 
 import os
 from datetime import UTC, datetime
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
+from imagefactory.cli import revoke
+from imagefactory.cli.common import TrustFile
 from imagefactory.cli.output import Json, answer, verb
+from imagefactory.cli.render import print_table
+from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
 from imagefactory.errors import UsageError
-from imagefactory.factory import approvals
-from imagefactory.settings import read_settings
-from signing.development import init_development
-from signing.keys import PURPOSES
+from imagefactory.factory import approvals, inventory
+from imagefactory.factory.keys import Custody, init_keys
+from imagefactory.factory.rotation import Rotated, Rotation, rotate
+from imagefactory.settings import Settings, read_settings
+from imagefactory.store.lock import lock_all
+from imagefactory.tools.passphrase import new_passphrase
+from signing.audit import AuditLog
+from signing.keys import PURPOSES, KeyRing
+from signing.token_uri import TokenUri
+from signing.trust import Trust, find_trust, load_trust
 
+ROTATED: tuple[Rotated, ...] = (*PURPOSES, "glance-ca")
 app = typer.Typer(no_args_is_help=True, help="The keys of this factory, one for each purpose.")
+revoke.register(app)
 
 
-@app.command("init", epilog="Example: imagefactory keys init --development")
+@app.command("init", epilog="Example: imagefactory keys init --passphrase-file /run/credentials/imagefactory")
 @verb
 def init(
     development: Annotated[
         bool, typer.Option("--development", help="Keys in plain files, marked so; never for a public image.")
     ] = False,
+    passphrase_file: PassphraseFile = None,
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Keep a random passphrase in the keyring of the operating system.")
+    ] = False,
+    signer: Annotated[
+        str | None,
+        typer.Option("--signer", metavar="URI", help="Make them in a token: pkcs11:token=...", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key for each purpose, and the trust file that believes them."""
-    if not development:
-        raise UsageError("only development keys can be made", advice="say keys init --development")
+    """Make a key for each purpose, and the trust file that believes them.
+
+    Without --development they are encrypted, with a passphrase that is asked for, or comes from a file or the keyring.
+    """
     settings = read_settings()
+    file = passphrase_file or settings.passphrase_file
+    if development and (passphrase_file or keyring):
+        raise UsageError("development keys are not encrypted: --development goes with no passphrase")
+    if keyring and passphrase_file:
+        raise UsageError("--keyring and --passphrase-file are two places for one passphrase")
+    token = TokenUri.parse(signer) if signer else None
     trust = settings.home / "trust.json"
-    ring = init_development(settings.keys, trust, now=datetime.now(UTC))
-    made = {purpose: ring.keyid(purpose) for purpose in PURPOSES}
+    inventory.require_room(settings.keys, trust)
+    passphrase = None if development else new_passphrase(settings.keys, file, asker(), keyring=keyring)
+    ring = init_keys(
+        settings.keys,
+        trust,
+        Custody(passphrase, token),
+        development=development,
+        keyring=keyring,
+        now=datetime.now(UTC),
+    )
+    made = dict(ring.metadata.keyids)
+    for purpose, keyid in made.items():
+        AuditLog(settings.audit).append("key-made", purpose=purpose, keyid=keyid)
     if not any(map(os.path.lexists, settings.policy_files())):
         approvals.begin(settings, ring.keyid("provenance") if ring.development else None)
     lines = [f"{purpose:10} {keyid}" for purpose, keyid in made.items()]
@@ -38,3 +79,99 @@ def init(
     lines += [f"keys   {settings.keys}", f"trust  {trust}", f"policy {policy}"]
     where = {"directory": str(settings.keys), "trust": str(trust), "policy": str(policy)}
     answer({"keys": made, **where}, "\n".join(lines), as_json)
+
+
+@app.command("list", epilog="Example: imagefactory keys list")
+@verb
+def list_(trust: TrustFile = None, as_json: Json = False) -> None:
+    """List the keys that are here, and those that the trust file believes."""
+    settings = read_settings()
+    found = inventory.inventory(*_looked_up(settings, trust))
+    if as_json:
+        answer({"keys": [each.to_json() for each in found]}, "", as_json)
+        return
+    table = Table(box=None, pad_edge=False, header_style="")
+    for column in ("PURPOSE", "KEY", "CREATED", "TRUSTED", "EXPIRES", "WHERE"):
+        table.add_column(column, overflow="fold")
+    for each in found:
+        created = f"{each.created:%Y-%m-%d}" if each.created else "-"
+        expires = f"{each.expires:%Y-%m-%d}" if each.expires else "-"
+        trusted = {True: "yes", False: "no", None: "-"}[each.trusted]
+        where = (each.where or "not here") + (" (development)" if each.development else "")
+        table.add_row(each.purpose, each.keyid[:16], created, trusted, expires, where)
+    print_table(table)
+
+
+@app.command("rotate", epilog="Example: imagefactory keys rotate release")
+@verb
+def rotate_(
+    purpose: Annotated[str, typer.Argument(metavar="PURPOSE", help=f"{', '.join(ROTATED)}.", show_default=False)],
+    passphrase_file: PassphraseFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replace a key. The trust file believes the old one and the new one until the old one is revoked.
+
+    glance gets a new key and certificate by the same CA, glance-ca a new CA, key and certificate. Interrupted, it
+    finishes when it is run again.
+    """
+    settings = with_passphrase(read_settings(), passphrase_file)
+    name = next((each for each in ROTATED if each == purpose), None)
+    if name is None:
+        raise UsageError(f"{purpose} is no purpose of a key", advice=f"one of {', '.join(ROTATED)}")
+    trust_file = find_trust(settings.trust_files())
+    if dry_run:
+        ring = KeyRing(settings.keys)
+        old = inventory.current(ring, name)
+        text = f"would replace the {name} key {old[:16]} in {settings.keys} and change {trust_file}"
+        answer({"dry_run": True, "purpose": name, "old": old, "trust": str(trust_file)}, text, as_json)
+        return
+    with lock_all(settings.home / "locks"):
+        done = rotate(
+            settings.keys,
+            trust_file,
+            name,
+            settings.passphrase,
+            now=datetime.now(UTC),
+            note=partial(revoke.note_rotated, settings),
+        )
+    answer(_rotated(done, trust_file), _told(done, trust_file), as_json)
+
+
+@app.command("export", epilog="Example: imagefactory keys export public")
+@verb
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.", show_default=False)],
+    trust: TrustFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write what other machines need: the trust file, the release key for openssl, the Glance CA. Nothing private."""
+    settings = read_settings()
+    believed = load_trust(find_trust(settings.trust_files(trust)))
+    written = inventory.export(believed, KeyRing(settings.keys), directory)
+    lines = [str(directory / name) for name in written]
+    answer({"directory": str(directory), "files": list(written)}, "\n".join(lines), as_json)
+
+
+def _looked_up(settings: Settings, trust: Path | None) -> tuple[Trust | None, KeyRing | None]:
+    """The trust file and the key directory, as far as there are such."""
+    files = settings.trust_files(trust)
+    named = trust or settings.trust
+    believed = load_trust(find_trust(files)) if named or any(map(os.path.lexists, files)) else None
+    return believed, KeyRing(settings.keys) if settings.keys.exists() else None
+
+
+def _rotated(done: Rotation, trust_file: Path) -> dict[str, Any]:
+    replaced = [{"purpose": each.name, "old": each.old, "new": each.new} for each in done.replaced]
+    return {"dry_run": False, "replaced": replaced, "trust": str(trust_file), "trust_changed": done.trust_changed}
+
+
+def _told(done: Rotation, trust_file: Path) -> str:
+    lines = [f"{each.name:10} {each.old[:16]} -> {each.new[:16]}" for each in done.replaced]
+    if done.trust_changed:
+        lines += [
+            f"trust      {trust_file} believes both",
+            "to do: imagefactory keys export DIR, and give DIR to every machine that verifies",
+            *(f"then:  imagefactory keys revoke {each.old[:16]}" for each in done.replaced if each.name != "glance"),
+        ]
+    return "\n".join(lines)

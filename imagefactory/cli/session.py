@@ -1,7 +1,10 @@
 """What the verbs that build begin with: a factory, a recipe."""
 
+import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +15,49 @@ from imagefactory.factory.loop import Factory
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings, read_settings
 from imagefactory.tools.elements import search_path
+from imagefactory.tools.passphrase import Ask
 from imagefactory.tools.recipe_file import check_elements, load_recipe
 from imagefactory.wiring import factory
+from signing.errors import PassphraseMissing
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).", show_default=False, readable=False)
 ]
 
 
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help="A file with the passphrase of the keys. Default: IMAGEFACTORY_PASSPHRASE_FILE, the keyring, or a prompt.",
+        show_default=False,
+        readable=False,
+    ),
+]
+
+
 @contextmanager
-def factory_session() -> Iterator[Factory]:
+def factory_session(passphrase_file: Path | None = None) -> Iterator[Factory]:
     """A factory that draws its progress."""
-    with renderer() as progress, factory(read_settings(), progress) as made:
+    with renderer() as progress, factory(with_passphrase(read_settings(), passphrase_file), progress) as made:
         yield made
+
+
+def with_passphrase(settings: Settings, file: Path | None) -> Settings:
+    """The same settings, with another file for the passphrase if one is named, and with a way to ask for it."""
+    return replace(settings, passphrase_file=file.absolute() if file else settings.passphrase_file, ask=asker())
+
+
+def asker() -> Ask | None:
+    """How to ask for a passphrase; None where there is no terminal."""
+    return _ask if sys.stdin is not None and sys.stdin.isatty() else None
+
+
+def _ask(prompt: str) -> bytes:
+    try:
+        return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
+    except EOFError:
+        raise PassphraseMissing("nobody gave a passphrase") from None
 
 
 def read_recipe(path: Path, settings: Settings) -> LoadedRecipe:

@@ -89,6 +89,7 @@ from imagefactory.errors.images import (
     ImageUnsafe,
     OutputExists,
 )
+from imagefactory.errors.keys import KeyNeeded, KeyringUnusable, KeyUnknown, PassphraseWeak
 from imagefactory.errors.packages import (
     ElementsConflict,
     ElementsUnsafe,
@@ -162,6 +163,10 @@ __all__ = [
     "ProgramTimeout",
     "HandDied",
     "SignerRefused",
+    "PassphraseWeak",
+    "KeyringUnusable",
+    "KeyUnknown",
+    "KeyNeeded",
     "NoMirror",
     "MirrorUnreachable",
     "PackageMissing",

@@ -56,6 +56,15 @@ def approve(
     return replace(policy, names={**policy.names, loaded.recipe.name: new})
 
 
+def succeed(policy: Policy, old: str, new: str) -> Policy:
+    """The policy in which a builder's new key may do what its old one may."""
+    names = {
+        name: replace(approval, builders=approval.builders | {new}) if old in approval.builders else approval
+        for name, approval in policy.names.items()
+    }
+    return replace(policy, names=names)
+
+
 def remove(policy: Policy, name: str) -> Policy:
     """The policy without a name. Raises NameNotApproved for one that is not in it."""
     if name not in policy.names:

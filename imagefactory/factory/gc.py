@@ -11,7 +11,9 @@ from pathlib import Path
 
 from imagefactory.factory.loop import Factory
 from imagefactory.store.lock import lock_all
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 
+DOCUMENTS = (MANIFEST_FILE, PROVENANCE_FILE)  # they stay
 LOG_AGE = 90 * 86400  # seconds that the logs of a build stay
 
 
@@ -104,6 +106,8 @@ def _wanted(factory: Factory, keep: int, old: frozenset[str], name: str | None) 
         seen[release.name] += 1
         if seen[release.name] <= keep or name not in {None, release.name}:
             wanted.update(release.files.values())
+        # Small, and who revokes a key wants to know every release that it signed.
+        wanted.update(release.files[each] for each in DOCUMENTS if each in release.files)
     return wanted
 
 

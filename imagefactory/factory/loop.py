@@ -27,7 +27,7 @@ from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import lock, shared
 from imagefactory.store.records import Records, release_version
-from imagefactory.store.tables import Build, Release, StepResult
+from imagefactory.store.tables import Build, Publication, Release, StepResult
 from signing.errors import SigningError
 from signing.keys import KeyRing
 from signing.manifest import PROVENANCE_FILE
@@ -92,6 +92,12 @@ class Factory:
         with shared(self.settings.home / "locks"):
             desk = Desk(self.settings, self.records, self.artifacts, self.progress, trust_file)
             return desk.publish(release, target, deep=deep)
+
+    def withdraw(self, release: Release, publication: Publication) -> None:
+        """Take a publication back. Raises Busy while somebody cleans up, and what withdrawing raises."""
+        trust_file = find_trust(self.settings.trust_files())
+        with shared(self.settings.home / "locks"):
+            Desk(self.settings, self.records, self.artifacts, self.progress, trust_file).withdraw(release, publication)
 
     def wish(self, release: Release, place: CloudPlace) -> Mapping[str, Any]:
         """How a release is to be published to a cloud, as far as anybody said so: the last time it was published

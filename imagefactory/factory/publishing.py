@@ -75,6 +75,32 @@ class Desk:
         AuditLog(self.settings.audit).append("published", about=about, manifest=manifest, target=where.target)
         return where
 
+    def withdraw(self, release: Release, publication: Publication) -> None:
+        """Take a publication back: a catalogue's folder goes away, an image in a cloud is deactivated.
+
+        Done a second time, it changes nothing. Raises Busy, CatalogueConflict (there is another release), errors of
+        clouds.
+        """
+        place = parse_place(publication.target)
+        if isinstance(place, CataloguePlace):
+            catalogue, version = Catalogue(place.root), release_version(release)
+            if catalogue.has(release.name, version):
+                publish.require_same(catalogue.folder(release.name, version), release.files[MANIFEST_FILE])
+                catalogue.withdraw(release.name, version)
+        elif publication.image_id is not None:
+            call_publisher(
+                {
+                    "action": "withdraw",
+                    "cloud": place.cloud,
+                    "image_id": publication.image_id,
+                    "manifest_sha256": release.files[MANIFEST_FILE],
+                },
+                environment=self.settings.cloud_environment,
+                log=self.settings.logs / "publisher.log",
+                on_advance=advancer(self.progress, f"withdraw {publication.target}"),
+            )
+        self.records.move_publication(publication, PublicationState.WITHDRAWN)
+
     def _to_catalogue(self, release: Release, root: Path) -> Published:
         place = CataloguePlace(root)
         publication = self.records.intend(release, str(place))

@@ -23,11 +23,12 @@ from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools import cyclonedx
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.inspect import opened
+from imagefactory.tools.key_directory import open_keys
 from signing.audit import AuditedSigner, AuditLog
 from signing.digest import Digests, hash_stream, read_document
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE
-from signing.signer import signer_for
+from signing.signer import Signer, signer_in
 from signing.trust import Trust
 
 # How long a release may be trusted without being renewed.
@@ -85,7 +86,7 @@ def sign(line: Line, made: Made) -> Release:
             "expires": int((now + EXPIRY).timestamp()),
             "environment": line.settings.environment,
         },
-        environment=line.settings.environment,
+        environment=line.settings.signer_environment,
         log=line.log(plan.SIGN),
         on_advance=line.advancer(plan.SIGN),
     )
@@ -106,7 +107,7 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
 
     Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
     """
-    provenance = signer_for(f"file:{settings.keys}", "provenance")
+    provenance = _builder(settings)
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
     call_signer(
@@ -119,7 +120,7 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
             "properties": properties.typed_in(inputs.recipe),
             **_signers(settings, trust_file),
         },
-        environment=settings.environment,
+        environment=settings.signer_environment,
         log=settings.logs / "signer.log",
         on_advance=advancer(silent, plan.SIGN),
     )
@@ -129,6 +130,7 @@ def _signers(settings: Settings, trust_file: Path) -> dict[str, Any]:
     """Where the signer finds what is its own."""
     return {
         "keys": str(settings.keys),
+        "passphrase": settings.passphrase.for_signer(),
         "trust": str(trust_file),
         "policy": [str(path) for path in settings.policy_files()],
         "signed": str(settings.signed),
@@ -171,8 +173,7 @@ def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
     )
-    signer = signer_for(f"file:{line.settings.keys}", "provenance")
-    audited = AuditedSigner(signer, AuditLog(line.settings.audit), f"{account.name}@{account.version}")
+    audited = AuditedSigner(_builder(line.settings), AuditLog(line.settings.audit), f"{account.name}@{account.version}")
     return attest.attest(account, _converted(line, made), made.evidence, audited)
 
 
@@ -187,6 +188,10 @@ def _logs(directory: Path) -> dict[str, str]:
         with opened(path) as descriptor:
             digests[path.name] = hash_stream(descriptor, algorithms=("sha256",)).sha256
     return digests
+
+
+def _builder(settings: Settings) -> Signer:
+    return signer_in(open_keys(settings.keys, settings.passphrase), "provenance")
 
 
 def _converted(line: Line, made: Made) -> dict[str, Converted]:

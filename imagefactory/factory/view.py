@@ -106,7 +106,7 @@ class Lookout:
         digests = {name: result.outputs["image"] for name, result in images.items()}
         whole = len(images) == len(formats)
         boot = self.records.result(inputs.boot_key(digests)) if whole else None
-        release = self._release(inputs, digests, trust) if whole and trust is not None else None
+        release, unsigned = self._release(inputs, digests, trust) if whole and trust is not None else (None, None)
         return View(
             rootfs,
             sbom,
@@ -125,6 +125,7 @@ class Lookout:
                 targets={place: self._is_published(release, place) for place in inputs.targets} if publish else {},
                 fresh=fresh,
                 done=done,
+                unsigned=unsigned,
             ),
         )
 
@@ -134,26 +135,36 @@ class Lookout:
         newest = next(mine, None)
         return newest.facts["inputs"] if newest else None
 
-    def _release(self, inputs: Inputs, digests: Mapping[str, str], trust: Trust) -> Release | None:
-        """The newest release of this content that is whole and would verify now."""
+    def _release(self, inputs: Inputs, digests: Mapping[str, str], trust: Trust) -> tuple[Release | None, str | None]:
+        """The newest release of this content that is whole and would verify now, or why the newest one does not."""
         content = inputs.content_digest(digests)
-        candidates = (one for one in self.records.releases(inputs.recipe.name) if one.content_digest == content)
-        return next((one for one in candidates if self._is_good(one, trust)), None)
+        newest: str | None = None
+        for one in self.records.releases(inputs.recipe.name):
+            if one.content_digest == content:
+                why = self._why_not(one, trust)
+                if why is None:
+                    return one, None
+                newest = newest or why
+        return None, newest
 
-    def _is_good(self, release: Release, trust: Trust) -> bool:
-        """Not when keys were replaced, it expired, or it is of a time without bills of materials: then the same content
-        is to be signed anew."""
+    def _why_not(self, release: Release, trust: Trust) -> str | None:
+        """Why a release does not count, so that the same content is to be signed anew, as another version."""
+        ref = f"{release.name}@{release_version(release)}"
         if sbom_file(release.name, release_version(release)) not in release.files:
-            return False
+            return f"{ref} is of a time without bills of materials"
         if not all(map(self.artifacts.has, release.files.values())):
-            return False
+            return f"files of {ref} are gone"
         manifest, provenance = (self.artifacts.path(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE))
         try:
+            for path, purpose in ((manifest, "release"), (provenance, "provenance")):
+                keyid = parse_bundle(read_document(path)).keyid
+                if trust.purpose_of(keyid) != purpose:
+                    return f"the {purpose} key of {ref}, {keyid[:16]}, is no longer trusted"
             verify_manifest(read_document(manifest), trust, now=datetime.now(UTC), name=release.name)
             parse_bundle(read_document(provenance)).open(trust.provenance)
-        except SigningError:
-            return False
-        return True
+        except SigningError as error:
+            return f"{ref} does not verify any more: {error.message}"
+        return None
 
     def _is_published(self, release: Release | None, target: str) -> bool:
         """Recorded as verified there. In a catalogue every file still has its size, too; to read them all, or to ask a

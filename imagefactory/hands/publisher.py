@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import VisibilityRefused
+from imagefactory.errors import ImageOfAnotherRelease, VisibilityRefused
 from imagefactory.hands.protocol import Document, serve
-from imagefactory.model.glance import Audience
+from imagefactory.model.glance import MANIFEST_PROPERTY, Audience
 from imagefactory.model.recipe_targets import CloudTarget, visibility_refusal
 from imagefactory.progress import Advance
 from imagefactory.steps.glance_publish import CloudOrder, Publisher
+from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from signing.digest import read_document
 from signing.trust import load_trust
@@ -48,6 +49,18 @@ def publish_image(request: Document, advance: Advance) -> Document:
     return asdict(publisher.publish(order))
 
 
+def withdraw_image(request: Document, advance: Advance) -> Document:
+    """Deactivate an image that we published; one that is gone or deactivated stays so."""
+    glance = Glance(Cloud(request["cloud"]))
+    advance(f"withdrawing image {request['image_id']}")
+    image = glance.show(request["image_id"])
+    if image is not None and image.properties.get(MANIFEST_PROPERTY) != request["manifest_sha256"]:
+        raise ImageOfAnotherRelease(f"image {image.id} of {request['cloud']} is not of the release to be withdrawn")
+    if image is not None and image.status in {"active", "deactivated"}:
+        glance.deactivate(image.id)
+    return {"there": image is not None}
+
+
 class _Meter:
     """Reports what is being done, with how much of it is done now and then."""
 
@@ -78,4 +91,4 @@ def _check_visibility(target: CloudTarget, recipe: dict[str, Any], signed: Verif
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"publish": publish_image}))
+    sys.exit(serve({"publish": publish_image, "withdraw": withdraw_image}))

@@ -12,9 +12,10 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.progress import Advance
 from imagefactory.steps import sign as sign_step
 from imagefactory.steps.sign import Signers, SigningOrder
+from imagefactory.tools.key_directory import open_keys
+from imagefactory.tools.passphrase import received
 from imagefactory.tools.signed import SignedStore
 from signing.audit import AuditLog
-from signing.keys import KeyRing
 from signing.policy import load_policy
 from signing.trust import load_trust
 
@@ -30,7 +31,6 @@ def sign_release(request: Document, advance: Advance) -> Document:
         provenance=Path(request["provenance"]),
         evidence=[Evidence.from_json(piece) for piece in request["evidence"]],
         properties=request["properties"],
-        keys=f"file:{request['keys']}",
         created=datetime.fromtimestamp(request["created"], UTC),
         expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
     )
@@ -41,7 +41,6 @@ def sign_release(request: Document, advance: Advance) -> Document:
 def check_order(request: Document, advance: Advance) -> Document:
     del advance
     sign_step.check(
-        f"file:{request['keys']}",
         _own(request),
         request["name"],
         request["builder"],
@@ -55,7 +54,7 @@ def check_order(request: Document, advance: Advance) -> Document:
 
 def _own(request: Document) -> Signers:
     return Signers(
-        ring=KeyRing(Path(request["keys"])),
+        ring=open_keys(Path(request["keys"]), received(request["passphrase"])),
         trust=load_trust(Path(request["trust"])),
         policy=load_policy([Path(path) for path in request["policy"]]),
         memory=SignedStore(Path(request["signed"])),

@@ -16,12 +16,14 @@ class BuildState(StrEnum):
 
 
 class PublicationState(StrEnum):
-    """INTENDED is recorded before anything is written; VERIFIED was read back from where it was published."""
+    """INTENDED is recorded before anything is written; VERIFIED was read back from where it was published; WITHDRAWN
+    was taken back by its makers."""
 
     INTENDED = "intended"
     PUBLISHED = "published"
     VERIFIED = "verified"
     FAILED = "failed"
+    WITHDRAWN = "withdrawn"
 
 
 BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
@@ -36,13 +38,17 @@ BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
 }
 
 PUBLICATION_TRANSITIONS: Mapping[PublicationState, frozenset[PublicationState]] = {
-    PublicationState.INTENDED: frozenset({PublicationState.PUBLISHED, PublicationState.FAILED}),
+    # Whoever died between an intent and its end may have left something there: that can be withdrawn, too.
+    PublicationState.INTENDED: frozenset(
+        {PublicationState.PUBLISHED, PublicationState.FAILED, PublicationState.WITHDRAWN}
+    ),
     # A published release whose files are gone, or that must be read again, is intended anew.
     PublicationState.PUBLISHED: frozenset(
-        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED}
+        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED, PublicationState.WITHDRAWN}
     ),
     PublicationState.VERIFIED: frozenset(
-        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED}
+        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED, PublicationState.WITHDRAWN}
     ),
-    PublicationState.FAILED: frozenset({PublicationState.INTENDED}),
+    PublicationState.FAILED: frozenset({PublicationState.INTENDED, PublicationState.WITHDRAWN}),
+    PublicationState.WITHDRAWN: frozenset({PublicationState.INTENDED}),
 }

@@ -33,7 +33,8 @@ class Situation:
 
     `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
     `disk` and `boot` tell whether results for the current root file system and images are there, `formats` the same for
-    each wanted format. `released` is the release that has this very content. `targets` maps each target to whether that
+    each wanted format. `released` is the release that has this very content; where there is none that counts,
+    `unsigned` may say why one does not. `targets` maps each target to whether that
     release is published and was verified there. `fresh` does every step again that is not in `done`.
     """
 
@@ -47,6 +48,7 @@ class Situation:
     targets: Mapping[str, bool]
     fresh: bool = False
     done: frozenset[str] = field(default_factory=frozenset)
+    unsigned: str | None = None
 
 
 def plan(situation: Situation) -> tuple[Action, ...]:
@@ -72,7 +74,8 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     for name, there in s.formats.items():
         add(CONVERT, None if there else f"there is no {name} of this disk", "the disk is the same", name)
     add(BOOT, None if s.boot else "these images have not been booted", "these very images have been booted")
-    add(SIGN, None if s.released else "this content is not signed", f"this content is {s.released}")
+    unsigned = s.unsigned or "this content is not signed"
+    add(SIGN, None if s.released else unsigned, f"this content is {s.released}")
     for target, there in s.targets.items():
         add(PUBLISH, None if there else "it is not published there", "published and verified there", target)
     return tuple(actions)

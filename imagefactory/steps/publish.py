@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import CatalogueConflict, CatalogueUnusable
@@ -30,7 +31,7 @@ def publish(
     """
     final = catalogue.folder(name, version)
     if catalogue.has(name, version):
-        _require_same(final, files)
+        require_same(final, sha256(files[MANIFEST_FILE].read_bytes()).hexdigest())
         return final
     with catalogue.staged(name, version) as staged:
         copy_into(staged, files, on_bytes)
@@ -38,9 +39,10 @@ def publish(
         return catalogue.commit(staged, name, version)
 
 
-def _require_same(published: Path, files: Mapping[str, Path]) -> None:
+def require_same(published: Path, manifest_sha256: str) -> None:
+    """Raises CatalogueConflict when a published folder does not hold the release with this manifest."""
     try:
-        same = (published / MANIFEST_FILE).read_bytes() == files[MANIFEST_FILE].read_bytes()
+        same = sha256((published / MANIFEST_FILE).read_bytes()).hexdigest() == manifest_sha256
     except FileNotFoundError:
         same = False
     except OSError as error:

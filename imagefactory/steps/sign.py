@@ -66,7 +66,7 @@ from signing.manifest import (
 from signing.policy import Approval, Policy, inputs_of
 from signing.properties import read_properties
 from signing.provenance import Provenance
-from signing.signer import Signer, signer_for
+from signing.signer import Signer, signer_in
 from signing.statement import Subject
 from signing.trust import Trust
 
@@ -81,7 +81,7 @@ ABSENT = {"min_ram": "0", "min_disk": "0"}
 class SigningOrder:
     """What to sign: the `images` (format to path) of NAME@VERSION, the `documents` released beside them (name to path),
     the provenance that speaks of all of these, and the evidence that it names. `properties` are what the image is to
-    carry in Glance, `keys` is the URI of the keys."""
+    carry in Glance."""
 
     name: str
     version: str
@@ -92,7 +92,6 @@ class SigningOrder:
     provenance: Path
     evidence: Sequence[Evidence]
     properties: Mapping[str, str]
-    keys: str
     created: datetime
     expires: datetime | None
 
@@ -113,9 +112,9 @@ class Signers:
             raise PolicyInvalid("a policy for development does not speak for keys that are not")
         return self.policy.approval(name)
 
-    def use(self, keys: str, purpose: Purpose, about: str) -> Signer:
+    def use(self, purpose: Purpose, about: str) -> Signer:
         """A signer whose uses are in the log. Raises errors of the room signing."""
-        return AuditedSigner(signer_for(keys, purpose), self.log, about)
+        return AuditedSigner(signer_in(self.ring, purpose), self.log, about)
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,6 @@ def _documents(
 
 
 def check(
-    keys: str,
     own: Signers,
     name: str,
     builder: str,
@@ -200,11 +198,11 @@ def check(
     """
     own.approval(name).check(name, builder, recipe, elements)
     _check_promises(claims, own.ring)
-    release = signer_for(keys, "release")
+    release = signer_in(own.ring, "release")
     if release.keyid not in own.trust.release:
         raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {own.ring.directory}")
     anything = bytes(64)
-    signature = sign_image(own.use(keys, "glance", f"check of {name}"), own.ring.certificate(), anything)
+    signature = sign_image(own.use("glance", f"check of {name}"), own.ring.certificate(), anything)
     verify_image_signature(signature, anything, own.trust.glance_ca, at=now)
 
 
@@ -261,7 +259,7 @@ def _signed(
     expires: datetime | None,
 ) -> dict[str, bytes]:
     about = f"{order.name}@{order.version}"
-    glance, release = own.use(order.keys, "glance", about), own.use(order.keys, "release", about)
+    glance, release = own.use("glance", about), own.use("release", about)
     formats = {name: _entry(image, glance, own.ring.certificate()) for name, image in images.items()}
     digests = {entry.file: entry.sha256 for entry in formats.values()}
     manifest = ReleaseManifest(

@@ -80,23 +80,31 @@ class Catalogue:
         DiskFull.
         """
         final = self.folder(name, version)
+        with self._alone(name), ExitStack() as stack:
+            with self._translated():
+                if final.exists():
+                    raise CatalogueConflict(f"{final} exists")
+                folder = _hidden(final)
+                folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            yield folder
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Hold the lock on `name`, without what the dead left. Raises Busy, CatalogueUnusable, DiskFull."""
         with ExitStack() as stack:
             with self._translated():
-                final.parent.mkdir(parents=True, exist_ok=True)
+                directory = self.root / TARGETS / name
+                directory.mkdir(parents=True, exist_ok=True)
                 held = stack.enter_context((self.root / TARGETS / f".{name}.lock").open("w"))
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise Busy(f"another process is publishing {name} to {self.root}") from error
-                for entry in list(os.scandir(final.parent)):
+                for entry in list(os.scandir(directory)):
                     if _STAGED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                         shutil.rmtree(entry.path)
-                if final.exists():
-                    raise CatalogueConflict(f"{final} exists")
-                folder = final.with_name(f".{version}.{uuid.uuid4().hex}")
-                folder.mkdir()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            yield folder
+            yield
 
     def commit(self, staged: Path, name: str, version: Version) -> Path:
         """Make a filled folder visible. Raises CatalogueConflict when there is one, CatalogueUnusable."""
@@ -112,6 +120,20 @@ class Catalogue:
                 raise
             _sync(final.parent)
         return final
+
+    def withdraw(self, name: str, version: Version) -> None:
+        """Remove a published version: out of sight by one rename, then for good. One that is gone stays gone.
+
+        Raises Busy, CatalogueUnusable.
+        """
+        final = self.folder(name, version)
+        if not self.has(name, version):
+            return
+        with self._alone(name), self._translated():
+            hidden = _hidden(final)
+            final.rename(hidden)
+            _sync(final.parent)
+            shutil.rmtree(hidden)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -158,6 +180,11 @@ def _copy_sparse(source: int, target: int, on_bytes: Callable[[int], None]) -> N
             start += copied
             on_bytes(copied)
         position = end
+
+
+def _hidden(final: Path) -> Path:
+    """A new name beside a version's folder that no reader looks at."""
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex}")
 
 
 def _sync(directory: Path) -> None:

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # public, but not in its __all__
 
+from imagefactory.factory.authority import issue_ca, issue_leaf
 from signing import checksums
-from signing.certificates import certificate_pem, fingerprint, issue_ca, issue_leaf
+from signing.certificates import certificate_pem, fingerprint
 from signing.envelope import PAYLOAD_TYPE, Bundle
 from signing.errors import GlanceEncodingInvalid, GlanceSignatureInvalid, SignatureInvalid, SigningError
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature, verify_image_signature

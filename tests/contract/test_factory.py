@@ -345,7 +345,7 @@ def test_after_it_expired_the_same_content_is_signed_anew(built: FakeHost, monke
 
 def test_a_step_without_effect_is_not_done_for_ever(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(built, "formats:", "description: other words\nformats:")
-    monkeypatch.setattr(Lookout, "_is_good", lambda *_: False)
+    monkeypatch.setattr(Lookout, "_why_not", lambda *_: "it never does")
     with pytest.raises(StateConflict, match="sign is done and has no effect"):
         built.build()
 

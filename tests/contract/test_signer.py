@@ -120,7 +120,6 @@ class Desk:
             provenance=path,
             evidence=self.evidence,
             properties=PROPERTIES,
-            keys=f"file:{self.home / 'keys'}",
             created=NOW,
             expires=NOW + timedelta(days=1),
         )
@@ -531,7 +530,7 @@ def test_the_head_of_the_log_is_in_the_manifest(desk: Desk) -> None:
 
 def ask(desk: Desk, **request: object) -> dict[str, Any]:
     said: list[str] = []
-    whole = {"keys": str(desk.home / "keys"), "trust": str(desk.home / "trust.json")}
+    whole = {"keys": str(desk.home / "keys"), "passphrase": None, "trust": str(desk.home / "trust.json")}
     own = {
         "policy": [str(desk.home / "policy.json")],
         "signed": str(desk.work / "memory"),

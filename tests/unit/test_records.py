@@ -93,6 +93,7 @@ def published_in(records: Records, state: PublicationState) -> Publication:
         PublicationState.PUBLISHED: [PublicationState.PUBLISHED],
         PublicationState.VERIFIED: [PublicationState.PUBLISHED, PublicationState.VERIFIED],
         PublicationState.FAILED: [PublicationState.FAILED],
+        PublicationState.WITHDRAWN: [PublicationState.PUBLISHED, PublicationState.VERIFIED, PublicationState.WITHDRAWN],
     }[state]:
         records.move_publication(publication, step)
     return publication

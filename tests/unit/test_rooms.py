@@ -23,7 +23,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "os._exit": ("imagefactory/hands/",),
     "os.abort": (),
     "sys.argv": ("imagefactory/cli/", "signing/command.py"),
-    "sys.stdin": ("imagefactory/hands/",),
+    "sys.stdin": ("imagefactory/hands/", "imagefactory/cli/session.py"),  # requests; is somebody at a terminal
     "sys.stdout": ("imagefactory/cli/", "imagefactory/hands/", "signing/command.py"),
     "sys.stderr": ("imagefactory/cli/", "signing/command.py"),
     "os.system": (),

@@ -98,6 +98,12 @@ class Glance:
         self._expect(answer, 204)
         return True
 
+    def deactivate(self, image_id: str) -> None:
+        """Let nobody but administrators have the data of an image any more. Raises GlanceRefused."""
+        answer = self.cloud.request("image", "POST", f"/images/{image_id}/actions/deactivate")
+        if answer.status != 404:
+            self._expect(answer, 204)
+
     def share(self, image_id: str, member: str) -> None:
         """Share an image with a project. Raises GlanceRefused."""
         answer = self.cloud.request("image", "POST", f"/images/{image_id}/members", document={"member": member})

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
-from signing.certificates import issue_ca, issue_leaf
+from imagefactory.factory.authority import issue_ca, issue_leaf
 from tests.conformance.attacks.corpus import Corpus
 from tests.conformance.attacks.spoil import P256, padded
 from tests.conformance.attacks.workshop import (

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from signing.certificates import certificate_pem, fingerprint, issue_ca, issue_leaf
+from imagefactory.factory.authority import issue_ca, issue_leaf
+from signing.certificates import certificate_pem, fingerprint
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature
 from signing.keys import PURPOSES, PublicKey, Purpose, curve_of, keyid_of

@@ -11,9 +11,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from imagefactory.factory.keys import init_development
 from signing.audit import Head
 from signing.checksums import build_checksums, sign_checksums
-from signing.development import init_development
 from signing.envelope import seal
 from signing.glance import sign_image
 from signing.keys import KeyRing, Purpose

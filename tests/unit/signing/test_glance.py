@@ -14,16 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signing.certificates import (
-    CA_VALIDITY,
-    LEAF_VALIDITY,
-    certificate_pem,
-    check_leaf,
-    fingerprint,
-    issue_ca,
-    issue_leaf,
-    load_certificate,
-)
+from imagefactory.factory.authority import CA_VALIDITY, LEAF_VALIDITY, issue_ca, issue_leaf
+from signing.certificates import certificate_pem, check_leaf, fingerprint, load_certificate
 from signing.errors import CertificateDamaged, CertificateMismatch, CertificatePurpose, KeyPurpose, SigningError
 from signing.glance import GlanceSignature, sign_image, verify_image_signature
 from signing.signer import one_spelling

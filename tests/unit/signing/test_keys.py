@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from signing import development
-from signing.certificates import LEAF_VALIDITY
-from signing.development import init_development
+from imagefactory.factory import keys as development
+from imagefactory.factory.authority import LEAF_VALIDITY
+from imagefactory.factory.keys import init_development
 from signing.errors import (
     KeyDamaged,
     KeyPermissions,
@@ -29,6 +29,7 @@ from signing.errors import (
     KeysExist,
     KeysMissing,
     NotARegularFile,
+    PassphraseMissing,
     SigningError,
     Unwritable,
 )
@@ -142,13 +143,13 @@ def test_no_keys_without_a_trust_file(tmp_path: Path) -> None:
 
 def test_unwritable_place() -> None:
     with pytest.raises(Unwritable, match="cannot be made"):
-        init_development(Path("/proc/keys"), Path("/proc/trust.json"), now=NOW)
+        init_development(Path("/proc/ours"), Path("/proc/trust.json"), now=NOW)
 
 
 @pytest.mark.parametrize("survived", [0, 1, 7, 16, 17])
 def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
     """A process that dies between two files leaves no part of a set, and does not stand in the way of the next."""
-    write = development._write
+    write = development.write_new
     written: list[Path] = []
 
     def dying(path: Path, content: bytes) -> None:
@@ -159,7 +160,7 @@ def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) 
 
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(development, "_write", dying)
+        monkeypatch.setattr(development, "write_new", dying)
         monkeypatch.setattr(development, "_write_trust", dying)
         init_development(tmp_path / "keys", tmp_path / "trust.json", now=NOW)
         os._exit(0)
@@ -247,8 +248,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[SigningError], str]] = {
     "empty": (lambda d: os.truncate(d / "release.pem", 0), KeyDamaged, "release key cannot be read"),
     "encrypted": (
         lambda d: (d / "release.pem").write_bytes(private_pem(P256, b"x")),
-        KeyDamaged,
-        "release key cannot be read",
+        PassphraseMissing,
+        "release key is encrypted, and nobody gave its passphrase",
     ),
     "another": (lambda d: (d / "release.pem").write_bytes(private_pem(P256)), KeyDamaged, "holds another key"),
     "another curve": (lambda d: (d / "release.pem").write_bytes(private_pem(P384)), KeyPurpose, "on secp256r1"),

@@ -58,7 +58,7 @@ def test_uri(keys: Keys) -> None:
     assert signer.keyid == keyid_of(signer.public_key)
 
 
-@pytest.mark.parametrize("uri", ["", "file:", "file:relative", "/path", "pkcs11:token=x;pin-value=1234", "File:/x"])
+@pytest.mark.parametrize("uri", ["", "file:", "file:relative", "/path", "vault:token=x;pin-value=1234", "File:/x"])
 def test_unknown_uris(uri: str) -> None:
     with pytest.raises(SignerUnknown, match="known are those that begin with file:/") as caught:
         signer_for(uri, "release")

@@ -5,7 +5,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from signing.certificates import certificate_pem, issue_ca, issue_leaf
+from imagefactory.factory.authority import issue_ca, issue_leaf
+from signing.certificates import certificate_pem
 from signing.errors import NotARegularFile, NoTrustRoot, TrustInvalid, Unreadable
 from signing.keys import public_pem
 from signing.trust import decode_trust, find_trust, load_trust

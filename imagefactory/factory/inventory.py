@@ -1,0 +1,120 @@
+"""What keys there are, and what of them is for everybody."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from imagefactory.factory.keys import rename_new, sync_directory, translated, write_new
+from imagefactory.factory.rotation import Rotated, authority
+from signing.certificates import certificate_pem, fingerprint
+from signing.errors import KeysExist, SigningError
+from signing.fields import format_time
+from signing.keys import AUTHORITY, KeyRing, public_pem
+from signing.trust import Trust
+
+TRUST_FILE, RELEASE_FILE, AUTHORITY_FILE = "trust.json", "release.pub", "glance-ca.crt"
+
+
+@dataclass(frozen=True)
+class KeyEntry:
+    """One key, or the CA by the SHA-256 of its certificate. `where` is None for one that is not here, `trusted` for one
+    that no trust file knows of; `expires` is that of its certificate. Times are aware UTC."""
+
+    purpose: str
+    keyid: str
+    where: str | None
+    created: datetime | None
+    trusted: bool | None
+    development: bool
+    expires: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        times = {name: format_time(moment) if moment else None for name, moment in self._times().items()}
+        return {**asdict(self), **times}
+
+    def _times(self) -> Mapping[str, datetime | None]:
+        return {"created": self.created, "expires": self.expires}
+
+
+def inventory(trust: Trust | None, ring: KeyRing | None) -> list[KeyEntry]:
+    """The keys in a key directory, and then those that are trusted and not there.
+
+    Raises KeyDamaged, KeysMissing, Unreadable.
+    """
+    here = list(_here(ring, trust)) if ring else []
+    known = {each.keyid for each in here}
+    return here + [each for each in _believed(trust) if each.keyid not in known] if trust else here
+
+
+def current(ring: KeyRing, name: Rotated) -> str:
+    """The id of the key that signs now. Raises KeysMissing, KeyDamaged."""
+    if name == "glance-ca":
+        return fingerprint(authority(ring))
+    ring.where(name)
+    return ring.metadata.keyids[name]
+
+
+def require_room(directory: Path, trust_file: Path) -> None:
+    """See, before anybody types a passphrase, that there are no keys yet. Raises KeysExist."""
+    if os.path.lexists(trust_file):
+        raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
+    if (directory / "keys.json").exists() and not (directory / ".trust.json").exists():
+        raise KeysExist(f"there are already keys in {str(directory)!r}")
+
+
+def export(trust: Trust, ring: KeyRing, directory: Path) -> tuple[str, ...]:
+    """Write what other machines need into the new directory, as a whole: the trust file; the release key that signs
+    now, for openssl; every trusted Glance CA, one after the other. Returns the names.
+
+    Raises KeysExist, Unwritable, KeysMissing, and errors of the room signing.
+    """
+    keyid = current(ring, "release")
+    if keyid not in trust.release:
+        raise SigningError(f"the trust file does not know the release key {keyid[:16]} that signs here")
+    files = {
+        TRUST_FILE: trust.encode().decode("ascii"),
+        RELEASE_FILE: public_pem(trust.release[keyid]),
+        AUTHORITY_FILE: "".join(map(certificate_pem, trust.glance_ca)),
+    }
+    with translated(directory):
+        directory.absolute().parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.absolute().parent))
+        try:
+            for name, text in files.items():
+                write_new(scratch / name, text.encode("ascii"))
+                (scratch / name).chmod(0o644)
+            scratch.chmod(0o755)
+            rename_new(scratch, directory)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        sync_directory(directory.absolute().parent)
+    return tuple(files)
+
+
+def _here(ring: KeyRing, trust: Trust | None) -> Iterator[KeyEntry]:
+    metadata = ring.metadata
+    for purpose, keyid in metadata.keyids.items():
+        uri = metadata.where.get(purpose, f"file:{purpose}.pem")
+        where = f"file:{ring.directory / uri.removeprefix('file:')}" if uri.startswith("file:") else uri
+        created = metadata.made.get(purpose, metadata.created)
+        trusted = trust.purpose_of(keyid) == purpose if trust and purpose in {"release", "provenance"} else None
+        expires = ring.certificate().not_valid_after_utc if purpose == "glance" else None
+        yield KeyEntry(purpose, keyid, where, created, trusted, metadata.development, expires)
+    ca = authority(ring)
+    where = f"file:{ring.directory / metadata.stem(AUTHORITY)}.pem"
+    created = metadata.made.get(AUTHORITY, metadata.created)
+    trusted = ca in trust.glance_ca if trust else None
+    yield KeyEntry(AUTHORITY, fingerprint(ca), where, created, trusted, metadata.development, ca.not_valid_after_utc)
+
+
+def _believed(trust: Trust) -> Iterator[KeyEntry]:
+    for purpose, keys in (("release", trust.release), ("provenance", trust.provenance)):
+        for keyid in keys:
+            yield KeyEntry(purpose, keyid, None, None, True, trust.development)
+    for ca in trust.glance_ca:
+        yield KeyEntry(AUTHORITY, fingerprint(ca), None, None, True, trust.development, ca.not_valid_after_utc)

@@ -1,0 +1,244 @@
+"""Making a set of keys: in files or in a token, for production or marked as for development.
+
+The keys are made in a directory of another name beside the final one and appear by one rename, so that there is a
+whole set or none, whenever the process is killed. The trust file comes last. A leftover `.NAME.*` directory holds
+keys that nothing trusts, and so does a token after a kill.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from imagefactory.factory.authority import issue_ca, issue_leaf
+from imagefactory.tools.key_directory import require_pkcs11
+from signing.certificates import certificate_pem, fingerprint
+from signing.digest import read_document
+from signing.errors import KeysExist, SigningError, Unwritable
+from signing.keys import (
+    AUTHORITY,
+    METADATA,
+    PURPOSES,
+    KeyRing,
+    Metadata,
+    PublicKey,
+    Purpose,
+    curve_of,
+    keyid_of,
+    public_pem,
+)
+from signing.token_uri import TokenUri
+from signing.trust import Trust
+
+TRUST_COPY = ".trust.json"  # there as long as the trust file is not
+
+
+@dataclass(frozen=True)
+class Custody:
+    """How private keys are kept: files encrypted with a passphrase (None: not, which is for development only), and all
+    but the CA's in a token, where one is named."""
+
+    passphrase: bytes | None = field(default=None, repr=False)
+    token: TokenUri | None = None
+
+
+@dataclass(frozen=True)
+class NewKeys:
+    """Writes new keys into `directory`. `replacing` keys have names of their own, with an id, beside the old ones."""
+
+    directory: Path
+    custody: Custody
+    development: bool
+    now: datetime
+    replacing: bool = False
+    where: dict[str, str] = field(default_factory=dict)
+
+    def key(self, purpose: Purpose) -> PublicKey:
+        """Make the key for a purpose; a key in a token is in `where`. Raises what the token raises."""
+        if self.custody.token is not None:
+            from imagefactory.tools.token import make_key  # noqa: PLC0415 - its library is an extra
+
+            uri, public = make_key(self.custody.token, purpose)
+            self.where[purpose] = uri.encode()
+            self._write(f"{purpose}.{keyid_of(public)[:16]}.pub", public_pem(public))
+            return public
+        private = ec.generate_private_key(curve_of(purpose))
+        public = private.public_key()
+        stem = self._stem(purpose, keyid_of(public))
+        self._private(stem, private)
+        self._write(f"{stem}.pub", public_pem(public))
+        return public
+
+    def authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """Make a CA."""
+        key = ec.generate_private_key(curve_of(AUTHORITY))
+        ca = issue_ca(key, f"imagefactory {'development ' * self.development}Glance CA", self.now)
+        stem = self._stem(AUTHORITY, fingerprint(ca))
+        self._private(stem, key)
+        self._write(f"{stem}.crt", certificate_pem(ca))
+        return ca, key
+
+    def leaf(self, key: PublicKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey) -> None:
+        """Issue the certificate of the Glance key."""
+        name = f"imagefactory {'development ' * self.development}Glance signer"
+        stem = f"glance.{keyid_of(key)[:16]}" if "glance" in self.where else "glance"
+        self._write(f"{stem}.crt", certificate_pem(issue_leaf(key, name, ca, ca_key, self.now)))
+
+    def forget(self) -> None:
+        """Destroy what was made in a token, as far as it can be: the rest will never come to be."""
+        for uri in self.where.values():
+            if uri.startswith("pkcs11:"):
+                from imagefactory.tools.token import destroy_key  # noqa: PLC0415
+
+                with suppress(SigningError):
+                    destroy_key(TokenUri.parse(uri))
+
+    def _stem(self, name: str, keyid: str) -> str:
+        if not self.replacing:
+            return name
+        self.where[name] = f"file:{name}.{keyid[:16]}.pem"
+        return f"{name}.{keyid[:16]}"
+
+    def _private(self, stem: str, key: ec.EllipticCurvePrivateKey) -> None:
+        secret = self.custody.passphrase
+        # PBES2 (RFC 8018): PBKDF2 with HMAC-SHA-256, 2,048 rounds, and AES-256-CBC, in cryptography 45 to 50.
+        how = NoEncryption() if secret is None else BestAvailableEncryption(secret)
+        write_new(self.directory / f"{stem}.pem", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+
+    def _write(self, name: str, text: str) -> None:
+        write_new(self.directory / name, text.encode("ascii"))
+
+
+def init_development(directory: Path, trust_file: Path, *, now: datetime) -> KeyRing:
+    """Make a set of keys for trying things out: unencrypted in files. As `init_keys`."""
+    return init_keys(directory, trust_file, Custody(), development=True, now=now)
+
+
+def init_keys(
+    directory: Path, trust_file: Path, custody: Custody, *, development: bool, now: datetime, keyring: bool = False
+) -> KeyRing:
+    """Make one key for every purpose in `directory`, and the trust file that believes them.
+
+    `now` (aware) is when the certificates begin; `keyring` records that the passphrase is in the operating system's
+    keyring. An empty directory may be there already; anything else is left alone. Missing parents are made.
+
+    Raises: KeysExist, Unwritable, ExtraMissing, and what a token raises.
+    """
+    if custody.token is not None:
+        require_pkcs11()
+    if os.path.lexists(trust_file):
+        raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
+    unfinished = directory / TRUST_COPY
+    if unfinished.is_file():
+        # Somebody was killed between the keys and the trust file: the keys are whole, so finish the work.
+        with translated(trust_file):
+            _write_trust(trust_file, read_document(unfinished))
+            unfinished.unlink()
+        return KeyRing(directory)
+    with translated(directory):
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise KeysExist(f"there is already something at {str(directory)!r}")
+        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        made = NewKeys(scratch, custody, development, now)
+        try:
+            trust = _make(made, keyring)
+            # rename(2) replaces an empty directory and refuses anything else: no moment between look and leap.
+            rename_new(scratch, directory)
+        except BaseException:
+            made.forget()
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        sync_directory(directory.parent)
+    try:
+        with translated(trust_file):
+            trust_file.parent.mkdir(parents=True, exist_ok=True)
+            _write_trust(trust_file, trust.encode())
+    except SigningError:
+        # Keys that nobody can trust would only stand in the way. Whoever is stopped here finishes the next time.
+        shutil.rmtree(directory, ignore_errors=True)
+        made.forget()
+        raise
+    with translated(unfinished):
+        unfinished.unlink()
+    return KeyRing(directory)
+
+
+def _make(made: NewKeys, keyring: bool) -> Trust:
+    keys = {purpose: made.key(purpose) for purpose in PURPOSES}
+    ca, ca_key = made.authority()
+    made.leaf(keys["glance"], ca, ca_key)
+    keyids: dict[str, str] = {purpose: keyid_of(key) for purpose, key in keys.items()}
+    metadata = Metadata(made.development, made.now, keyids, made.where, keyring=keyring)
+    write_new(made.directory / METADATA, metadata.encode())
+    trust = Trust(
+        development=made.development,
+        release={keyids["release"]: keys["release"]},
+        provenance={keyids["provenance"]: keys["provenance"]},
+        glance_ca=(ca,),
+    )
+    write_new(made.directory / TRUST_COPY, trust.encode())
+    sync_directory(made.directory)
+    return trust
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an OSError into Unwritable."""
+    try:
+        yield
+    except OSError as why:
+        raise Unwritable(f"{str(path)!r} cannot be made: {why.strerror}") from None
+
+
+def rename_new(scratch: Path, directory: Path) -> None:
+    """Give a directory its name, which is free or that of an empty directory. Raises KeysExist."""
+    try:
+        scratch.rename(directory)
+    except OSError as why:
+        if why.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise KeysExist(f"there is already something at {str(directory)!r}") from None
+        raise
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, for its owner alone, to the disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(fd)
+
+
+def _write_trust(path: Path, content: bytes) -> None:
+    """Write a public file whole or not at all, and never over another."""
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent) as stream:
+        stream.write(content)
+        stream.flush()
+        os.fchmod(stream.fileno(), 0o644)
+        os.fsync(stream.fileno())
+        try:
+            os.link(stream.name, path)
+        except FileExistsError:
+            raise KeysExist(f"there is already a trust file {str(path)!r}") from None
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,221 @@
+"""Replacing keys: a rotation is decided by one rename, and whoever comes next finishes what was decided.
+
+Everything new is made in a hidden directory of the key directory and is no part of it. Renaming that to `.rotation`
+decides; what follows can be done any number of times:
+
+1. the new files go to their places, under names of their own;
+2. the trust file is replaced: it believes the old key and the new one;
+3. keys.json is replaced: from here on the new key signs;
+4. the old private key is removed, from its file or its token; its public half stays, under a name with its keyid.
+
+So at any moment there is a key that can sign and that the trust file believes. A key made in a token for a rotation
+that was never decided stays there, and nothing knows it.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography import x509
+
+from imagefactory.factory.keys import Custody, NewKeys, sync_directory, translated, write_new
+from imagefactory.tools.key_directory import open_keys, require_pkcs11
+from signing.certificates import fingerprint, load_certificate
+from signing.digest import read_document
+from signing.errors import CertificateDamaged, KeyDamaged
+from signing.keys import AUTHORITY, METADATA, KeyRing, Purpose, keyid_of
+from signing.strict_json import decode, encode
+from signing.token_uri import TokenUri
+from signing.trust import Trust, load_trust
+
+JOURNAL = ".rotation"
+SCRATCH = ".rotating."
+TRUST, DECISION = "trust.json", "decision.json"
+
+Rotated = Purpose | Literal["glance-ca"]
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A key and its successor, by keyid; a CA by the SHA-256 of its certificate. The old one's files were called
+    `stem`, and `where` is its URI."""
+
+    name: str
+    old: str
+    new: str
+    stem: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What a rotation replaced, and whether the trust file became another, which has to be handed out."""
+
+    replaced: tuple[Replaced, ...]
+    trust_changed: bool
+
+
+def rotate(
+    directory: Path,
+    trust_file: Path,
+    name: Rotated,
+    passphrase: Callable[[], bytes],
+    *,
+    now: datetime,
+    note: Callable[[Replaced], None],
+) -> Rotation:
+    """Replace the key of a purpose, or the Glance CA and with it the Glance key. Nobody else uses the keys meanwhile.
+
+    A rotation of `name` that was interrupted is finished, and no other begun. `note` hears of each key that is
+    replaced, before it is; of those of an interrupted rotation perhaps once more.
+
+    Raises errors of the room signing, ExtraMissing.
+    """
+    interrupted = finish(directory, trust_file, note)
+    if interrupted and name in {each.name for each in interrupted.replaced}:
+        return interrupted
+    ring = open_keys(directory, passphrase)
+    trust = load_trust(trust_file)
+    with translated(directory):
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=directory))
+    made = NewKeys(scratch, _custody(ring, name, passphrase), ring.development, now, replacing=True)
+    try:
+        # Nothing is decided that cannot be finished: the trust file can be replaced.
+        replace_file(trust_file, read_document(os.path.realpath(trust_file)))
+        with translated(directory):
+            _decide(ring, trust, name, made)
+            sync_directory(scratch)
+            scratch.rename(directory / JOURNAL)
+            sync_directory(directory)
+    except BaseException:
+        if not (directory / JOURNAL).is_dir():
+            made.forget()
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    done = finish(directory, trust_file, note)
+    assert done is not None  # noqa: S101 - it was decided right here
+    return done
+
+
+def finish(directory: Path, trust_file: Path, note: Callable[[Replaced], None]) -> Rotation | None:
+    """Finish a rotation that was decided and interrupted; None when there is none. Raises as `rotate`."""
+    for left in directory.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    journal = directory / JOURNAL
+    if not journal.is_dir():
+        return None
+    done = _decision(journal)
+    for each in done.replaced:
+        note(each)
+    with translated(directory):
+        for path in journal.iterdir():
+            if path.name not in {TRUST, METADATA, DECISION}:
+                path.rename(directory / path.name)
+        sync_directory(directory)
+    if (journal / TRUST).exists():
+        replace_file(trust_file, read_document(journal / TRUST))
+    with translated(directory):
+        if (journal / METADATA).exists():
+            (journal / METADATA).rename(directory / METADATA)
+            sync_directory(directory)
+        for each in done.replaced:
+            _retire(directory, each)
+        sync_directory(directory)
+        journal.rename(directory / f"{SCRATCH}done")
+        shutil.rmtree(directory / f"{SCRATCH}done")
+    return done
+
+
+def authority(ring: KeyRing) -> x509.Certificate:
+    """The CA of a key directory. Raises KeyDamaged, Unreadable."""
+    return load_authority(ring.directory / f"{ring.metadata.stem(AUTHORITY)}.crt")
+
+
+def load_authority(path: Path) -> x509.Certificate:
+    """The certificate in a file. Raises KeyDamaged, Unreadable."""
+    try:
+        return load_certificate(read_document(path).decode("ascii"))
+    except (CertificateDamaged, UnicodeDecodeError):
+        raise KeyDamaged(f"{path} is not a certificate") from None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a public file as a whole; a link is followed. Raises Unwritable."""
+    target = Path(os.path.realpath(path))
+    with translated(path):
+        scratch = target.with_name(f".{target.name}.new")
+        scratch.unlink(missing_ok=True)
+        write_new(scratch, content)
+        scratch.chmod(0o644)
+        scratch.rename(target)
+        sync_directory(target.parent)
+
+
+def _custody(ring: KeyRing, name: Rotated, passphrase: Callable[[], bytes]) -> Custody:
+    """The new key is kept as the old one is."""
+    uri = ring.where("glance" if name == "glance-ca" else name)
+    token = TokenUri.parse(uri) if uri.startswith("pkcs11:") else None
+    if name != "glance-ca" and token is not None:
+        return Custody(token=token)
+    ring.open_private(name)  # all keys have one passphrase, and it is this one
+    return Custody(None if ring.development else passphrase(), token)
+
+
+def _decide(ring: KeyRing, trust: Trust, name: Rotated, made: NewKeys) -> None:
+    metadata = ring.metadata
+    purpose: Purpose = "glance" if name == "glance-ca" else name
+    key = made.key(purpose)
+    old, new = metadata.keyids[purpose], keyid_of(key)
+    replaced = [Replaced(purpose, old, new, metadata.stem(purpose), ring.where(purpose))]
+    believed = trust
+    if purpose == "release":
+        believed = replace(trust, release={**trust.release, new: key})
+    elif purpose == "provenance":
+        believed = replace(trust, provenance={**trust.provenance, new: key})
+    elif name == "glance-ca":
+        before = authority(ring)
+        ca, ca_key = made.authority()
+        made.leaf(key, ca, ca_key)
+        believed = replace(trust, glance_ca=(*trust.glance_ca, ca))
+        stem = metadata.stem(AUTHORITY)
+        replaced.append(Replaced(AUTHORITY, fingerprint(before), fingerprint(ca), stem, f"file:{stem}.pem"))
+    elif purpose == "glance":
+        made.leaf(key, authority(ring), ring.open_private(AUTHORITY))
+    following = replace(
+        metadata,
+        keyids={**metadata.keyids, purpose: new},
+        where={**metadata.where, **made.where},
+        made={**metadata.made, **{each.name: made.now for each in replaced}},
+    )
+    write_new(made.directory / METADATA, following.encode())
+    write_new(made.directory / DECISION, encode({"replaced": [asdict(each) for each in replaced]}))
+    if believed is not trust:
+        write_new(made.directory / TRUST, believed.encode())
+
+
+def _decision(journal: Path) -> Rotation:
+    document: Any = decode(read_document(journal / DECISION), DECISION)
+    try:
+        replaced = tuple(Replaced(**each) for each in document["replaced"])
+    except (KeyError, TypeError):
+        raise KeyDamaged(f"{journal / DECISION} is not what was written") from None
+    return Rotation(replaced, any(each.name in {"release", "provenance", AUTHORITY} for each in replaced))
+
+
+def _retire(directory: Path, gone: Replaced) -> None:
+    """Remove a private key; keep what is public of it, under a name with its id."""
+    if gone.where.startswith("pkcs11:"):
+        require_pkcs11()
+        from imagefactory.tools.token import destroy_key  # noqa: PLC0415 - its library is an extra
+
+        destroy_key(TokenUri.parse(gone.where))
+    (directory / f"{gone.stem}.pem").unlink(missing_ok=True)
+    for suffix in ("pub", "crt"):
+        path = directory / f"{gone.stem}.{suffix}"
+        if path.exists():
+            path.rename(directory / f"{gone.name}.{gone.old[:16]}.{suffix}")
