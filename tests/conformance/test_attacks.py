@@ -8,21 +8,29 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imagefactory.errors import FactoryError
+from imagefactory.model.evidence import Evidence
+from imagefactory.steps.convert import Converted
 from imagefactory.steps.verify import Expectation, verify
+from imagefactory.tools.inspect import opened
 from signing import errors
-from signing.digest import open_regular, read_document
+from signing.digest import hash_stream, open_regular, read_document
 from signing.errors import SigningError
 from signing.fields import parse_time
-from signing.manifest import MANIFEST_FILE, Version
+from signing.manifest import MANIFEST_FILE
+from signing.manifest import Version as SignedVersion
 from signing.trust import load_trust
-from signing.verify import verify_file, verify_folder, verify_manifest
+from signing.verify import VerifiedManifest, verify_file, verify_folder, verify_manifest
 from tests.conformance.attacks.make import CASES, make
+from tests.contract.test_signer import SBOM, Desk, make_sbom
+from tests.fakes.boots import facts
+from tests.fakes.host import make_keys
 
 NAMES = sorted(each.name for each in CASES.iterdir() if each.is_dir())
 Case = dict[str, Any]
@@ -80,71 +88,112 @@ def done(case: Path, steps: Sequence[Case]) -> None:
 # -- how a case is verified --------------------------------------------------------------------------------------------
 
 
-def judged(case: Path) -> str | None:
+@dataclass(frozen=True)
+class Trial:
+    """A copy of a case, what is `said` in its case.json, and the keys of a signer who is lied to."""
+
+    case: Path
+    said: Case
+    keys: Path
+    during: list[Sequence[Case]]
+
+    @property
+    def path(self) -> Path:
+        return self.case / str(self.said["path"])
+
+    @property
+    def expectation(self) -> Expectation:
+        return Expectation(load_trust(self.case / self.said["trust"]), parse_time(self.said["now"]), self.said["name"])
+
+    @property
+    def oldest(self) -> SignedVersion | None:
+        return SignedVersion.parse(self.said["min_version"]) if self.said["min_version"] else None
+
+    def on_bytes(self, _: int) -> None:
+        if self.during:
+            done(self.case, self.during.pop())
+
+    def manifest(self, path: Path) -> VerifiedManifest:
+        pinned = self.expectation
+        raw = read_document(path)
+        return verify_manifest(raw, pinned.trust, now=pinned.now, name=pinned.name, min_version=self.oldest)
+
+
+def by_manifest(trial: Trial) -> None:
+    trial.manifest(trial.path)
+
+
+def by_file(trial: Trial) -> None:
+    manifest = trial.manifest(trial.case / MANIFEST_FILE)
+    fd = open_regular(trial.path)
+    try:
+        verify_file(fd, manifest, on_bytes=trial.on_bytes)
+    finally:
+        os.close(fd)
+
+
+def by_folder(trial: Trial) -> None:
+    pinned = trial.expectation
+    verify_folder(
+        trial.path, pinned.trust, now=pinned.now, name=pinned.name, min_version=trial.oldest, on_bytes=trial.on_bytes
+    )
+
+
+def by_catalogue(trial: Trial) -> None:
+    verify(f"catalogue:{trial.path}", trial.expectation, on_bytes=trial.on_bytes)
+
+
+def by_trust(trial: Trial) -> None:
+    load_trust(trial.path)
+
+
+def by_signer(trial: Trial) -> None:
+    """The signer is asked to sign the images, with provenance and evidence about them, all in order."""
+    work = trial.case / "desk"
+    work.mkdir()
+    (work / SBOM).write_bytes(make_sbom())
+    images: dict[str, Converted] = {}
+    for path in sorted(trial.path.iterdir()):
+        with opened(path) as descriptor:
+            images[path.suffix[1:]] = Converted(path, path.suffix[1:], path.stat().st_size, hash_stream(descriptor))
+    first, *others = (f"sha256:{image.digests.sha256}" for image in images.values())
+    evidence = (
+        Evidence("boot", first, "pass", facts(["uefi"], 512)),
+        *(Evidence("same-disk", other, "pass", {"booted": first}) for other in others),
+    )
+    desk = Desk(trial.keys, work, images, work / SBOM, evidence)
+    desk.sign(desk.order(desk.attest()))
+
+
+WAYS: dict[str, Callable[[Trial], None]] = {
+    "manifest": by_manifest,
+    "file": by_file,
+    "folder": by_folder,
+    "catalogue": by_catalogue,
+    "trust": by_trust,
+    "sign": by_signer,
+}
+
+
+def judged(case: Path, keys: Path) -> str | None:
     """The code of the error with which a case is refused; None for a case that is accepted.
 
     Whatever is no error of ours is not caught.
     """
     said: Case = json.loads((case / "case.json").read_text())
     done(case, said["before"])
-    waiting = [said["during"]]
-
-    def on_bytes(_: int) -> None:
-        if waiting:
-            done(case, waiting.pop())
-
+    trial = Trial(case, said, keys, [said["during"]] if said["during"] else [])
     try:
-        ways[said["verify"]](case, said, on_bytes)
+        WAYS[said["verify"]](trial)
     except (SigningError, FactoryError) as refused:
         return str(refused.code)
-    assert not waiting or not said["during"], "what was to happen during verification did not"
+    assert not trial.during, "what was to happen during verification did not"
     return None
 
 
-def expectation(case: Path, said: Case) -> Expectation:
-    return Expectation(load_trust(case / said["trust"]), parse_time(said["now"]), said["name"])
-
-
-def manifest_way(case: Path, said: Case, _: Callable[[int], None]) -> None:
-    pinned = expectation(case, said)
-    oldest = said["min_version"] and Version.parse(said["min_version"])
-    raw = read_document(case / said["path"])
-    verify_manifest(raw, pinned.trust, now=pinned.now, name=pinned.name, min_version=oldest)
-
-
-def file_way(case: Path, said: Case, on_bytes: Callable[[int], None]) -> None:
-    pinned = expectation(case, said)
-    manifest = verify_manifest(read_document(case / MANIFEST_FILE), pinned.trust, now=pinned.now, name=pinned.name)
-    fd = open_regular(case / said["path"])
-    try:
-        verify_file(fd, manifest, on_bytes=on_bytes)
-    finally:
-        os.close(fd)
-
-
-def folder_way(case: Path, said: Case, on_bytes: Callable[[int], None]) -> None:
-    pinned = expectation(case, said)
-    oldest = said["min_version"] and Version.parse(said["min_version"])
-    verify_folder(
-        case / said["path"], pinned.trust, now=pinned.now, name=pinned.name, min_version=oldest, on_bytes=on_bytes
-    )
-
-
-def catalogue_way(case: Path, said: Case, on_bytes: Callable[[int], None]) -> None:
-    verify(f"catalogue:{case}/{said['path']}", expectation(case, said), on_bytes=on_bytes)
-
-
-def trust_way(case: Path, said: Case, _: Callable[[int], None]) -> None:
-    load_trust(case / said["path"])
-
-
-ways: dict[str, Callable[[Path, Case, Callable[[int], None]], None]] = {
-    "manifest": manifest_way,
-    "file": file_way,
-    "folder": folder_way,
-    "catalogue": catalogue_way,
-    "trust": trust_way,
-}
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_keys(tmp_path_factory.mktemp("keys") / "home")
 
 
 def copied(name: str, root: Path, target: Path) -> Path:
@@ -161,10 +210,10 @@ def expected(name: str) -> str | None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_case(tmp_path: Path, name: str) -> None:
+def test_case(tmp_path: Path, keys: Path, name: str) -> None:
     case = copied(name, CASES, tmp_path)
     assert json.loads((case / "case.json").read_text())["code"] == expected(name)
-    assert judged(case) == expected(name)
+    assert judged(case, keys) == expected(name)
 
 
 # -- the corpus itself -------------------------------------------------------------------------------------------------
@@ -177,13 +226,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_script_makes_these_cases(fresh: Path, tmp_path: Path) -> None:
+def test_the_script_makes_these_cases(fresh: Path, tmp_path: Path, keys: Path) -> None:
     """With other keys, and with the same verdicts: nothing here depends on a lucky byte."""
     assert sorted(each.name for each in fresh.iterdir() if each.is_dir()) == NAMES
-    wrong = {
-        name: found for name in NAMES if (found := judged(copied(name, fresh, tmp_path / "work"))) != expected(name)
-    }
-    assert wrong == {}
+    found = {name: judged(copied(name, fresh, tmp_path), keys) for name in NAMES}
+    assert {name: code for name, code in found.items() if code != expected(name)} == {}
 
 
 def files() -> Iterator[Path]:

@@ -3,7 +3,7 @@
 ::
 
     {"attack": what was done, and why it would matter,
-     "verify": "folder", "file", "manifest", "catalogue" or "trust",
+     "verify": "folder", "file", "manifest", "catalogue", "trust", or "sign" (the signer is asked to),
      "path": what is verified, relative to the case, "trust": the trust file, relative to it too,
      "now": TIME, "name": NAME or null, "min_version": VERSION or null,
      "code": the error code that must come, or null where the case is good,

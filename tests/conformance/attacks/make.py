@@ -10,7 +10,8 @@ from tests.conformance.attacks.corpus import Corpus
 from tests.conformance.attacks.documents import documents, provenances, times, too_early
 from tests.conformance.attacks.file_system import file_system
 from tests.conformance.attacks.good import good
-from tests.conformance.attacks.images import image_bytes
+from tests.conformance.attacks.images import holes, image_bytes
+from tests.conformance.attacks.lies import lies
 from tests.conformance.attacks.names import names
 from tests.conformance.attacks.signatures import signatures
 from tests.conformance.attacks.trust_files import trust_files
@@ -19,6 +20,7 @@ CASES = Path(__file__).parent / "cases"
 SECTIONS = (
     good,
     image_bytes,
+    holes,
     binding,
     signatures,
     certificates,
@@ -28,6 +30,7 @@ SECTIONS = (
     provenances,
     names,
     file_system,
+    lies,
     trust_files,
 )
 
