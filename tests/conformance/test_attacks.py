@@ -252,6 +252,7 @@ def test_each_attack_says_why_it_matters() -> None:
 # What the signing room refuses before anything is signed or verified: other tests bring these about.
 NOT_VERIFICATION = {
     *("keys-exist", "keys-missing", "key-permissions", "key-damaged", "key-purpose", "signer-unknown", "unwritable"),
+    *("passphrase-missing", "passphrase-wrong", "token-failed"),
     *("audit-damaged", "audit-cut"),
     *("policy-missing", "policy-invalid", "name-not-approved", "builder-not-approved", "recipe-not-approved"),
     *("element-not-approved", "version-used"),

@@ -103,13 +103,23 @@ def check_copy(published: Published, data: st.DataObject) -> None:
     assert published.refused_with(**{one: published.files[other]}), f"{other} in the place of {one}"
 
 
+def meaning(trust: Trust) -> object:
+    """What a trust file says. Of a CA that is what it signed: its signature says nothing, and has several spellings."""
+    return (
+        trust.development,
+        set(trust.release),
+        set(trust.provenance),
+        {ca.tbs_certificate_bytes for ca in trust.glance_ca},
+    )
+
+
 def check_trust(published: Published, data: st.DataObject) -> None:
     mutated = data.draw(mutations).of(published.trust_file)
     try:
         trust = decode_trust(mutated)
     except TrustInvalid:
         return
-    assert trust.encode() == published.trust_file, "a mutation that means something else"
+    assert meaning(trust) == meaning(published.trust), "a mutation that means something else"
 
 
 CHECKS: dict[str, tuple[Callable[[Published, st.DataObject], None], int]] = {
@@ -143,13 +153,10 @@ def test_very_many_mutations_are_refused(
 def test_every_single_bit_of_the_trust_file(published: Published) -> None:
     """Not drawn: each of them."""
     raw = published.trust_file
-    meant = {
-        trust.encode()
-        for at in range(len(raw))
-        for bit in range(8)
-        if (trust := _decoded(raw[:at] + bytes((raw[at] ^ 1 << bit,)) + raw[at + 1 :])) is not None
-    }
-    assert meant <= {raw}
+    for at in range(len(raw)):
+        for bit in range(8):
+            trust = _decoded(raw[:at] + bytes((raw[at] ^ 1 << bit,)) + raw[at + 1 :])
+            assert trust is None or meaning(trust) == meaning(published.trust), f"bit {bit} of byte {at}"
 
 
 def _decoded(raw: bytes) -> Trust | None:
