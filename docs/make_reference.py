@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the code: the recipe, the command line, the errors, the properties.
+"""Write the reference pages that are made from the code: recipe, command line, errors, properties, verification.
 
 `python -m docs.make_reference` writes them; with `--check` it changes nothing and exits with 1 when one is stale.
 """
@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -20,6 +21,9 @@ from imagefactory.model.properties import RULES
 from imagefactory.model.property_forms import FORMS
 from imagefactory.model.recipe import recipe_schema
 from imagefactory.model.scs import MANDATORY, RECOMMENDED
+from imagefactory.steps import glance_verify
+from imagefactory.steps import verify as catalogue_verify
+from signing import certificates, checksums, envelope, glance, manifest, provenance, strict_json, trust, verify
 from signing.errors import SigningError
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -177,11 +181,33 @@ def _wanted(key: str) -> str:
     return "mandatory" if key in MANDATORY else "recommended" if key in RECOMMENDED else ""
 
 
+# -- verification -----------------------------------------------------------------------------------------------------
+
+VERIFICATION = {"File, folder": verify, "Catalogue": catalogue_verify, "Cloud": glance_verify}
+DOCUMENTS = (trust, envelope, strict_json, manifest, checksums, glance, certificates, provenance)
+
+
+def verification_page() -> Iterator[str]:
+    yield from (MADE, reference_text.VERIFICATION)
+    for title, module in VERIFICATION.items():
+        yield from (f"### {title}\n", prose(module).partition("\n\n")[2])
+    yield reference_text.VERIFICATION_DOCUMENTS
+    for module in DOCUMENTS:
+        yield from (f"### {module.__name__}\n", prose(module))
+
+
+def prose(module: ModuleType) -> str:
+    """A docstring as Markdown: where a literal block follows, one colon does."""
+    lines = [line.replace(" ::", ":") for line in inspect.cleandoc(module.__doc__ or "").splitlines() if line != "::"]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "recipe.md": recipe_page,
     "cli.md": cli_page,
     "errors.md": errors_page,
     "properties.md": properties_page,
+    "verification.md": verification_page,
 }
 
 

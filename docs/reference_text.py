@@ -108,3 +108,33 @@ days or more before the end of the Glance certificate, because Nova checks its d
 `certificate-expired`, before the first step of a build.
 """
 PROPERTY_DEFAULTS = {"image_source": "`private`", "image_description": "the recipe's `description`, on one line"}
+
+VERIFICATION = """\
+# Verification
+
+Two commands verify by the same rules and print the same: `imagefactory verify TARGET`, and `imagefactory-verify
+FILE|FOLDER`, which needs the base install alone and no network.
+
+    imagefactory-verify FILE|FOLDER [--trust FILE] [--manifest FILE] [--name NAME] [--min-version VERSION]
+                        [--explain] [--json]
+
+The trust file of `imagefactory-verify` is `--trust`, else `IMAGEFACTORY_TRUST` (an absolute path), else
+`/etc/imagefactory/trust.json`. Exit codes: 0 proved, 1 refused, 2 wrong usage.
+
+The answer is a proof or an error with a [code](errors.md): by which key (`keyid`), when (`created`), until when
+(`expires`), which evidence the makers had, with its outcome and what it is about (`evidence`), and which files were
+verified (`files`). `--explain` shows each rule below and how it came out: `passed`, `refused` with the code, `does not
+apply`, or `not reached`. The document of `--json` has the same in `rules`, beside `verified` or `error`.
+
+Programs in Python call `verify_manifest`, then `verify_file` with an open file, or `verify_folder`; each returns what
+it proved or raises. They find an example in [verify before you boot](../how-to/verify-before-boot.md).
+
+## The rules
+
+The first sentence of each is what `--explain` shows.
+"""
+VERIFICATION_DOCUMENTS = """\
+## The documents
+
+What the rules above rest on, from the modules that check it.
+"""

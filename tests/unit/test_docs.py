@@ -12,6 +12,7 @@ from tests.doc_pages import ROOT, anchors, blocks, commands, links, matches, pag
 # Commands that no test runs. Each stands in a page with its reason.
 NOT_RUN = {
     "sudo apt-get install make git",
+    "python3 -m venv verifier/venv && verifier/venv/bin/pip install .",
     "make image",
     "make install",
     "make test",
@@ -157,3 +158,16 @@ def test_the_transcript_is_one_of_a_whole_run() -> None:
         assert any(line.startswith(f"+ {step}") for line in lines), step
     for name in ("SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json", ".qcow2"):
         assert any(line.endswith(name) for line in lines), name
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    promises = text.partition("## What is promised")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in promises.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for promise, tests in rows[1:]:
+        named = re.findall(r"`(tests/[^`]+)`", tests)
+        assert named, promise
+        assert [name for name in named if not (ROOT / name).is_file()] == [], promise
+    table = promises.strip().rpartition("| ")[0]
+    assert "\n\n|" not in table.partition("|---")[2], "a table ends at an empty line"
