@@ -43,10 +43,10 @@ def load_certificate(pem: str) -> x509.Certificate:
             _ = certificate.extensions
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         raise CertificateDamaged("the certificate cannot be read") from None
-    if certificate_pem(certificate) != pem or certificate.serial_number < 1:
-        raise CertificateDamaged(
-            "the certificate is not canonical PEM of one certificate with a positive serial number"
-        )
+    # The library passes over the number of unused bits before the signature, which nothing signs: it is 0.
+    whole = certificate.public_bytes(Encoding.DER).endswith(b"\0" + certificate.signature)
+    if certificate_pem(certificate) != pem or certificate.serial_number < 1 or not whole:
+        raise CertificateDamaged("the certificate is not canonical PEM of one, whole and with a positive serial number")
     return certificate
 
 

@@ -273,6 +273,16 @@ def test_serial_numbers_are_positive(keys: Keys) -> None:
         load_certificate(damaged_pem(altered))
 
 
+def test_a_signature_with_unused_bits() -> None:
+    """Where its last bit is 0, "one bit is unused" says the same in other words, and no signature covers them."""
+    certificates = (issue_ca(CA_KEY, "test CA", NOW) for _ in range(100))
+    certificate = next(each for each in certificates if each.signature[-1] % 2 == 0)
+    der = certificate.public_bytes(Encoding.DER)
+    end = len(der) - len(certificate.signature)
+    with pytest.raises(CertificateDamaged):
+        load_certificate(damaged_pem(der[: end - 1] + b"\1" + der[end:]))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
