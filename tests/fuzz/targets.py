@@ -5,20 +5,32 @@ must mean the same when it is written and read again.
 """
 
 import contextlib
+import io
 import os
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagefactory.errors import FactoryError, RecipeError, ReleaseNameInvalid, TargetUnsupported
+from imagefactory.errors import (
+    FactoryError,
+    RecipeError,
+    ReleaseNameInvalid,
+    RootfsUnreadable,
+    SbomInvalid,
+    TargetUnsupported,
+)
 from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import parse_place, split_image
+from imagefactory.steps import sbom
 from imagefactory.tools import guest
 from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
 from imagefactory.tools.inspect import inspect
+from imagefactory.tools.inventory import read_inventory, read_status
+from imagefactory.tools.licences import licences, spdx
 from imagefactory.tools.recipe_file import load_recipe
 from signing.audit import AuditLog
 from signing.certificates import check_leaf, load_certificate
@@ -37,15 +49,17 @@ from signing.errors import (
     ManifestInvalid,
     PolicyInvalid,
     ProvenanceInvalid,
+    SignerUnknown,
     SigningError,
     TrustInvalid,
 )
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature, verify_image_signature
 from signing.keys import load_public_key, public_pem
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
-from signing.policy import decode_policy, inputs_of
+from signing.policy import Approval, Policy, decode_policy, inputs_of
 from signing.provenance import Provenance
 from signing.strict_json import decode, encode
+from signing.token_uri import TokenUri
 from signing.trust import decode_trust
 from signing.verify import verify_manifest
 from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
@@ -171,6 +185,38 @@ def words(raw: bytes) -> None:
             assert parse(text) >= 0
 
 
+def token_uri(raw: bytes) -> None:
+    with contextlib.suppress(SignerUnknown):
+        uri = TokenUri.parse(raw.decode("latin-1"))
+        assert TokenUri.parse(uri.encode()) == uri
+
+
+def bill_of_materials(raw: bytes) -> None:
+    with contextlib.suppress(SbomInvalid):
+        sbom.check(raw, "tiny", "20251121.1")
+
+
+def packages(raw: bytes) -> None:
+    """What lies in a root file system: dpkg's records, copyright files, and the tar itself."""
+    with contextlib.suppress(RootfsUnreadable):
+        read_status(raw)
+    for name in licences(raw):
+        spdx(name)
+    with in_memory(raw, "rootfs.tar") as path, contextlib.suppress(RootfsUnreadable):
+        read_inventory(path)
+
+
+def root_file_system(status: bytes, copyright_file: bytes) -> bytes:
+    """A tar with one package's records."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, content in (("var/lib/dpkg/status", status), ("usr/share/doc/bash/copyright", copyright_file)):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
 def image(raw: bytes) -> None:
     descriptor = os.memfd_create("image", os.MFD_CLOEXEC)
     try:
@@ -194,6 +240,14 @@ def machine_output(raw: bytes) -> None:
         describe(line)
 
 
+def small_log() -> bytes:
+    """A log of two entries."""
+    with in_memory(b"", "audit.log") as path:
+        for event in ("key-used", "refused"):
+            AuditLog(path).append(event, about="debian-12@20251121.1")
+        return path.read_bytes()
+
+
 @contextlib.contextmanager
 def in_memory(raw: bytes, name: str) -> Iterator[Path]:
     """A file with these bytes."""
@@ -214,7 +268,32 @@ properties: {os_purpose: generic}
 publish:
   - catalogue: /srv/images
 """
-POLICY = b"""{"version": 1, "development": false, "names": {}}"""
+STATUS = b"""\
+Package: bash
+Status: install ok installed
+Version: 5.2.15-2
+Architecture: amd64
+Source: bash (5.2.15)
+Maintainer: Matthias Klose <doko@debian.org>
+"""
+COPYRIGHT = b"""\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+License: GPL-3+ and Expat, or Apache-2.0
+ Text.
+"""
+SBOM = b"""{"bomFormat":"CycloneDX","metadata":{"component":{"name":"tiny","type":"operating-system",\
+"version":"20251121.1"}},"specVersion":"1.6"}"""
+URI = b"pkcs11:token=T;object=release;id=%01?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/pin"
+POLICY = Policy(
+    False,
+    {
+        "debian-12": Approval(
+            frozenset({"ab" * 32}), frozenset({"cd" * 32}), {"plain": frozenset({"ef" * 32})}, frozenset()
+        )
+    },
+).encode()
 MANIFEST, PROVENANCE = FILES[MANIFEST_FILE], FILES[PROVENANCE_FILE]
 PEM = public_pem(SHOP.signer("release").public_key)
 SUMS = build_checksums(dict.fromkeys(FILES, "ab" * 32))
@@ -236,12 +315,15 @@ TARGETS: dict[str, Target] = {
     "checksums": Target(checksums, (SUMS,)),
     "trust": Target(trust, (SHOP.trust.encode(),), 2000),
     "policy": Target(policy, (POLICY,)),
-    "audit_log": Target(audit_log, (b"",), 2000),
+    "audit_log": Target(audit_log, (small_log(),), 2000),
     "certificate": Target(certificate, (SIGNED.certificate.encode(),)),
     "public_key": Target(public_key, (PEM.encode(),)),
     "glance_signature": Target(glance_signature, (SIGNED.img_signature.encode(),)),
     "recipe": Target(recipe, (RECIPE,), 500),
     "words": Target(words, WORDS),
     "image": Target(image, tuple(IMAGES.values())),
+    "token_uri": Target(token_uri, (URI,)),
+    "bill_of_materials": Target(bill_of_materials, (SBOM,), 1000),
+    "packages": Target(packages, (STATUS, COPYRIGHT, root_file_system(STATUS, COPYRIGHT)), 1000),
     "machine_output": Target(machine_output, (b"memory=512\nunit=a\nunit=b\n", LOG)),
 }
