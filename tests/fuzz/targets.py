@@ -286,14 +286,10 @@ License: GPL-3+ and Expat, or Apache-2.0
 SBOM = b"""{"bomFormat":"CycloneDX","metadata":{"component":{"name":"tiny","type":"operating-system",\
 "version":"20251121.1"}},"specVersion":"1.6"}"""
 URI = b"pkcs11:token=T;object=release;id=%01?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/pin"
-POLICY = Policy(
-    False,
-    {
-        "debian-12": Approval(
-            frozenset({"ab" * 32}), frozenset({"cd" * 32}), {"plain": frozenset({"ef" * 32})}, frozenset()
-        )
-    },
-).encode()
+APPROVAL = Approval(
+    frozenset({"ab" * 32}), frozenset({"cd" * 32}), {"plain": frozenset({"ef" * 32})}, frozenset({"boot"})
+)
+POLICY = Policy(False, {"debian-12": APPROVAL}).encode()
 MANIFEST, PROVENANCE = FILES[MANIFEST_FILE], FILES[PROVENANCE_FILE]
 PEM = public_pem(SHOP.signer("release").public_key)
 SUMS = build_checksums(dict.fromkeys(FILES, "ab" * 32))
