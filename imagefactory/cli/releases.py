@@ -8,7 +8,7 @@ from rich.table import Table
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human, print_table
 from imagefactory.cli.session import factory_session
-from imagefactory.model.release import ReleaseRef
+from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 
@@ -60,6 +60,9 @@ def show(
             f"            sha256:{image['sha256']}",
             f"            sha512:{image['sha512']}",
         ]
+    for file, digest in found["files"].items():
+        if file.endswith(SBOM_SUFFIX):
+            lines += [f"  sbom      {file}", f"            sha256:{digest}"]
     for piece in found["evidence"]:
         lines.append(f"  evidence  {piece['kind']}: {piece['outcome']}, about {piece['about'][:19]}")
     for publication in found["publications"]:

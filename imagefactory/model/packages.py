@@ -47,13 +47,15 @@ class Installed:
 
 @dataclass(frozen=True)
 class Change:
-    """A package that would change; `old` is None for one that would come anew."""
+    """A package that changes; `old` is None for one that comes anew, `new` for one that goes."""
 
     name: str
     old: str | None
-    new: str
+    new: str | None
 
     def __str__(self) -> str:
+        if self.new is None:
+            return f"{self.name} {self.old} is gone"
         return f"{self.name} {self.old} -> {self.new}" if self.old else f"{self.name} {self.new} is new"
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from imagefactory.errors import ReleaseNameInvalid
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+SBOM_SUFFIX = ".sbom.cdx.json"
 _VERSION = re.compile(r"(?P<day>[0-9]{8})\.(?P<number>[1-9][0-9]{0,5})")
 
 
@@ -39,7 +40,7 @@ class Version:
 
 def sbom_file(name: str, version: Version | str) -> str:
     """What the bill of materials of a release is called."""
-    return f"{name}-{version}.sbom.cdx.json"
+    return f"{name}-{version}{SBOM_SUFFIX}"
 
 
 @dataclass(frozen=True)

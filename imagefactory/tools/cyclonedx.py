@@ -98,8 +98,10 @@ def _licences(names: tuple[str, ...]) -> list[License]:
     factory = LicenseFactory()
     expressions = [spdx(name) for name in names]
     known = sorted({each for each in expressions if each is not None})
-    if len(known) > 1 and None not in expressions:
-        return [factory.make_with_expression(" AND ".join(f"({each})" if " " in each else each for each in known))]
+    if known and None not in expressions:
+        parts = known if len(known) == 1 else [f"({each})" if " " in each else each for each in known]
+        text = " AND ".join(parts)
+        return [factory.make_with_expression(text) if " " in text else factory.make_with_id(text)]
     return [
         factory.make_with_id(expression) if expression and " " not in expression else factory.make_with_name(name)
         for name, expression in zip(names, expressions, strict=True)

@@ -6,18 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # public, but not in its __all__
 
 from signing.manifest import ReleaseManifest
-from tests.unit.signing.builders import IMAGES, STEM, Keys, make_folder, make_keys
+from tests.unit.signing.builders import STEM, Keys, make_folder, make_keys
 
 
 def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -93,34 +88,3 @@ def test_securesystemslib_opens_the_envelope(
     envelope.payload += b" "
     with pytest.raises(VerificationError):
         envelope.verify([SSlibKey.from_crypto(public, keyid=hint)], threshold=1)
-
-
-def glance_would_accept(properties: dict[str, str], certificate_pem: str, image: bytes) -> bool:
-    """Do as Glance and Nova do by cursive: properties to algorithms, then the streamed bytes, then the verdict."""
-    methods: dict[str, hashes.HashAlgorithm] = {"SHA-256": hashes.SHA256(), "SHA-512": hashes.SHA512()}
-    method = methods[properties["img_signature_hash_method"]]
-    assert properties["img_signature_key_type"] == "ECC_SECP384R1"
-    key = x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    stream = hashes.Hash(method)
-    for start in range(0, len(image), 1000):
-        stream.update(image[start : start + 1000])
-    scheme = ec.ECDSA(Prehashed(method))
-    try:
-        key.verify(base64.b64decode(properties["img_signature"]), stream.finalize(), scheme)
-    except InvalidSignature:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("kind", IMAGES)
-def test_glance_accepts_the_image(published: tuple[Path, ReleaseManifest], kind: str) -> None:
-    glance = published[1].formats[kind].glance
-    properties = {
-        "img_signature": glance.img_signature,
-        "img_signature_hash_method": glance.img_signature_hash_method,
-        "img_signature_key_type": glance.img_signature_key_type,
-    }
-    assert glance_would_accept(properties, glance.certificate, IMAGES[kind])
-    assert not glance_would_accept(properties, glance.certificate, IMAGES[kind] + b"\0")
-    assert all(len(value) <= 255 for value in properties.values())

@@ -29,7 +29,7 @@ from tests.fakes.host import FakeHost
 
 NAME = "fake-debian-12"
 COMMANDS = [
-    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "policy", "releases", "audit"}),
+    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "policy", "releases", "sbom", "audit"}),
     ["recipe", "schema"],
     ["recipe", "check"],
     ["properties", "show"],
@@ -42,6 +42,8 @@ COMMANDS = [
     ["policy", "check"],
     ["releases", "list"],
     ["releases", "show"],
+    ["sbom", "show"],
+    ["sbom", "diff"],
     ["audit", "verify"],
     ["audit", "show"],
 ]
@@ -72,7 +74,7 @@ def test_the_whole_explains_itself(shell: Shell) -> None:
 
 
 def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
-    for argv in ([], ["audit"], ["keys"], ["policy"], ["properties"], ["recipe"], ["releases"]):
+    for argv in ([], ["audit"], ["keys"], ["policy"], ["properties"], ["recipe"], ["releases"], ["sbom"]):
         status, text = shell.text(*argv)
         assert status == 2
         assert "Usage: imagefactory" in text + shell.stderr
@@ -116,7 +118,7 @@ def test_what_is_there_after_a_build(
     assert first_build.host is built
     host = on(built)
     status, plan = shell.json("plan", host.recipe_file)
-    assert (status, [action["run"] for action in plan["actions"]]) == (0, [False] * 6)
+    assert (status, [action["run"] for action in plan["actions"]]) == (0, [False] * 7)
     status, text = shell.text("plan", host.recipe_file)
     assert text.startswith("keep  rootfs")
 
@@ -296,6 +298,8 @@ TARGETS: list[tuple[list[str], int, str]] = [
     (["publish", "soe", "--to", "catalogue:"], 2, "target-unsupported"),
     (["releases", "show", "soe"], 1, "release-unknown"),
     (["releases", "show", "soe@1"], 2, "release-name-invalid"),
+    (["sbom", "show", "soe"], 1, "release-unknown"),
+    (["sbom", "diff", "soe", "soe@1"], 1, "release-unknown"),
 ]
 
 
