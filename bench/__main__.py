@@ -21,6 +21,7 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "unchanged": (cases.unchanged, 5),
     "convert": (cases.convert, 5),
     "verify": (cases.verify, 7),
+    "verify-alone": (cases.verify_alone, 7),
     "disk": (cases.disk, 7),
     "upload": (clouds.upload, 5),
     "download": (clouds.download, 5),

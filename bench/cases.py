@@ -164,10 +164,24 @@ def verify(ground: Ground, runs: int) -> Comparison:
     image, env = raw_image(ground), {"IMAGEFACTORY_HOME": str(ground.home)}
     return compare(
         "verify a raw disk",
-        1 / 0.9,
+        1 / 0.95,
         runs,
         {
             "imagefactory verify FILE": command([BIN / "imagefactory", "verify", image], ground.log, env),
+            "openssl dgst -sha256 FILE": command(["openssl", "dgst", "-sha256", image], ground.log),
+        },
+    )
+
+
+def verify_alone(ground: Ground, runs: int) -> Comparison:
+    """The same with the command of the base install."""
+    image, trust = raw_image(ground), ground.home / "trust.json"
+    return compare(
+        "verify a raw disk, base install",
+        1 / 0.95,
+        runs,
+        {
+            "imagefactory-verify FILE": command([BIN / "imagefactory-verify", image, "--trust", trust], ground.log),
             "openssl dgst -sha256 FILE": command(["openssl", "dgst", "-sha256", image], ground.log),
         },
     )

@@ -34,7 +34,7 @@ from imagefactory.model.glance import (
     creation,
 )
 from imagefactory.steps.glance_publish import CloudImage
-from imagefactory.steps.glance_verify import NOT_READ, verified_download, verify_glance
+from imagefactory.steps.glance_verify import NOT_READ, glance_account, verified_download, verify_glance
 from imagefactory.steps.verify import Proof
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
@@ -89,6 +89,31 @@ def test_proof(shop: Shop, image: CloudImage, catalogue: Path) -> None:
     assert proof.files == {manifest.formats["qcow2"].file: manifest.formats["qcow2"].sha256}
     assert any(image.id in fact for fact in proof.facts)
     assert verify(shop, "Fake").signed.sha256 == proof.signed.sha256
+
+
+def test_the_account_of_an_image(shop: Shop, image: CloudImage) -> None:
+    """Every rule of the manifest and of the cloud; of several deviations each, with its code."""
+    account = glance_account()
+    verify(shop, image.id, account=account)
+    states = {each.number: each.state for each in account.outcomes}
+    assert states == {
+        **dict.fromkeys([*range(1, 12), *range(20, 26)], "passed"),
+        7: "does not apply",
+        8: "does not apply",
+    }
+
+    account = glance_account()
+    verify(shop, image.id, read_data=False, account=account)
+    assert account.outcomes[-1].state == "does not apply"
+
+    change(image, setting(RELEASE_PROPERTY, "other@20251121.1"), setting("min_ram", 1))
+    account = glance_account()
+    with pytest.raises(ImageOfAnotherRelease) as caught:
+        verify(shop, image.id, account=account)
+    account.ended(caught.value)
+    codes = {each.number: each.code for each in account.outcomes if each.state == "refused"}
+    assert codes == {20: "image-of-another-release", 24: "image-property-changed"}
+    assert [each.number for each in account.outcomes if each.state == "not reached"] == [25]
 
 
 def test_a_reader_verifies(shop: Shop, image: CloudImage) -> None:
