@@ -20,10 +20,9 @@ from imagefactory.steps.glance_publish import CHUNK, CloudOrder, Publisher
 from imagefactory.steps.glance_verify import check_data, require
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
-from signing.audit import Head
 from signing.glance import sign_image
 from signing.keys import KeyRing
-from signing.manifest import FormatEntry, OperatingSystem, ReleaseManifest, Version
+from signing.manifest import AuditHead, FormatEntry, OperatingSystem, ReleaseManifest, Version
 from signing.signer import signer_for
 from signing.verify import VerifiedManifest
 from tests.openstack.cloud import prepare, up
@@ -167,7 +166,7 @@ def _signed(ground: Ground, file: Path) -> VerifiedManifest:
         files={},
         evidence=(),
         properties={"min_ram": "512", "min_disk": "1", "os_distro": "debian"},
-        audit=Head(1, "0" * 64),
+        audit=AuditHead(1, "0" * 64),
         created=now,
         expires=now + timedelta(days=1),
         development=True,

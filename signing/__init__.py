@@ -14,8 +14,6 @@ From the bottom up:
 `signer`                  who signs: a Protocol, and keys in files behind it
 `envelope`                sigstore bundle v0.3 around one DSSE signature
 `statement`               in-toto Statement v1, its subjects
-`audit`                   what was done with keys, in a chain of hashes
-`policy`                  what the signer may sign
 `manifest`, `provenance`  the two predicates we make and read
 `checksums`               SHA256SUMS, signed so that `openssl` alone can check it
 `certificates`, `glance`  X.509 and the signature that Glance and Nova check

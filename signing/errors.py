@@ -9,10 +9,7 @@
     │   PassphraseWrong, TokenFailed                                 our own keys
     ├── DocumentInvalid                                              something that was to be read
     │   ├── BundleInvalid, ManifestInvalid, ProvenanceInvalid
-    │   └── ChecksumsInvalid, TrustInvalid, PolicyInvalid
-    ├── PolicyMissing, NameNotApproved, BuilderNotApproved,
-    │   RecipeNotApproved, ElementNotApproved, VersionUsed           what the signer may sign
-    ├── AuditDamaged, AuditCut                                       what was done with keys
+    │   └── ChecksumsInvalid, TrustInvalid
     ├── NoTrustRoot, KeyUntrusted, WrongPurpose, SignatureInvalid    who signed
     ├── ReleaseExpired, ReleaseNotYet, NameMismatch, VersionTooOld   what was expected
     ├── DigestMismatch, FolderMismatch, ProvenanceMismatch           what is there
@@ -177,69 +174,6 @@ class TrustInvalid(DocumentInvalid):
 
     code = "trust-invalid"
     advice = "Get the trust file again from the people whose images you use; never from the place of the image."
-
-
-class PolicyInvalid(DocumentInvalid):
-    """The signer's policy is damaged, or approves in general what only a policy for development may."""
-
-    code = "policy-invalid"
-    advice = "Restore the policy from where it was reviewed, or write it anew with `imagefactory policy approve`."
-
-
-class AuditDamaged(DocumentInvalid):
-    """The audit log was altered, or is not an audit log."""
-
-    code = "audit-damaged"
-    advice = "Keep the file as it is, find out who wrote to it, and restore it from a backup."
-
-
-class AuditCut(SigningError):
-    """The audit log lacks entries that were there when a release was signed."""
-
-    code = "audit-cut"
-    advice = "Treat it as an attack until explained; restore the log from a backup."
-
-
-class PolicyMissing(SigningError):
-    """The signer has no policy, so there is nothing that it may sign."""
-
-    code = "policy-missing"
-    advice = "Make one with `imagefactory policy init`, then approve recipes with `imagefactory policy approve RECIPE`."
-
-
-class NameNotApproved(SigningError):
-    """The policy does not speak of images of this name."""
-
-    code = "name-not-approved"
-    advice = "Review the recipe, then run `imagefactory policy approve RECIPE`."
-
-
-class BuilderNotApproved(SigningError):
-    """The policy does not let this builder make images of this name."""
-
-    code = "builder-not-approved"
-    advice = "Check which host built it; approve its key with `imagefactory policy approve RECIPE --builder KEYID`."
-
-
-class RecipeNotApproved(SigningError):
-    """The image was built from a recipe that the policy does not have."""
-
-    code = "recipe-not-approved"
-    advice = "Review what changed in the recipe, then run `imagefactory policy approve RECIPE`."
-
-
-class ElementNotApproved(SigningError):
-    """The image was built with an element, or a state of one, that the policy does not have."""
-
-    code = "element-not-approved"
-    advice = "Review what changed in the element, then run `imagefactory policy approve RECIPE`."
-
-
-class VersionUsed(SigningError):
-    """The signer has signed this version of this name for other bytes, or a newer version already."""
-
-    code = "version-used"
-    advice = "Build again: that takes the next version. Nothing is ever signed twice under one version."
 
 
 class NoTrustRoot(SigningError):

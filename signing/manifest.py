@@ -25,7 +25,7 @@ Rules, beside the type and range of every field:
 6. `properties` are what the image carries in Glance, as `signing.properties` allows them: at most 100 keys with texts
    of at most 4096 characters, no attribute of Glance's own but min_ram (MiB) and min_disk (GiB), which are decimal
    numbers without leading zeros, and no key that begins with os_glance, img_signature, imagefactory_ or os_hash_.
-7. `audit` is the head of the signer's audit log before this was signed (`signing.audit`): at least one entry, as the
+7. `audit` is the head of the signer's audit log before this was signed: at least one entry, as the
    Glance key was used before.
 """
 
@@ -35,7 +35,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from signing.audit import Head
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.errors import ManifestInvalid
 from signing.fields import PLAIN_FILE, SHA256_HEX, SLUG, Fields, format_time
@@ -98,6 +97,14 @@ class FormatEntry:
 
 
 @dataclass(frozen=True)
+class AuditHead:
+    """How many `entries` the signer's audit log has, and the SHA-256 (hex) of its last line."""
+
+    entries: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class EvidenceEntry:
     """A digest of recorded evidence (`sha256`), about what (`about`, a SHA-256 too), and how it came out."""
 
@@ -120,7 +127,7 @@ class ReleaseManifest:
     files: Mapping[str, str]
     evidence: tuple[EvidenceEntry, ...]
     properties: Mapping[str, str]
-    audit: Head
+    audit: AuditHead
     created: datetime
     expires: datetime | None
     development: bool
@@ -171,7 +178,7 @@ class ReleaseManifest:
             evidence = tuple(_read_evidence(each) for each in fields.array("evidence"))
             properties = _read_properties(fields)
             with fields.inner("audit") as log:
-                audit = Head(log.integer("entries", 1), log.text("head", SHA256_HEX))
+                audit = AuditHead(log.integer("entries", 1), log.text("head", SHA256_HEX))
             created, expires = _read_times(fields)
             development = fields.boolean("development")
         return cls(name, version, os, arch, formats, files, evidence, properties, audit, created, expires, development)

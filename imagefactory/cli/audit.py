@@ -9,7 +9,7 @@ from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.factory.audit import audit
 from imagefactory.settings import read_settings
-from signing.audit import AuditLog
+from imagefactory.tools.audit_log import AuditLog
 from signing.fields import format_time
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: what was done with keys.")

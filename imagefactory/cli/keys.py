@@ -20,8 +20,8 @@ from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.passphrase import new_passphrase
-from signing.audit import AuditLog
 from signing.keys import PURPOSES, KeyRing
 from signing.token_uri import TokenUri
 from signing.trust import Trust, find_trust, load_trust

@@ -10,9 +10,9 @@ import typer
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import RecipeFile, read_recipe
 from imagefactory.factory import approvals
+from imagefactory.model.policy import Policy
 from imagefactory.settings import Settings, read_settings
 from signing.keys import KeyRing
-from signing.policy import Policy
 from signing.trust import find_trust, load_trust
 
 app = typer.Typer(no_args_is_help=True, help="What the signer may sign: approved recipes, elements and builders.")

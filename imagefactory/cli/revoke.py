@@ -22,7 +22,7 @@ from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Publication, Release
-from signing.audit import AuditLog
+from imagefactory.tools.audit_log import AuditLog
 from signing.keys import KeyRing
 from signing.trust import find_trust, load_trust
 

@@ -141,6 +141,17 @@ from imagefactory.errors.releases import (
     TargetUnsupported,
     VersionMismatch,
 )
+from imagefactory.errors.signer import (
+    AuditCut,
+    AuditDamaged,
+    BuilderNotApproved,
+    ElementNotApproved,
+    NameNotApproved,
+    PolicyInvalid,
+    PolicyMissing,
+    RecipeNotApproved,
+    VersionUsed,
+)
 
 __all__ = [
     "FactoryError",
@@ -251,4 +262,13 @@ __all__ = [
     "ImageSignatureChanged",
     "CertificateForeign",
     "CertificateUnreadable",
+    "AuditCut",
+    "AuditDamaged",
+    "BuilderNotApproved",
+    "ElementNotApproved",
+    "NameNotApproved",
+    "PolicyInvalid",
+    "PolicyMissing",
+    "RecipeNotApproved",
+    "VersionUsed",
 ]

@@ -8,11 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import OutputExists
+from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
 from imagefactory.tools import elements
-from signing.audit import AuditLog
-from signing.policy import EVERY_NAME, Approval, Policy, load_policy
+from imagefactory.tools.audit_log import AuditLog
+from imagefactory.tools.policy_file import load_policy
 
 EVIDENCE = frozenset({"boot"})
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
+from imagefactory.errors import AuditCut
 from imagefactory.factory.loop import Factory
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
-from signing.audit import AuditLog, Head
+from imagefactory.tools.audit_log import AuditLog
 from signing.digest import read_document
 from signing.envelope import parse_bundle
-from signing.errors import AuditCut
-from signing.manifest import MANIFEST_FILE, ReleaseManifest
+from signing.manifest import MANIFEST_FILE, AuditHead, ReleaseManifest
 from signing.strict_json import decode
 
 OUT = {"signed", "given-again"}  # what tells that a manifest left the signer
@@ -19,7 +19,7 @@ OUT = {"signed", "given-again"}  # what tells that a manifest left the signer
 class Audited:
     """The head of a log that was verified, and how many releases it was compared with."""
 
-    head: Head
+    head: AuditHead
     releases: int
 
 
@@ -42,7 +42,7 @@ def _is_kept(factory: Factory, release: Release) -> bool:
     return factory.artifacts.has(release.files[MANIFEST_FILE])
 
 
-def _head(factory: Factory, release: Release) -> Head:
+def _head(factory: Factory, release: Release) -> AuditHead:
     """What the manifest says. Its key may be revoked since; that it is ours is shown by its digest, its name in the
     store."""
     raw = read_document(factory.artifacts.path(release.files[MANIFEST_FILE]))

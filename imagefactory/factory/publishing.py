@@ -22,9 +22,9 @@ from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import lock
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.hand import call_publisher
-from signing.audit import AuditLog
 from signing.digest import read_document
 from signing.envelope import parse_bundle
 from signing.errors import SigningError

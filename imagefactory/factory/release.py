@@ -21,10 +21,10 @@ from imagefactory.steps import attest, sbom
 from imagefactory.steps.convert import Converted
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools import cyclonedx
+from imagefactory.tools.audit_log import AuditedSigner, AuditLog
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.key_directory import open_keys
-from signing.audit import AuditedSigner, AuditLog
 from signing.digest import Digests, hash_stream, read_document
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE

@@ -12,11 +12,11 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.progress import Advance
 from imagefactory.steps import sign as sign_step
 from imagefactory.steps.sign import Signers, SigningOrder
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.key_directory import open_keys
 from imagefactory.tools.passphrase import received
+from imagefactory.tools.policy_file import load_policy
 from imagefactory.tools.signed import SignedStore
-from signing.audit import AuditLog
-from signing.policy import load_policy
 from signing.trust import load_trust
 
 

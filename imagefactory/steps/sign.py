@@ -4,7 +4,7 @@ Rules, in order; the first that is broken refuses, and the refusal is in the aud
 
 1. The provenance is signed by a provenance key of the trust file and is about this name and version. The builder's
    word counts only as far as it goes.
-2. The policy approves name, builder, recipe and elements (`signing.policy`).
+2. The policy approves name, builder, recipe and elements (`model.policy`).
 3. Each image is a regular file of its format, safe to open (`tools.inspect`). It is opened once; what is signed are
    the digests of that descriptor, and they are those of the provenance.
 4. The bill of materials is valid CycloneDX, about this release, and the very file that the provenance names. Nothing
@@ -27,31 +27,24 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate
 
-from imagefactory.errors import EvidenceMissing, FactoryError, SbomInvalid, VersionMismatch
+from imagefactory.errors import EvidenceMissing, FactoryError, PolicyInvalid, SbomInvalid, VersionMismatch, VersionUsed
 from imagefactory.model import properties
 from imagefactory.model.evidence import Evidence
+from imagefactory.model.policy import Approval, Policy, inputs_of
 from imagefactory.model.proof import prove
 from imagefactory.model.property_forms import day_of
 from imagefactory.model.release import ReleaseRef, sbom_file
 from imagefactory.model.release import Version as ReleaseVersion
 from imagefactory.steps import sbom
 from imagefactory.tools import qemu_img
+from imagefactory.tools.audit_log import AuditedSigner, AuditLog
 from imagefactory.tools.cyclonedx import MAX_SBOM
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.signed import SignedStore
-from signing.audit import AuditedSigner, AuditLog
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
 from signing.digest import Digests, hash_stream, open_regular, read_document
 from signing.envelope import open_envelope, parse_bundle, seal
-from signing.errors import (
-    CertificateExpired,
-    KeyUntrusted,
-    ManifestInvalid,
-    PolicyInvalid,
-    ProvenanceMismatch,
-    SigningError,
-    VersionUsed,
-)
+from signing.errors import CertificateExpired, KeyUntrusted, ManifestInvalid, ProvenanceMismatch, SigningError
 from signing.glance import sign_image, verify_image_signature
 from signing.keys import KeyRing, Purpose
 from signing.manifest import (
@@ -63,7 +56,6 @@ from signing.manifest import (
     ReleaseManifest,
     Version,
 )
-from signing.policy import Approval, Policy, inputs_of
 from signing.properties import read_properties
 from signing.provenance import Provenance
 from signing.signer import Signer, signer_in

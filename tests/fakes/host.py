@@ -16,12 +16,12 @@ from pathlib import Path
 
 from imagefactory.factory.keys import init_development
 from imagefactory.factory.loop import Factory, Outcome
+from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.progress import Event
 from imagefactory.settings import Settings, read_settings
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.wiring import factory
-from signing.policy import EVERY_NAME, Approval, Policy
 from tests.fakes.boots import boot_test
 
 BIN = Path(__file__).parent / "bin"

@@ -14,30 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagefactory.errors import (
+    AuditDamaged,
     FactoryError,
+    PolicyInvalid,
     RecipeError,
     ReleaseNameInvalid,
     RootfsUnreadable,
     SbomInvalid,
     TargetUnsupported,
 )
+from imagefactory.model.policy import Approval, Policy, decode_policy, inputs_of
 from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import parse_place, split_image
 from imagefactory.steps import sbom
 from imagefactory.tools import guest
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.inventory import read_inventory, read_status
 from imagefactory.tools.licences import licences, spdx
 from imagefactory.tools.recipe_file import load_recipe
-from signing.audit import AuditLog
 from signing.certificates import check_leaf, load_certificate
 from signing.checksums import build_checksums, parse_checksums
 from signing.envelope import parse_bundle
 from signing.errors import (
-    AuditDamaged,
     BundleInvalid,
     CertificateDamaged,
     ChecksumsInvalid,
@@ -47,7 +49,6 @@ from signing.errors import (
     KeyDamaged,
     KeyPurpose,
     ManifestInvalid,
-    PolicyInvalid,
     ProvenanceInvalid,
     SignerUnknown,
     SigningError,
@@ -56,7 +57,6 @@ from signing.errors import (
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature, verify_image_signature
 from signing.keys import load_public_key, public_pem
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
-from signing.policy import Approval, Policy, decode_policy, inputs_of
 from signing.provenance import Provenance
 from signing.strict_json import decode, encode
 from signing.token_uri import TokenUri

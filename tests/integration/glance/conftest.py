@@ -11,6 +11,7 @@ import pytest
 
 from imagefactory.factory import approvals
 from imagefactory.model.glance import MANIFEST_PROPERTY, Audience, GlanceImage
+from imagefactory.model.policy import Policy
 from imagefactory.steps.glance_publish import CloudImage, CloudOrder, Publisher
 from imagefactory.steps.verify import Expectation
 from imagefactory.store.tables import Release
@@ -19,7 +20,6 @@ from imagefactory.tools.openstack.session import Cloud, Patience
 from signing.digest import read_document
 from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE
-from signing.policy import Policy
 from signing.trust import load_trust
 from signing.verify import VerifiedManifest, verify_manifest
 from tests.fakes.faults import Fault

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from imagefactory.factory.keys import init_development
-from signing.audit import Head
 from signing.checksums import build_checksums, sign_checksums
 from signing.envelope import seal
 from signing.glance import sign_image
@@ -20,6 +19,7 @@ from signing.keys import KeyRing, Purpose
 from signing.manifest import (
     MANIFEST_FILE,
     PROVENANCE_FILE,
+    AuditHead,
     EvidenceEntry,
     FormatEntry,
     OperatingSystem,
@@ -101,7 +101,7 @@ def make_manifest(keys: Keys, provenance: bytes = b"", images: Mapping[str, byte
         files={PROVENANCE_FILE: sha256(provenance), SBOM_FILE: sha256(SBOM)},
         evidence=(EvidenceEntry("boot-test", formats["qcow2"].sha256, "cd" * 32, "passed"),),
         properties=PROPERTIES,
-        audit=Head(7, "ef" * 32),
+        audit=AuditHead(7, "ef" * 32),
         created=NOW,
         expires=NOW + timedelta(days=180),
         development=True,

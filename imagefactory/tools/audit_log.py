@@ -21,15 +21,18 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from imagefactory.errors import AuditCut, AuditDamaged
 from signing.digest import open_regular
-from signing.errors import AuditCut, AuditDamaged, Unwritable
+from signing.errors import DocumentInvalid, Unwritable
 from signing.fields import SHA256_HEX, SLUG, Fields, format_time
 from signing.keys import PublicKey, Purpose
+from signing.manifest import AuditHead
 from signing.signer import Signer
 from signing.strict_json import decode, encode
 
@@ -39,21 +42,13 @@ _NEWLINE: Final = b"\n"
 
 
 @dataclass(frozen=True)
-class Head:
-    """How many `entries` a log has, and the SHA-256 (hex) of its last line."""
-
-    entries: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Entry:
     """One entry. `time` is aware UTC; `head` is the head of the log that ends with it."""
 
     event: str
     time: datetime
     details: dict[str, str]
-    head: Head
+    head: AuditHead
 
 
 class AuditLog:
@@ -62,7 +57,7 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, event: str, **details: str) -> Head:
+    def append(self, event: str, **details: str) -> AuditHead:
         """Write an entry about `event` (a slug) and return the new head.
 
         Raises: AuditDamaged (the log ends in something that is no entry), Unwritable.
@@ -88,7 +83,7 @@ class AuditLog:
         if not os.path.lexists(self.path):
             return
         with os.fdopen(open_regular(self.path), "rb") as stream:
-            head = Head(0, NOTHING)
+            head = AuditHead(0, NOTHING)
             while line := stream.readline(MAX_LINE + 1):
                 entry = _read(line, head.entries + 1)
                 if entry[0] != head.sha256:
@@ -96,16 +91,16 @@ class AuditLog:
                 head = entry[1].head
                 yield entry[1]
 
-    def verify(self, heads: Iterable[Head] = ()) -> Head:
+    def verify(self, heads: Iterable[AuditHead] = ()) -> AuditHead:
         """Check the whole log, and that each of `heads` is in it; return its head.
 
         Raises: AuditDamaged, AuditCut (a head that was published is not in the log), NotARegularFile, Unreadable.
         """
-        wanted: dict[int, Head] = {}
+        wanted: dict[int, AuditHead] = {}
         for head in heads:
             if wanted.setdefault(head.entries, head) != head:
                 raise AuditCut(f"two releases were signed after entry {head.entries}, and it was not the same")
-        last = Head(0, NOTHING)
+        last = AuditHead(0, NOTHING)
         for entry in self.entries():
             last = entry.head
             if wanted.pop(last.entries, last) != last:
@@ -152,7 +147,7 @@ class AuditedSigner:
         self._log.append("key-used", purpose=self.purpose, keyid=self.keyid, about=self._about, **digest)
 
 
-def _tail(stream: BinaryIO) -> tuple[Head, int]:
+def _tail(stream: BinaryIO) -> tuple[AuditHead, int]:
     """The head of a log and where its last whole line ends."""
     size = stream.seek(0, os.SEEK_END)
     start = max(0, size - 2 * MAX_LINE)
@@ -161,12 +156,12 @@ def _tail(stream: BinaryIO) -> tuple[Head, int]:
     if not newline:
         if start:
             raise AuditDamaged("the audit log ends in something that is no entry")
-        return Head(0, NOTHING), 0
+        return AuditHead(0, NOTHING), 0
     line = whole.rpartition(_NEWLINE)[2] + newline
     return _read(line)[1].head, start + len(whole) + 1
 
 
-def _write(stream: BinaryIO, head: Head, end: int, event: str, details: dict[str, str]) -> tuple[Head, int]:
+def _write(stream: BinaryIO, head: AuditHead, end: int, event: str, details: dict[str, str]) -> tuple[AuditHead, int]:
     entry = {
         "entry": head.entries + 1,
         "previous": head.sha256,
@@ -174,7 +169,8 @@ def _write(stream: BinaryIO, head: Head, end: int, event: str, details: dict[str
         "event": event,
         "details": details,
     }
-    line = encode(entry, "audit entry", AuditDamaged) + _NEWLINE
+    with _translated():
+        line = encode(entry, "audit entry") + _NEWLINE
     new = _read(line)[1].head
     stream.seek(end)
     stream.write(line)
@@ -187,14 +183,24 @@ def _read(line: bytes, number: int | None = None) -> tuple[str, Entry]:
     what = "the audit log's last entry" if number is None else f"entry {number} of the audit log"
     if len(line) > MAX_LINE or not line.endswith(_NEWLINE):
         raise AuditDamaged(f"{what} is too long, or not finished")
-    document = decode(line, what, AuditDamaged)
-    if encode(document, what, AuditDamaged) + _NEWLINE != line:
+    with _translated():
+        document = decode(line, what)
+        canonical = encode(document, what) + _NEWLINE
+    if canonical != line:
         raise AuditDamaged(f"{what} is not in its canonical form")
-    with Fields(document, what, AuditDamaged) as fields:
+    with _translated(), Fields(document, what, DocumentInvalid) as fields:
         found = fields.integer("entry", 1)
         previous, event, time = fields.text("previous", SHA256_HEX), fields.text("event", SLUG), fields.time("time")
         said = fields.object("details")
     details = {key: value for key, value in said.items() if isinstance(value, str)}
     if number not in {None, found} or len(details) != len(said):
         raise AuditDamaged(f"{what} has another number, or details that are not text")
-    return previous, Entry(event, time, details, Head(found, hashlib.sha256(line).hexdigest()))
+    return previous, Entry(event, time, details, AuditHead(found, hashlib.sha256(line).hexdigest()))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DocumentInvalid as why:
+        raise AuditDamaged(why.message) from None

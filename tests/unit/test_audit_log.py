@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signing.audit import MAX_LINE, NOTHING, AuditedSigner, AuditLog, Head
-from signing.errors import AuditCut, AuditDamaged, KeyPurpose, NotARegularFile, Unwritable
+from imagefactory.errors import AuditCut, AuditDamaged
+from imagefactory.tools.audit_log import MAX_LINE, NOTHING, AuditedSigner, AuditLog
+from signing.errors import KeyPurpose, NotARegularFile, Unwritable
+from signing.manifest import AuditHead
 from signing.signer import FileSigner
-from tests.unit.signing.builders import Keys
+from tests.unit.signing.builders import Keys, make_keys
 
 
 @pytest.fixture
@@ -18,12 +20,17 @@ def log(tmp_path: Path) -> AuditLog:
     return AuditLog(tmp_path / "audit.log")
 
 
-def written(log: AuditLog, count: int) -> list[Head]:
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+def written(log: AuditLog, count: int) -> list[AuditHead]:
     return [log.append("signed", version=str(number)) for number in range(1, count + 1)]
 
 
 def test_a_log_that_was_never_begun_is_empty(log: AuditLog) -> None:
-    assert log.verify() == Head(0, NOTHING)
+    assert log.verify() == AuditHead(0, NOTHING)
     assert not log.path.exists()
 
 
@@ -51,7 +58,7 @@ def test_a_cut_log_shows_by_the_heads_that_are_out(log: AuditLog) -> None:
 def test_heads_that_contradict_each_other(log: AuditLog) -> None:
     head = written(log, 1)[0]
     with pytest.raises(AuditCut):
-        log.verify([head, Head(1, NOTHING)])
+        log.verify([head, AuditHead(1, NOTHING)])
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,7 +116,7 @@ def test_nothing_is_written_behind_what_is_no_entry(log: AuditLog, tail: bytes) 
 def test_details_that_would_not_fit_are_refused_before_they_are_written(log: AuditLog) -> None:
     with pytest.raises(AuditDamaged):
         log.append("signed", version="x" * MAX_LINE)
-    assert log.verify() == Head(0, NOTHING)
+    assert log.verify() == AuditHead(0, NOTHING)
 
 
 def test_a_link_is_no_log(log: AuditLog, tmp_path: Path) -> None:

@@ -27,23 +27,19 @@ Rules for signing, in order. A build of NAME is refused unless
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from signing.digest import read_document
-from signing.errors import (
+from imagefactory.errors import (
     BuilderNotApproved,
     ElementNotApproved,
     NameNotApproved,
     PolicyInvalid,
-    PolicyMissing,
-    ProvenanceInvalid,
     RecipeNotApproved,
 )
+from signing.errors import DocumentInvalid, ProvenanceInvalid
 from signing.fields import PLAIN_FILE, SHA256_HEX, SLUG, Fields
 from signing.provenance import Provenance
 from signing.strict_json import decode
@@ -104,24 +100,10 @@ class Policy:
 
 def decode_policy(raw: bytes) -> Policy:
     """Return what the bytes of a policy file say. Raises: PolicyInvalid."""
-    with Fields(decode(raw, "policy", PolicyInvalid), "policy", PolicyInvalid) as fields:
-        fields.exactly("version", 1)
-        development = fields.boolean("development")
-        named = fields.object("names")
-        with Fields(named, "names", PolicyInvalid) as listed:
-            names = {name: _read(listed.inner(name), name, development) for name in named}
-    return Policy(development, names)
-
-
-def load_policy(candidates: Sequence[Path]) -> Policy:
-    """Return the content of the first of `candidates` that is there; one that is unusable is not skipped.
-
-    Raises: PolicyMissing, PolicyInvalid, Unreadable, NotARegularFile.
-    """
-    for path in candidates:
-        if os.path.lexists(path):
-            return decode_policy(read_document(os.path.realpath(path)))
-    raise PolicyMissing(f"there is no policy; looked for {', '.join(map(str, candidates))}")
+    try:
+        return _decode(raw)
+    except DocumentInvalid as why:
+        raise PolicyInvalid(why.message) from None
 
 
 def inputs_of(provenance: Provenance) -> tuple[str, dict[str, str]]:
@@ -147,6 +129,16 @@ def inputs_of(provenance: Provenance) -> tuple[str, dict[str, str]]:
     if not isinstance(wanted, list) or not {*map(str, wanted)} <= elements.keys():
         raise ProvenanceInvalid("the provenance does not name every element of its recipe")
     return digest, elements
+
+
+def _decode(raw: bytes) -> Policy:
+    with Fields(decode(raw, "policy"), "policy", DocumentInvalid) as fields:
+        fields.exactly("version", 1)
+        development = fields.boolean("development")
+        named = fields.object("names")
+        with Fields(named, "names", DocumentInvalid) as listed:
+            names = {name: _read(listed.inner(name), name, development) for name in named}
+    return Policy(development, names)
 
 
 def _read(fields: Fields, name: str, development: bool) -> Approval:

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signing.errors import (
+from imagefactory.errors import (
     BuilderNotApproved,
     ElementNotApproved,
     NameNotApproved,
     PolicyInvalid,
     PolicyMissing,
-    ProvenanceInvalid,
     RecipeNotApproved,
 )
-from signing.policy import ANY, EVERY_NAME, Approval, Policy, decode_policy, inputs_of, load_policy
+from imagefactory.model.policy import ANY, EVERY_NAME, Approval, Policy, decode_policy, inputs_of
+from imagefactory.tools.policy_file import load_policy
+from signing.errors import ProvenanceInvalid
 from signing.provenance import Provenance
 from tests.unit.signing.builders import make_provenance
 
