@@ -29,7 +29,7 @@ except ModuleNotFoundError:
 def opened(uri: TokenUri, *, rw: bool = False) -> Iterator[pkcs11.Session]:
     """A session with the token, logged in as its user. Raises: TokenFailed, PassphraseWrong, and what reading the PIN
     raises."""
-    pin = read_secret(uri.pin_source)
+    pin = read_secret(uri.pin_source).decode("utf-8", "replace")
     try:
         token = pkcs11.lib(str(uri.module)).get_token(token_label=uri.token)
         with token.open(rw=rw, user_pin=pin) as session:

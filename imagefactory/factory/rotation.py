@@ -107,7 +107,8 @@ def finish(directory: Path, trust_file: Path, note: Callable[[Replaced], None]) 
     for left in directory.glob(f"{SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     journal = directory / JOURNAL
-    if not journal.is_dir():
+    if not (journal / DECISION).exists():  # none, or what is left of one that was done
+        shutil.rmtree(journal, ignore_errors=True)
         return None
     done = _decision(journal)
     for each in done.replaced:
@@ -126,8 +127,7 @@ def finish(directory: Path, trust_file: Path, note: Callable[[Replaced], None]) 
         for each in done.replaced:
             _retire(directory, each)
         sync_directory(directory)
-        journal.rename(directory / f"{SCRATCH}done")
-        shutil.rmtree(directory / f"{SCRATCH}done")
+        shutil.rmtree(journal)
     return done
 
 

@@ -9,14 +9,32 @@ from pathlib import Path
 
 import pytest
 
+from imagefactory.factory.keys import Custody
 from imagefactory.progress import Event
 from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost, make_keys
+from tests.fakes.softhsm import SoftToken, make_token
 
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_keys(tmp_path_factory.mktemp("keys") / "home")
+
+
+@pytest.fixture(scope="session")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftToken]:
+    """One token for all tests: the module reads its configuration once in a process."""
+    made = make_token(tmp_path_factory.mktemp("softhsm") / "token")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environ.items():
+            patch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def token_keys(tmp_path_factory: pytest.TempPathFactory, token: SoftToken) -> Path:
+    """A home whose keys are in a token."""
+    return make_keys(tmp_path_factory.mktemp("token") / "home", Custody(token=token.uri))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imagefactory.factory.keys import init_development
+from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.factory.loop import Factory, Outcome
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
@@ -135,9 +135,10 @@ class FakeHost:
         )
 
 
-def make_keys(root: Path) -> Path:
+def make_keys(root: Path, custody: Custody = Custody()) -> Path:  # noqa: B008 - frozen
     """Development keys, a trust file and a policy that approves what they build, below the new directory `root`."""
-    ring = init_development(root / "keys", root / "trust.json", now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    ring = init_keys(root / "keys", root / "trust.json", custody, development=True, now=now)
     anything = Approval(frozenset({ring.keyid("provenance")}), None, None, frozenset({"boot"}))
     (root / "policy.json").write_bytes(Policy(True, {EVERY_NAME: anything}).encode())
     return root

@@ -1,0 +1,449 @@
+"""The life of keys, on a host with fakes for slow programs: made, used, replaced, revoked, handed out."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from imagefactory.factory import keys, rotation
+from imagefactory.factory.loop import Factory
+from imagefactory.factory.rotation import JOURNAL, Rotated, Rotation, finish, rotate
+from imagefactory.model.build import PublicationState
+from imagefactory.progress import Progress
+from imagefactory.settings import Settings
+from imagefactory.store.records import release_version
+from imagefactory.wiring import factory
+from signing.audit import AuditLog
+from signing.errors import PassphraseMissing, PassphraseWrong, SigningError
+from signing.keys import PURPOSES, KeyRing
+from signing.signer import signer_in
+from signing.trust import load_trust
+from tests.contract.shell import Shell
+from tests.fakes.boots import boot_test
+from tests.fakes.host import FakeHost, make_keys
+from tests.unit.signing.test_signer import ACCEPTED
+
+NOW = datetime.now(UTC)
+PASSPHRASE = "correct horse battery staple"
+ROTATED: tuple[Rotated, ...] = ("release", "provenance", "glance", "glance-ca", "targets")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "passphrase"
+    path.write_text(f"{PASSPHRASE}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Command lines are given on this host from here on."""
+
+    def there(host: FakeHost, **more: str) -> None:
+        for name, value in {**host.environ, **more}.items():
+            monkeypatch.setenv(name, value)
+
+    return there
+
+
+def rotate_here(root: Path, name: Rotated) -> Rotation:
+    return rotate(root / "keys", root / "trust.json", name, lambda: b"", now=NOW, note=lambda _: None)
+
+
+def signs_and_is_believed(root: Path) -> None:
+    """Every key works, and what should be trusted is."""
+    ring, trust = KeyRing(root / "keys"), load_trust(root / "trust.json")
+    for purpose in PURPOSES:
+        signer = signer_in(ring, purpose)
+        for payload in ACCEPTED[purpose]:
+            signer.sign(payload)
+        if purpose in {"release", "provenance"}:
+            assert trust.purpose_of(signer.keyid) == purpose
+    assert any(not _fails(ring.certificate().verify_directly_issued_by, ca) for ca in trust.glance_ca)
+
+
+def _fails(check: Callable[[x509.Certificate], None], ca: x509.Certificate) -> bool:
+    try:
+        check(ca)
+    except Exception:
+        return True
+    return False
+
+
+# -- replacing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ROTATED)
+def test_a_key_is_replaced(tmp_path: Path, name: Rotated) -> None:
+    root = make_keys(tmp_path / "home")
+    before, trusted = KeyRing(root / "keys"), load_trust(root / "trust.json")
+    done = rotate_here(root, name)
+    signs_and_is_believed(root)
+    after, trust = KeyRing(root / "keys"), load_trust(root / "trust.json")
+    changed = {each for each in PURPOSES if before.keyid(each) != after.keyid(each)}
+    assert changed == {"glance" if name == "glance-ca" else name}
+    assert trust.release.keys() >= trusted.release.keys()
+    assert trust.provenance.keys() >= trusted.provenance.keys()
+    assert set(trust.glance_ca) >= set(trusted.glance_ca)
+    assert (len(trust.release), len(trust.provenance), len(trust.glance_ca)) == (
+        1 + (name == "release"),
+        1 + (name == "provenance"),
+        1 + (name == "glance-ca"),
+    )
+    assert done.trust_changed is (name in {"release", "provenance", "glance-ca"})
+    private = {path.name for path in (root / "keys").glob("*.pem")}
+    assert len(private) == len(PURPOSES) + 1
+    for each in done.replaced:
+        kept = {path.suffix for path in (root / "keys").glob(f"{each.name}.{each.old[:16]}.*")}
+        assert ".pem" not in kept
+        assert kept, "its public half stays"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (root / "keys").iterdir()} == {0o600}
+    assert stat.S_IMODE((root / "trust.json").stat().st_mode) == 0o644
+    rotate_here(root, name)
+    signs_and_is_believed(root)
+
+
+STEPS = ("write_new", "replace_file", "sync_directory", "_retire", "rmtree")
+
+
+@pytest.mark.parametrize("name", ["release", "glance", "glance-ca"])
+def test_killed_anywhere(tmp_path: Path, name: Rotated) -> None:
+    """A process that dies before any of its steps leaves keys that sign; the next run ends with one new key."""
+    root = make_keys(tmp_path / "home")
+    survived = 0
+    while True:
+        home = tmp_path / f"after-{survived}"
+        shutil.copytree(root, home)
+        before = KeyRing(home / "keys").metadata.keyids
+        status = _dies_at(home, name, survived)
+        signs_and_is_believed(home)
+        rotate_here(home, name)
+        signs_and_is_believed(home)
+        after, trust = KeyRing(home / "keys"), load_trust(home / "trust.json")
+        assert len([each for each in PURPOSES if before[each] != after.keyid(each)]) == 1
+        assert len(list((home / "keys").glob("*.pem"))) == len(PURPOSES) + 1
+        assert [path for path in (home / "keys").iterdir() if path.name.startswith(".")] == []
+        assert len(trust.release) == 1 + (name == "release") * (1 if status else 2)
+        if status == 0:
+            break
+        survived += 1
+    assert survived > 10
+
+
+def _dies_at(home: Path, name: Rotated, survived: int) -> int:
+    child = os.fork()
+    if child == 0:
+        left = [survived]
+        for module in (keys, rotation):
+            for step in STEPS:
+                target = module.shutil if step == "rmtree" else module
+                if hasattr(target, step):
+                    real = getattr(target, step)
+                    setattr(target, step, _mortal(real, left))
+        try:
+            rotate_here(home, name)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _mortal(real: Callable[..., object], left: list[int]) -> Callable[..., object]:
+    def step(*args: object, **kwargs: object) -> object:
+        if left[0] == 0:
+            os._exit(9)
+        left[0] -= 1
+        return real(*args, **kwargs)
+
+    return step
+
+
+def test_another_rotation_finishes_one_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_keys(tmp_path / "home")
+    with monkeypatch.context() as broken:
+        broken.setattr(rotation, "replace_file", _only_once(rotation.replace_file))
+        with pytest.raises(OSError, match="pulled"):
+            rotate_here(root, "release")
+    assert (root / "keys" / JOURNAL).is_dir()
+    signs_and_is_believed(root)
+    heard: list[str] = []
+    done = rotate(
+        root / "keys", root / "trust.json", "provenance", lambda: b"", now=NOW, note=lambda e: heard.append(e.name)
+    )
+    assert heard == ["release", "provenance"]
+    assert [each.name for each in done.replaced] == ["provenance"]
+    assert len(load_trust(root / "trust.json").release) == 2
+    assert finish(root / "keys", root / "trust.json", lambda _: None) is None
+
+
+def _only_once(real: Callable[[Path, bytes], None]) -> Callable[[Path, bytes], None]:
+    used: list[Path] = []
+
+    def step(path: Path, content: bytes) -> None:
+        if used:
+            raise OSError("somebody pulled the plug")
+        used.append(path)
+        real(path, content)
+
+    return step
+
+
+def test_nothing_is_begun_that_cannot_be_finished(tmp_path: Path) -> None:
+    root = make_keys(tmp_path / "home")
+    trust = Path("/proc/version")
+    with pytest.raises(SigningError):
+        rotate(root / "keys", trust, "release", lambda: b"", now=NOW, note=lambda _: None)
+    assert not (root / "keys" / JOURNAL).exists()
+
+
+# -- production --------------------------------------------------------------------------------------------------------
+
+
+def test_production_keys_build_when_their_passphrase_is_there(
+    host: FakeHost, secret: Path, shell: Shell, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, used by a build whose signer is another process, replaced, used again; the passphrase is nowhere."""
+    for name in ("keys", "trust.json", "policy.json"):
+        remove(host.home / name)
+    at(host)
+    assert shell.refused("keys", "init") == (1, "passphrase-missing")
+    assert not (host.home / "keys").exists()
+    status, _ = shell.json("keys", "init", "--passphrase-file", secret)
+    assert status == 0
+    assert shell.text("policy", "approve", host.recipe_file)[0] == 0
+
+    with pytest.raises(PassphraseMissing):
+        host.build()
+    wrong = secret.with_name("wrong")
+    wrong.write_text("something else entirely")
+    wrong.chmod(0o600)
+    monkeypatch.setenv("IMAGEFACTORY_PASSPHRASE_FILE", str(wrong))
+    with pytest.raises(PassphraseWrong):
+        build(host, wrong)
+    assert not host.events, "before any work"
+
+    release = build(host, secret)
+    assert not json.loads(shell.text("keys", "list", "--json")[1])["keys"][0]["development"]
+    assert shell.json("keys", "rotate", "release", "--passphrase-file", wrong)[1]["error"]["code"] == "passphrase-wrong"
+    old = keyid_at(host, "provenance")
+    assert shell.json("keys", "rotate", "provenance", "--passphrase-file", secret)[0] == 0
+    assert shell.json("keys", "revoke", old)[0] == 0
+    again = build(host, secret)
+    assert release != again
+    found = subprocess.run(["grep", "-rlaF", PASSPHRASE, host.home], capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+
+
+def build(host: FakeHost, passphrase_file: Path) -> str:
+    """A build with nobody at a terminal."""
+    host.events.clear()
+    settings = replace(host.settings, passphrase_file=passphrase_file)
+    with factory(settings, host.events.append, boot_test) as made:
+        release = made.build(host.load()).release
+    return f"{release.name}@{release_version(release)}"
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# -- revoking ----------------------------------------------------------------------------------------------------------
+
+
+def keyid_at(host: FakeHost, purpose: str) -> str:
+    return str(KeyRing(host.home / "keys").metadata.keyids[purpose])
+
+
+def test_a_leaked_release_key(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
+    """Replaced, revoked; what it signed is listed, withdrawn, and signed again under a new version, all else reused."""
+    at(built)
+    old = keyid_at(built, "release")
+    catalogue = built.home / "catalogue"
+    (folder,) = (catalogue / "targets/fake-debian-12").iterdir()
+    first = f"fake-debian-12@{folder.name}"
+    assert shell.refused("keys", "revoke", old[:16]) == (1, "key-needed")
+    assert shell.json("keys", "rotate", "release", "--dry-run")[1]["old"] == old
+    assert keyid_at(built, "release") == old, "only said"
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    assert not built.build().worked, "the old key is trusted as long as it is not revoked"
+
+    for asked in (["--dry-run"], []):
+        status, found = shell.json("keys", "revoke", old[:16], *asked)
+        assert (status, found["purpose"], found["key"], found["dry_run"]) == (0, "release", old, bool(asked))
+        assert found["releases"] == [{"release": first, "published": [f"catalogue:{catalogue}"]}]
+        again = f"imagefactory keys revoke {old[:16]}"
+        assert found["left"] == [f"{again} --withdraw", f"{again} --re-sign"]
+        assert (old in load_trust(built.home / "trust.json").release) is bool(asked)
+        assert folder.is_dir()
+    target = f"catalogue:{catalogue}/fake-debian-12"
+    assert shell.refused("verify", target) == (1, "key-untrusted")
+    plan = shell.json("plan", built.recipe_file)[1]["actions"]
+    (sign,) = (action for action in plan if action["step"] == "sign")
+    assert sign["reason"] == f"the release key of {first}, {old[:16]}, is no longer trusted"
+    assert [action["step"] for action in plan if action["run"]] == ["sign", "publish"]
+
+    status, text = shell.text("keys", "revoke", old[:8], "--withdraw")
+    assert status == 0
+    assert f"withdrawn  catalogue:{catalogue}: {first}" in text
+    assert list(folder.parent.iterdir()) == []
+    with built.factory() as factory:
+        (release,) = factory.records.releases()
+        assert [each.state for each in release.publications] == [PublicationState.WITHDRAWN]
+    outcome = built.build()
+    assert outcome.release.version_number == release.version_number + 1
+    assert outcome.release.images == release.images
+    assert shell.json("verify", target)[0] == 0
+    assert shell.json("keys", "revoke", old[:16], "--re-sign", "--withdraw")[1]["left"] == []
+    events = [entry.event for entry in AuditLog(built.home / "audit.log").entries()]
+    assert [each for each in events if each in {"key-rotated", "key-revoked", "release-withdrawn"}] == [
+        "key-rotated",
+        "key-revoked",
+        "release-withdrawn",
+    ]
+    AuditLog(built.home / "audit.log").verify()
+
+
+@pytest.mark.parametrize("name", ["provenance", "glance-ca"])
+def test_other_keys_that_releases_depend_on(
+    built: FakeHost, shell: Shell, at: Callable[..., None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(built)
+    monkeypatch.setattr("imagefactory.cli.session.factory", _with_fake_boots)
+    before = {each["purpose"]: each["keyid"] for each in shell.json("keys", "list")[1]["keys"]}
+    assert shell.json("keys", "rotate", name)[0] == 0
+    with built.factory() as factory:
+        (release,) = factory.records.releases()
+    status, done = shell.json("keys", "revoke", before[name][:16], "--re-sign")
+    assert status == 0
+    ref = f"{release.name}@{release_version(release)}"
+    assert [each["release"] for each in done["releases"]] == [ref]
+    assert done["signed"] == [f"{release.name}@{release.version_day}.{release.version_number + 1}"]
+    assert done["left"] == [f"imagefactory keys revoke {before[name][:16]} --withdraw"]
+    assert shell.json("verify", f"catalogue:{built.home}/catalogue/{release.name}")[0] == 0
+    assert shell.json("verify", f"catalogue:{built.home}/catalogue/{ref}")[0] == 1
+
+
+@contextmanager
+def _with_fake_boots(settings: Settings, progress: Progress) -> Iterator[Factory]:
+    with factory(settings, progress, boot_test) as made:
+        yield made
+
+
+def test_without_its_recipe_a_release_is_not_signed_again(
+    built: FakeHost, shell: Shell, at: Callable[..., None]
+) -> None:
+    at(built)
+    old = keyid_at(built, "release")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    built.recipe_file.unlink()
+    status, done = shell.json("keys", "revoke", old, "--re-sign")
+    assert (status, done["signed"]) == (0, [])
+    assert any(line.startswith("imagefactory build RECIPE  # of fake-debian-12: ") for line in done["left"])
+
+
+def test_another_release_in_the_place_is_not_removed(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
+    at(built)
+    old = keyid_at(built, "release")
+    (folder,) = (built.home / "catalogue/targets/fake-debian-12").iterdir()
+    (folder / "release.sigstore.json").write_bytes(b"{}")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    status, code = shell.refused("keys", "revoke", old, "--withdraw")
+    assert (status, code) == (1, "catalogue-conflict")
+    assert folder.is_dir()
+
+
+def test_which_key_is_meant(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
+    at(built)
+    for prefix in ("", "0", "0123456", "f" * 64, keyid_at(built, "glance")):
+        assert shell.refused("keys", "revoke", prefix) == (2, "key-unknown")
+    assert shell.refused("keys", "rotate", "admin") == (2, "usage")
+
+
+def test_where_images_are_only_verified(built: FakeHost, tmp_path: Path, shell: Shell, at: Callable[..., None]) -> None:
+    """A machine with a trust file and nothing else; the last key of a purpose stays."""
+    old = keyid_at(built, "release")
+    at(built)
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    assert shell.json("keys", "export", tmp_path / "public")[0] == 0
+    at(built, IMAGEFACTORY_HOME=str(tmp_path / "none"), IMAGEFACTORY_TRUST=str(tmp_path / "public/trust.json"))
+    assert shell.json("verify", f"catalogue:{built.home}/catalogue/fake-debian-12")[0] == 0
+    assert shell.json("keys", "revoke", old)[0] == 0
+    assert shell.refused("verify", f"catalogue:{built.home}/catalogue/fake-debian-12") == (1, "key-untrusted")
+    (left,) = load_trust(tmp_path / "public/trust.json").release
+    assert shell.refused("keys", "revoke", left) == (1, "key-needed")
+    assert not (tmp_path / "none").exists()
+
+
+# -- handing out -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_exported_is_public(built: FakeHost, tmp_path: Path, shell: Shell, at: Callable[..., None]) -> None:
+    at(built)
+    for name in ("release", "glance-ca"):
+        assert shell.json("keys", "rotate", name)[0] == 0
+    status, written = shell.json("keys", "export", tmp_path / "public")
+    assert (status, sorted(written["files"])) == (0, ["glance-ca.crt", "release.pub", "trust.json"])
+    assert {path.name for path in (tmp_path / "public").iterdir()} == set(written["files"])
+    assert not any(b"PRIVATE" in path.read_bytes() for path in (tmp_path / "public").iterdir())
+    assert len(x509.load_pem_x509_certificates((tmp_path / "public/glance-ca.crt").read_bytes())) == 2
+    assert shell.refused("keys", "export", tmp_path / "public") == (1, "keys-exist")
+    recipe = built.recipe_file.read_text()
+    built.recipe_file.write_text(recipe.replace("formats:", "description: other words\nformats:"))
+    assert built.build().worked
+    newest = max((built.home / "catalogue/targets/fake-debian-12").iterdir())
+    command = f"openssl dgst -sha256 -verify {tmp_path / 'public/release.pub'} -signature"
+    subprocess.run(
+        [*command.split(), newest / "SHA256SUMS.sig", newest / "SHA256SUMS"], check=True, capture_output=True
+    )
+
+
+def test_the_list(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
+    at(built)
+    old = keyid_at(built, "release")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    listed = shell.json("keys", "list")[1]["keys"]
+    assert [each["purpose"] for each in listed] == [*PURPOSES, "glance-ca", "release"]
+    by_id = {each["keyid"]: each for each in listed}
+    assert (by_id[old]["where"], by_id[old]["trusted"]) == (None, True)
+    new = by_id[keyid_at(built, "release")]
+    assert (new["where"], new["trusted"]) == (f"file:{built.home}/keys/release.{new['keyid'][:16]}.pem", True)
+    assert (new["development"], new["expires"]) == (True, None)
+    assert all(each["expires"] for each in listed if each["purpose"] in {"glance", "glance-ca"})
+    text = shell.text("keys", "list")[1]
+    assert all(keyid[:16] in text for keyid in by_id)
+
+
+# -- passphrases -------------------------------------------------------------------------------------------------------
+
+
+def test_a_weak_passphrase_is_refused(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEFACTORY_HOME", str(tmp_path / "home"))
+    short = tmp_path / "short"
+    short.write_text("hunter2\n")
+    short.chmod(0o600)
+    assert shell.refused("keys", "init", "--passphrase-file", short) == (2, "passphrase-weak")
+    short.chmod(0o644)
+    assert shell.refused("keys", "init", "--passphrase-file", short) == (1, "key-permissions")
+    short.chmod(0o600)
+    short.write_text("\n")
+    assert shell.refused("keys", "init", "--passphrase-file", short) == (1, "passphrase-missing")
+    assert shell.refused("keys", "init", "--passphrase-file", tmp_path) == (1, "not-a-regular-file")
+    assert shell.refused("keys", "init", "--development", "--keyring") == (2, "usage")
+    assert not (tmp_path / "home").exists()
