@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from signing.audit import AuditLog
 
 from imagefactory.factory import keys, rotation
 from imagefactory.factory.loop import Factory
@@ -22,7 +23,6 @@ from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.records import release_version
 from imagefactory.wiring import factory
-from signing.audit import AuditLog
 from signing.errors import PassphraseMissing, PassphraseWrong, SigningError
 from signing.keys import PURPOSES, KeyRing
 from signing.signer import signer_in
