@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from signing.audit import AuditLog
 
 from imagefactory.factory import keys, rotation
 from imagefactory.factory.loop import Factory
@@ -22,6 +21,7 @@ from imagefactory.model.build import PublicationState
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.records import release_version
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.wiring import factory
 from signing.errors import PassphraseMissing, PassphraseWrong, SigningError
 from signing.keys import PURPOSES, KeyRing
