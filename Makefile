@@ -43,8 +43,9 @@ attacks: install
 	$(BIN)/python -m tests.conformance.attacks.make
 
 fuzz: install
-	@failed=; for target in $$($(BIN)/python -m tests.fuzz list 2> /dev/null); do \
-		echo "$$target: $(FUZZ_SECONDS) s"; mkdir -p .fuzz; \
+	@mkdir -p .fuzz; targets=$$($(BIN)/python -m tests.fuzz list 2> .fuzz/list.log) || { cat .fuzz/list.log; exit 1; }; \
+	failed=; for target in $$targets; do \
+		echo "$$target: $(FUZZ_SECONDS) s"; \
 		$(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) --corpus .fuzz/$$target > .fuzz/$$target.log 2>&1 \
 			|| { tail -20 .fuzz/$$target.log; failed="$$failed $$target"; }; \
 	done; [ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }

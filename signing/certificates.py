@@ -41,7 +41,7 @@ def load_certificate(pem: str) -> x509.Certificate:
         _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
         with contextlib.suppress(x509.DuplicateExtension):
             _ = certificate.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+    except (TypeError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         raise CertificateDamaged("the certificate cannot be read") from None
     # The library passes over the number of unused bits before the signature, which nothing signs: it is 0.
     whole = certificate.public_bytes(Encoding.DER).endswith(b"\0" + certificate.signature)

@@ -253,9 +253,6 @@ def test_each_attack_says_why_it_matters() -> None:
 NOT_VERIFICATION = {
     *("keys-exist", "keys-missing", "key-permissions", "key-damaged", "key-purpose", "signer-unknown", "unwritable"),
     *("passphrase-missing", "passphrase-wrong", "token-failed"),
-    *("audit-damaged", "audit-cut"),
-    *("policy-missing", "policy-invalid", "name-not-approved", "builder-not-approved", "recipe-not-approved"),
-    *("element-not-approved", "version-used"),
     "no-trust-root",  # nothing is verified without
 }
 

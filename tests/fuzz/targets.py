@@ -4,6 +4,7 @@ A target takes any bytes. It lets out nothing but a bug: what the parser may rai
 must mean the same when it is written and read again.
 """
 
+import base64
 import contextlib
 import io
 import os
@@ -12,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from imagefactory.errors import (
     AuditDamaged,
@@ -140,26 +143,37 @@ def audit_log(raw: bytes) -> None:
 
 
 def certificate(raw: bytes) -> None:
-    try:
-        leaf = load_certificate(raw.decode("latin-1"))
-    except CertificateDamaged:
-        return
-    with contextlib.suppress(SigningError):
-        check_leaf(leaf, [SHOP.ca], NOW)
+    """As a text, and as the DER inside one."""
+    for text in (raw.decode("latin-1"), pem("CERTIFICATE", raw)):
+        try:
+            leaf = load_certificate(text)
+        except CertificateDamaged:
+            continue
+        with contextlib.suppress(SigningError):
+            check_leaf(leaf, [SHOP.ca], NOW)
 
 
 def public_key(raw: bytes) -> None:
-    text = raw.decode("latin-1")
-    with contextlib.suppress(KeyDamaged, KeyPurpose):
-        assert public_pem(load_public_key(text, "release")) == text
+    """As a text, and as the DER inside one."""
+    for text in (raw.decode("latin-1"), pem("PUBLIC KEY", raw)):
+        with contextlib.suppress(KeyDamaged, KeyPurpose):
+            assert public_pem(load_public_key(text, "release")) == text
 
 
 def glance_signature(raw: bytes) -> None:
-    text = raw.decode("latin-1")
-    signature = GlanceSignature(text, HASH_METHOD, KEY_TYPE, SIGNED.certificate_sha256, SIGNED.certificate)
-    with contextlib.suppress(GlanceEncodingInvalid, GlanceSignatureInvalid):
-        verify_image_signature(signature, bytes(64), SHOP.trust.glance_ca, at=NOW)
-        raise AssertionError("a signature of nobody was accepted")
+    """As a text, and as the DER inside one."""
+    for text in (raw.decode("latin-1"), base64.b64encode(raw).decode()):
+        signature = GlanceSignature(text, HASH_METHOD, KEY_TYPE, SIGNED.certificate_sha256, SIGNED.certificate)
+        with contextlib.suppress(GlanceEncodingInvalid, GlanceSignatureInvalid):
+            verify_image_signature(signature, bytes(64), SHOP.trust.glance_ca, at=NOW)
+            raise AssertionError("a signature of nobody was accepted")
+
+
+def pem(label: str, der: bytes) -> str:
+    """RFC 7468: lines of 64 characters."""
+    body = base64.b64encode(der).decode()
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
 
 
 def recipe(raw: bytes) -> None:
@@ -291,6 +305,7 @@ APPROVAL = Approval(
 )
 POLICY = Policy(False, {"debian-12": APPROVAL}).encode()
 MANIFEST, PROVENANCE = FILES[MANIFEST_FILE], FILES[PROVENANCE_FILE]
+SIGNATURE = SIGNED.img_signature
 PEM = public_pem(SHOP.signer("release").public_key)
 SUMS = build_checksums(dict.fromkeys(FILES, "ab" * 32))
 LOG = b"2025-11-21 19:00:00.123 | dib-run-parts Running /tmp/in_target.d/install.d/50-soe-base\n"
@@ -312,9 +327,11 @@ TARGETS: dict[str, Target] = {
     "trust": Target(trust, (SHOP.trust.encode(),), 2000),
     "policy": Target(policy, (POLICY,)),
     "audit_log": Target(audit_log, (small_log(),), 2000),
-    "certificate": Target(certificate, (SIGNED.certificate.encode(),)),
-    "public_key": Target(public_key, (PEM.encode(),)),
-    "glance_signature": Target(glance_signature, (SIGNED.img_signature.encode(),)),
+    "certificate": Target(certificate, (SIGNED.certificate.encode(), SHOP.leaf.public_bytes(Encoding.DER))),
+    "public_key": Target(public_key, (PEM.encode(), base64.b64decode("".join(PEM.splitlines()[1:-1])))),
+    "glance_signature": Target(
+        glance_signature, (SIGNED.img_signature.encode(), base64.b64decode(SIGNED.img_signature))
+    ),
     "recipe": Target(recipe, (RECIPE,), 500),
     "words": Target(words, WORDS),
     "image": Target(image, tuple(IMAGES.values())),

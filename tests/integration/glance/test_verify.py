@@ -1,6 +1,8 @@
 """Verification from Glance: each way in which an image can differ from what was signed has a code of its own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,12 +35,16 @@ from imagefactory.model.glance import (
     Audience,
     creation,
 )
+from imagefactory.model.release import Version
 from imagefactory.steps.glance_publish import CloudImage
 from imagefactory.steps.glance_verify import NOT_READ, glance_account, verified_download, verify_glance
 from imagefactory.steps.verify import Proof
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
+from signing.errors import KeyUntrusted, NameMismatch, ReleaseExpired, ReleaseNotYet, SigningError, VersionTooOld
+from signing.manifest import MANIFEST_FILE
+from tests.conformance.attacks.workshop import Workshop
 from tests.fakes.host import make_keys
 from tests.integration.glance.conftest import QUICK, Shop
 
@@ -253,6 +259,34 @@ def test_a_download_is_the_very_file_that_was_verified(shop: Shop, image: CloudI
             assert stream.read() == shop.file.read_bytes()
         assert found.format == "qcow2"
         assert list(tmp_path.iterdir()) == []
+
+
+# -- everything is genuine, and the cloud or the catalogue offers it for something else --------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        ({"min_version": Version(29991231, 1)}, VersionTooOld),
+        ({"name": "another-image"}, NameMismatch),
+        ({"now": datetime(2999, 1, 1, tzinfo=UTC)}, ReleaseExpired),
+        ({"now": datetime(2020, 1, 1, tzinfo=UTC)}, ReleaseNotYet),
+    ],
+    ids=["an older release", "another image", "expired", "clock turned back"],
+)
+def test_a_genuine_release_in_the_place_of_another(
+    shop: Shop, image: CloudImage, expected: dict[str, Any], error: type[SigningError]
+) -> None:
+    pinned = replace(shop.expectation(), **expected)
+    with pytest.raises(error):
+        verify_glance(f"glance:demo/{image.id}", pinned, manifest=shop.manifest, catalogue=Path("/none"))
+
+
+def test_a_catalogue_with_a_manifest_by_somebody_else(shop: Shop, image: CloudImage, tmp_path: Path) -> None:
+    """All in order, of the same name, and signed with keys that the trust file does not know."""
+    (tmp_path / MANIFEST_FILE).write_bytes(Workshop().release_files()[MANIFEST_FILE])
+    with pytest.raises(KeyUntrusted):
+        verify(shop, image.id, manifest=tmp_path / MANIFEST_FILE)
 
 
 # -- which image, which manifest ---------------------------------------------------------------------------------------

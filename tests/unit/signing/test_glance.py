@@ -263,6 +263,18 @@ def test_versions_of_x509_that_do_not_exist(keys: Keys, version: int) -> None:
         load_certificate(damaged_pem(altered))
 
 
+@pytest.mark.parametrize("tag", [0x02, 0x03, 0x05])
+def test_names_that_are_no_text(keys: Keys, tag: int) -> None:
+    """A common name that is a BIT STRING: a TypeError of the library, which fuzzing found."""
+    der = keys.ring.certificate().public_bytes(Encoding.DER)
+    name = keys.ring.certificate().subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    assert isinstance(name, str)
+    altered = der.replace(bytes((0x0C, len(name))) + name.encode(), bytes((tag, len(name))) + name.encode())
+    assert altered != der
+    with pytest.raises(CertificateDamaged, match="cannot be read"):
+        load_certificate(damaged_pem(altered))
+
+
 def test_serial_numbers_are_positive(keys: Keys) -> None:
     """RFC 5280, 4.1.2.2; the library only warns."""
     der = keys.ring.certificate().public_bytes(Encoding.DER)
