@@ -32,6 +32,7 @@ The environment:
 |---|---|---|
 | `IMAGEFACTORY_HOME` | where keys, records, artifacts, logs and the catalogue lie | `~/.local/share/imagefactory` |
 | `IMAGEFACTORY_POLICY` | the signer's policy | `policy.json` in the home, then `/etc/imagefactory/policy.json` |
+| `IMAGEFACTORY_PASSPHRASE_FILE` | a file with the passphrase of the keys, mode 0600 | the keyring, or a prompt |
 | `IMAGEFACTORY_TRUST` | the trust file; it must exist | `trust.json` in the home, then `/etc/imagefactory/trust.json` |
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |

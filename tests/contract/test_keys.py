@@ -2,17 +2,22 @@
 
 import json
 import os
+import pty
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import keyring
 import pytest
 from cryptography import x509
+from keyring.backend import KeyringBackend
+from keyring.backends import fail
 
 from imagefactory.factory import keys, rotation
 from imagefactory.factory.loop import Factory
@@ -30,6 +35,7 @@ from signing.trust import load_trust
 from tests.contract.shell import Shell
 from tests.fakes.boots import boot_test
 from tests.fakes.host import FakeHost, make_keys
+from tests.fakes.softhsm import SoftToken
 from tests.unit.signing.test_signer import ACCEPTED
 
 NOW = datetime.now(UTC)
@@ -248,10 +254,10 @@ def test_production_keys_build_when_their_passphrase_is_there(
     assert found.stdout == ""
 
 
-def build(host: FakeHost, passphrase_file: Path) -> str:
+def build(host: FakeHost, passphrase_file: Path | None, tokens: Mapping[str, str] | None = None) -> str:
     """A build with nobody at a terminal."""
     host.events.clear()
-    settings = replace(host.settings, passphrase_file=passphrase_file)
+    settings = replace(host.settings, passphrase_file=passphrase_file, tokens=tokens or {})
     with factory(settings, host.events.append, boot_test) as made:
         release = made.build(host.load()).release
     return f"{release.name}@{release_version(release)}"
@@ -447,3 +453,88 @@ def test_a_weak_passphrase_is_refused(tmp_path: Path, shell: Shell, monkeypatch:
     assert shell.refused("keys", "init", "--passphrase-file", tmp_path) == (1, "not-a-regular-file")
     assert shell.refused("keys", "init", "--development", "--keyring") == (2, "usage")
     assert not (tmp_path / "home").exists()
+
+
+class Memory(KeyringBackend):
+    """A keyring of the test's own, behind the real library."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[service, username] = password
+
+
+def test_the_keyring(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random passphrase is put there, found again, and never replaced by another."""
+    monkeypatch.setenv("IMAGEFACTORY_HOME", str(tmp_path / "home"))
+    before, memory = keyring.get_keyring(), Memory()
+    keyring.set_keyring(memory)
+    try:
+        assert shell.json("keys", "init", "--keyring")[0] == 0
+        ((service, directory), passphrase) = next(iter(memory.kept.items()))
+        assert (service, directory) == ("imagefactory", str(tmp_path / "home/keys"))
+        assert len(passphrase) >= 40
+        assert shell.refused("keys", "init", "--keyring") == (1, "keys-exist")
+        assert shell.json("keys", "rotate", "release")[0] == 0
+        assert memory.kept == {(service, directory): passphrase}
+        memory.kept.clear()
+        assert shell.refused("keys", "rotate", "release") == (1, "keyring-unusable")
+        keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
+        assert shell.refused("keys", "rotate", "release") == (1, "keyring-unusable")
+    finally:
+        keyring.set_keyring(before)
+
+
+def at_a_terminal(home: Path, words: list[str], *argv: str) -> tuple[int, str]:
+    """Run a command line at a terminal of its own, where somebody types `words` when asked."""
+    child, terminal = pty.fork()
+    if child == 0:
+        environ = {"IMAGEFACTORY_HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb"}
+        program = [sys.executable, "-c", "from imagefactory.cli import main; main()", *argv]
+        os.execve(sys.executable, program, environ)  # noqa: S606
+    said = b""
+    for word in (*words, None):
+        while not said.endswith(b": ") or word is None:
+            try:
+                said += (piece := os.read(terminal, 1024))
+            except OSError:  # it closed its end
+                piece = b""
+            if not piece:
+                break
+        if word is not None:
+            os.write(terminal, word.encode() + b"\n")
+            said += b"(typed)\n"
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
+
+
+def test_a_person_is_asked(tmp_path: Path) -> None:
+    """Twice for a new passphrase, once for a known one; what is typed is not shown."""
+    status, said = at_a_terminal(tmp_path / "home", [PASSPHRASE, "something else here"], "keys", "init")
+    assert (status, "the two passphrases differ" in said) == (1, True)
+    assert not (tmp_path / "home").exists()
+    status, said = at_a_terminal(tmp_path / "home", [PASSPHRASE, PASSPHRASE], "keys", "init")
+    assert (status, said.count("assphrase for"), PASSPHRASE in said) == (0, 1, False), said
+    status, said = at_a_terminal(tmp_path / "home", [PASSPHRASE], "keys", "rotate", "release")
+    assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said
+    status, said = at_a_terminal(tmp_path / "home", ["wrong"], "keys", "rotate", "release")
+    assert (status, "[passphrase-wrong]" in said) == (1, True)
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_build_with_keys_in_a_token(host: FakeHost, token: SoftToken, token_keys: Path) -> None:
+    """The signer is another process, and finds the token."""
+    for name in ("keys", "trust.json", "policy.json"):
+        remove(host.home / name)
+    subprocess.run(["cp", "-a", *token_keys.iterdir(), host.home], check=True)
+    ref = build(host, None, token.environ)
+    assert ref.startswith("fake-debian-12@")
