@@ -364,6 +364,7 @@ def edited_sbom(**changes: object) -> Callable[[Desk], SigningOrder]:
     return sbom_of(lambda: json.dumps({**json.loads(make_sbom()), **changes}).encode())
 
 
+LICENSED = {"type": "library", "name": "x", "licenses": [{"license": {"id": "GPL-2+"}}]}
 BUILT = (NOW - timedelta(hours=1)).date()
 REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[SigningError], str]] = [
     (other_bytes, ProvenanceMismatch, "other bytes than those to be signed: fake-debian-12-20251121.1.raw"),
@@ -414,6 +415,9 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (edited_sbom(extra=1), SbomInvalid, "not valid CycloneDX"),
     (edited_sbom(components=[{"type": "library"}]), SbomInvalid, "'name' is a required property"),
     (edited_sbom(metadata={}), SbomInvalid, "is not about"),
+    (edited_sbom(components=[{"type": "library", "name": "x"}] * 2), SbomInvalid, "an array has an item twice"),
+    (edited_sbom(serialNumber="1"), SbomInvalid, "not valid CycloneDX"),
+    (edited_sbom(components=[LICENSED]), SbomInvalid, "not valid CycloneDX"),
     (two_boot_tests, EvidenceMissing, "proved by one boot test, and there are 2"),
 ]
 
