@@ -12,6 +12,7 @@ from rich.table import Table
 
 from imagefactory.cli.output import say
 from imagefactory.progress import Event, Note, Progress, StepAdvanced, StepFinished, StepStarted
+from imagefactory.tools.passphrase import Ask
 
 HEARTBEAT = 30.0  # seconds between two plain lines about the same step
 
@@ -65,6 +66,15 @@ class _Terminal:
         self._bars = bars
         self._task = bars.add_task("", visible=False, text="", total=None)
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Out of the way."""
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()
+
     def __call__(self, event: Event) -> None:
         match event:
             case StepStarted(step, reason, _):
@@ -76,6 +86,18 @@ class _Terminal:
                 self._bars.console.print(finished(event), markup=False)
             case Note(level, text):
                 self._bars.console.print(f"{level}: {text}", markup=False)
+
+
+def undisturbed(progress: Progress, ask: Ask) -> Ask:
+    """`ask`, without a live display that would write over what a person is asked."""
+    if not isinstance(progress, _Terminal):
+        return ask
+
+    def asking(prompt: str) -> bytes:
+        with progress.hidden():
+            return ask(prompt)
+
+    return asking
 
 
 def finished(event: StepFinished) -> str:

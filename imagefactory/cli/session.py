@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from imagefactory.cli.render import renderer
+from imagefactory.cli.render import renderer, undisturbed
 from imagefactory.factory.loop import Factory
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings, read_settings
@@ -39,8 +39,12 @@ PassphraseFile = Annotated[
 @contextmanager
 def factory_session(passphrase_file: Path | None = None) -> Iterator[Factory]:
     """A factory that draws its progress."""
-    with renderer() as progress, factory(with_passphrase(read_settings(), passphrase_file), progress) as made:
-        yield made
+    settings = with_passphrase(read_settings(), passphrase_file)
+    with renderer() as progress:
+        if settings.ask is not None:
+            settings = replace(settings, ask=undisturbed(progress, settings.ask))
+        with factory(settings, progress) as made:
+            yield made
 
 
 def with_passphrase(settings: Settings, file: Path | None) -> Settings:

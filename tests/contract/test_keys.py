@@ -19,10 +19,12 @@ from cryptography import x509
 from keyring.backend import KeyringBackend
 from keyring.backends import fail
 
-from imagefactory.factory import keys, rotation
+from imagefactory.factory import approvals, keys, rotation
+from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.factory.loop import Factory
 from imagefactory.factory.rotation import JOURNAL, Rotated, Rotation, finish, rotate
 from imagefactory.model.build import PublicationState
+from imagefactory.model.policy import Policy
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.records import release_version
@@ -492,13 +494,18 @@ def test_the_keyring(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPat
         keyring.set_keyring(before)
 
 
+MAIN = ("-c", "from imagefactory.cli import main; main()")
+
+
 def at_a_terminal(home: Path, words: list[str], *argv: str) -> tuple[int, str]:
     """Run a command line at a terminal of its own, where somebody types `words` when asked."""
+    return typed(words, {"IMAGEFACTORY_HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb"}, *MAIN, *argv)
+
+
+def typed(words: list[str], environ: dict[str, str], *argv: str) -> tuple[int, str]:
     child, terminal = pty.fork()
     if child == 0:
-        environ = {"IMAGEFACTORY_HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb"}
-        program = [sys.executable, "-c", "from imagefactory.cli import main; main()", *argv]
-        os.execve(sys.executable, program, environ)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, *argv], environ)  # noqa: S606
     said = b""
     for word in (*words, None):
         while not said.endswith(b": ") or word is None:
@@ -526,6 +533,26 @@ def test_a_person_is_asked(tmp_path: Path) -> None:
     assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said
     status, said = at_a_terminal(tmp_path / "home", ["wrong"], "keys", "rotate", "release")
     assert (status, "[passphrase-wrong]" in said) == (1, True)
+
+
+def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost) -> None:
+    for name in ("keys", "trust.json"):
+        remove(host.home / name)
+    init_keys(
+        host.home / "keys",
+        host.home / "trust.json",
+        Custody(PASSPHRASE.encode()),
+        development=False,
+        now=datetime.now(UTC),
+    )
+    builder = KeyRing(host.home / "keys").keyid("provenance")
+    found = approvals.element_digests(host.load(), host.settings)
+    approvals.save(approvals.approve(Policy(False, {}), host.load(), found, [builder], False), host.settings)
+    environ = {**host.environ, "TERM": "xterm"}
+    status, said = typed([PASSPHRASE], environ, "-m", "tests.fakes.command", "build", str(host.recipe_file))
+    assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said
+    asked = said[said.index("Passphrase of") : said.index("(typed)")]
+    assert "\x1b" not in asked, "nothing moved the cursor"
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
