@@ -11,10 +11,11 @@ from imagefactory.cli.render import print_table
 from imagefactory.cli.session import factory_session
 from imagefactory.errors import ArtifactMissing, SbomInvalid
 from imagefactory.factory.loop import Factory
+from imagefactory.model import sbom
 from imagefactory.model.release import ReleaseRef, sbom_file
-from imagefactory.steps import sbom
+from imagefactory.model.sbom import MAX_SBOM
 from imagefactory.store.records import release_version
-from imagefactory.tools.cyclonedx import MAX_SBOM, validate
+from imagefactory.tools.cyclonedx import validate
 from signing.digest import read_document
 
 app = typer.Typer(no_args_is_help=True, help="The bill of materials of a release: its packages and their licences.")

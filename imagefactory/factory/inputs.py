@@ -4,18 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
+from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import place_of
 from imagefactory.settings import PLAIN_PATH, Settings
-from imagefactory.steps import boot_test, convert, disk, rootfs, sbom
-from imagefactory.tools import cyclonedx
+from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
 from imagefactory.tools.apt import ARCHIVE_KEYRING, Index, host_sources, through
 from imagefactory.tools.dib import dib_version
@@ -80,7 +81,7 @@ class Inputs:
 
     def sbom_key(self, rootfs_digest: str, epoch: int) -> str:
         own = {"rootfs": rootfs_digest, "epoch": epoch, "os": self.recipe.os.model_dump(mode="json")}
-        library = {"cyclonedx-python-lib": cyclonedx.library_version()}
+        library = {"cyclonedx-python-lib": version("cyclonedx-python-lib")}
         return key("sbom", {"name": self.recipe.name, **own, **library, "revision": sbom.REVISION})
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:

@@ -14,14 +14,14 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import Version
 from imagefactory.progress import Advance, Note, Progress, StepAdvanced, advancer
 from imagefactory.settings import Settings
-from imagefactory.steps import convert, sbom
+from imagefactory.steps import convert
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
-from imagefactory.tools import cyclonedx, qemu_img
+from imagefactory.tools import qemu_img
 from imagefactory.tools.firmware import Accelerator, probe_kvm
-from imagefactory.tools.hand import call_builder
+from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
 from imagefactory.tools.package_lists import archives, in_releases
@@ -132,11 +132,19 @@ class Line:
         """List what is in the root file system."""
         recipe = self.inputs.recipe
         digest, epoch = rootfs.outputs["rootfs"], rootfs.facts["epoch"]
-        document = sbom.make(recipe.name, recipe.os, self.artifacts.require(digest), digest, epoch)
         made = self.work / "sbom.cdx.json"
-        made.write_bytes(cyclonedx.encode(document))
+        request = {
+            "action": "list",
+            "name": recipe.name,
+            "os": recipe.os.model_dump(mode="json"),
+            "rootfs": str(self.artifacts.require(digest)),
+            "digest": digest,
+            "epoch": epoch,
+            "output": str(made),
+        }
+        environment, log = self.settings.environment, self.log(plan.SBOM)
+        facts = call_clerk(request, environment=environment, log=log, on_advance=self.advancer(plan.SBOM))
         outputs = {"sbom": self.keep(made, "sbom").sha256}
-        facts = {"components": len(document["components"])}
         return self.records.remember(self.inputs.sbom_key(digest, epoch), plan.SBOM, recipe.name, outputs, facts)
 
     def disk(self, rootfs: StepResult) -> StepResult:

@@ -10,17 +10,16 @@ from typing import Any
 
 from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.line import Line
-from imagefactory.model import plan, properties
+from imagefactory.model import plan, properties, sbom
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
 from imagefactory.model.release import sbom_file
 from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
-from imagefactory.steps import attest, sbom
+from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
 from imagefactory.store.tables import Release, StepResult
-from imagefactory.tools import cyclonedx
 from imagefactory.tools.audit_log import AuditedSigner, AuditLog
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.inspect import opened
@@ -29,6 +28,7 @@ from signing.digest import Digests, hash_stream, read_document
 from signing.errors import KeyUntrusted
 from signing.manifest import PROVENANCE_FILE
 from signing.signer import Signer, signer_in
+from signing.strict_json import decode
 from signing.trust import Trust
 
 # How long a release may be trusted without being renewed.
@@ -148,8 +148,8 @@ def _claims(line: Line, made: Made) -> dict[str, str]:
 
 def _sbom(line: Line, made: Made) -> bytes:
     """The bill of materials of the release that this build is going to be."""
-    document = read_document(line.artifacts.require(made.sbom.outputs["sbom"]), most=cyclonedx.MAX_SBOM)
-    return sbom.of_release(cyclonedx.validate(document), line.version)
+    raw = read_document(line.artifacts.require(made.sbom.outputs["sbom"]), most=sbom.MAX_SBOM)
+    return sbom.of_release(decode(raw, "bill of materials", most=sbom.MAX_SBOM), line.version)
 
 
 def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:

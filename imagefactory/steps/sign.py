@@ -35,10 +35,10 @@ from imagefactory.model.proof import prove
 from imagefactory.model.property_forms import day_of
 from imagefactory.model.release import ReleaseRef, sbom_file
 from imagefactory.model.release import Version as ReleaseVersion
+from imagefactory.model.sbom import MAX_SBOM
 from imagefactory.steps import sbom
 from imagefactory.tools import qemu_img
 from imagefactory.tools.audit_log import AuditedSigner, AuditLog
-from imagefactory.tools.cyclonedx import MAX_SBOM
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.signed import SignedStore
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -26,18 +25,13 @@ from jsonschema.validators import Draft7Validator, extend
 from imagefactory.errors import SbomInvalid
 from imagefactory.model.packages import Installed
 from imagefactory.model.recipe import OperatingSystem
-from imagefactory.tools.licences import spdx
+from imagefactory.model.sbom import MAX_SBOM
+from imagefactory.tools.spdx import spdx
 from signing.errors import DocumentInvalid
 from signing.strict_json import decode
 
 VERSION = SchemaVersion.V1_6
-MAX_SBOM = 64 << 20  # bytes; 2,000 packages take 2 MiB
 SOURCE = "imagefactory:deb:source"  # the property that has the package URL of the source package
-
-
-def library_version() -> str:
-    """The version of the library that writes."""
-    return version("cyclonedx-python-lib")
 
 
 def write(
@@ -53,11 +47,6 @@ def write(
     )
     bom.register_dependency(image, components)
     return validate(JsonV1Dot6(bom).output_as_string().encode())
-
-
-def encode(document: dict[str, Any]) -> bytes:
-    """The bytes of a bill of materials: sorted, and broken into lines for people who compare two."""
-    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def validate(raw: bytes) -> dict[str, Any]:

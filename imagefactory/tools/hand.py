@@ -42,6 +42,16 @@ def call_signer(
     return _call(_python("signer"), request, environment=environment, log=log, on_advance=on_advance)
 
 
+def call_clerk(
+    request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
+) -> dict[str, Any]:
+    """Have the clerk do `request` in a process of its own.
+
+    Raises whatever the clerk raised, HandDied when it ended without a word.
+    """
+    return _call(_python("clerk"), request, environment=environment, log=log, on_advance=on_advance)
+
+
 def call_publisher(
     request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
 ) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Installed, Package
 from imagefactory.model.recipe import OperatingSystem
 from imagefactory.model.release import Version
+from imagefactory.model.sbom import MAX_SBOM, of_release
 from imagefactory.steps.attest import BuildAccount, attest
 from imagefactory.steps.convert import Converted
-from imagefactory.steps.sbom import of_release
 from imagefactory.tools import cyclonedx
 from signing.digest import Digests
 from signing.envelope import open_envelope
@@ -234,4 +234,4 @@ def test_equal_packages_give_equal_bytes() -> None:
 
 def test_a_bill_of_two_thousand_packages_is_far_below_its_bound() -> None:
     raw = sbom([installed(package, "GPL-2+", "public-domain") for package in many(2000)])
-    assert MAX_BYTES < len(raw) < cyclonedx.MAX_SBOM / 16
+    assert MAX_BYTES < len(raw) < MAX_SBOM / 16

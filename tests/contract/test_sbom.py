@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from imagefactory.errors import SbomInvalid
+from imagefactory.model.sbom import of_release
 from imagefactory.progress import Note
 from imagefactory.steps import sbom
 from imagefactory.store.records import release_version
@@ -109,7 +110,7 @@ def test_the_same_root_file_system_and_version_give_the_same_bytes(built: FakeHo
             NAME, built.load().recipe.os, factory.artifacts.path(digest), digest, rootfs.facts["epoch"]
         )
     (release,) = releases(built)
-    assert sbom.of_release(document, release_version(release)) == raw
+    assert of_release(document, release_version(release)) == raw
     with pytest.raises(SbomInvalid):
         sbom.check(raw, NAME, "20200101.1")
 

@@ -33,13 +33,12 @@ from imagefactory.model.packages import Installed, Package
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import OperatingSystem
 from imagefactory.model.release import Version, sbom_file
+from imagefactory.model.sbom import MAX_SBOM, of_release
 from imagefactory.steps.attest import BuildAccount, attest
 from imagefactory.steps.convert import Converted, examine
-from imagefactory.steps.sbom import of_release
 from imagefactory.steps.sign import Signers, SigningOrder, sign
 from imagefactory.tools import cyclonedx
 from imagefactory.tools.audit_log import AuditLog
-from imagefactory.tools.cyclonedx import MAX_SBOM
 from imagefactory.tools.hand import call_signer
 from imagefactory.tools.process import run
 from imagefactory.tools.signed import SignedStore

@@ -37,8 +37,9 @@ from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.inventory import read_inventory, read_status
-from imagefactory.tools.licences import licences, spdx
+from imagefactory.tools.licences import licences
 from imagefactory.tools.recipe_file import load_recipe
+from imagefactory.tools.spdx import spdx
 from signing.certificates import check_leaf, load_certificate
 from signing.checksums import build_checksums, parse_checksums
 from signing.envelope import parse_bundle

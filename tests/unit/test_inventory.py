@@ -14,7 +14,8 @@ from imagefactory.errors import RootfsUnreadable
 from imagefactory.model.packages import Installed, Package
 from imagefactory.tools import inventory
 from imagefactory.tools.inventory import read_inventory, read_status
-from imagefactory.tools.licences import MAX_LICENCES, licences, spdx
+from imagefactory.tools.licences import MAX_LICENCES, licences
+from imagefactory.tools.spdx import spdx
 
 DEP5 = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
 EXPAT = f"{DEP5}Files: *\nCopyright: me\nLicense: Expat\n Words of it.\n .\n More words.\n"

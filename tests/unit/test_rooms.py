@@ -138,6 +138,7 @@ OBVIOUS = {
     "build_version",
     "check_order",
     "downgrade",
+    "list_packages",
     "register",
     "release_version",
     "sign_release",
