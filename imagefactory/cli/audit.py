@@ -21,12 +21,19 @@ def verify(as_json: Json = False) -> None:
     """Check that nobody altered or cut the log: its chain, and every release that was signed into it."""
     with factory_session() as factory:
         found = audit(factory)
-    text = (
-        f"VERIFIED {found.head.entries} entries, head sha256:{found.head.sha256}\n"
-        f"  {found.releases} releases of this factory are in it"
-    )
-    document = {"entries": found.head.entries, "head": found.head.sha256, "releases": found.releases}
-    answer({"verified": document}, text, as_json)
+    lines = [
+        f"VERIFIED {found.head.entries} entries, head sha256:{found.head.sha256}",
+        f"  {found.releases} releases of this factory are in it",
+    ]
+    if found.torn:
+        lines.append(f"  after them an entry that was never finished ({found.torn} bytes): the next writer removes it")
+    document = {
+        "entries": found.head.entries,
+        "head": found.head.sha256,
+        "releases": found.releases,
+        "unfinished_bytes": found.torn,
+    }
+    answer({"verified": document}, "\n".join(lines), as_json)
 
 
 @app.command("show", epilog="Example: imagefactory audit show --event signed")

@@ -60,7 +60,7 @@ class AuditDamaged(Refused):
 
 
 class AuditCut(Refused):
-    """The audit log lacks entries that were there when a release was signed."""
+    """The audit log lacks entries that were there when a release was signed, or has two releases of one version."""
 
     code = "audit-cut"
     default_advice = "Treat it as an attack until explained; restore the log from a backup."

@@ -11,7 +11,7 @@ Rules:
 2. The head is the number of entries and the SHA-256 of the last line. Every release manifest carries the head of the
    moment at which it was signed: whoever cuts the log, or writes another, has to take back releases that are out.
 3. An entry is written as a whole under a lock and is on the disk before anybody relies on it. A last line without its
-   newline was never finished; the next writer removes it and says so in an entry.
+   newline was never finished: readers leave it out, and the next writer removes it and says so in an entry.
 4. A time is what the clock said, and proves nothing; the order does.
 
 A log proves what stands before a head. What came after the newest published head can be cut unseen.
@@ -20,10 +20,11 @@ A log proves what stands before a head. What came after the newest published hea
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -76,23 +77,41 @@ class AuditLog:
         return head
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, oldest first, each checked against the one before. A log that was never begun has none.
+        """Every whole entry, oldest first, each checked against the one before. A log that was never begun has none.
 
         Raises: AuditDamaged, NotARegularFile, Unreadable.
         """
-        if not os.path.lexists(self.path):
-            return
-        with os.fdopen(open_regular(self.path), "rb") as stream:
+        with self._opened() as (stream, end, _):
             head = AuditHead(0, NOTHING)
-            while line := stream.readline(MAX_LINE + 1):
-                entry = _read(line, head.entries + 1)
+            while stream.tell() < end:
+                entry = _read(stream.readline(MAX_LINE + 1), head.entries + 1)
                 if entry[0] != head.sha256:
                     raise AuditDamaged(f"entry {head.entries + 1} of the audit log does not follow the one before it")
                 head = entry[1].head
                 yield entry[1]
 
-    def verify(self, heads: Iterable[AuditHead] = ()) -> AuditHead:
-        """Check the whole log, and that each of `heads` is in it; return its head.
+    def torn(self) -> int:
+        """How many bytes there are of a last entry that was never finished. Raises as `entries`."""
+        with self._opened() as (_, _, torn):
+            return torn
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[BinaryIO, int, int]]:
+        """The log for reading, where its last whole line ends, and how many bytes come after that. No writer is at work
+        at that moment; lines that are whole stay as they are, so nobody has to wait for a reader."""
+        if not os.path.lexists(self.path):
+            yield BytesIO(), 0, 0
+            return
+        with os.fdopen(open_regular(self.path), "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            _, end = _last_line(stream)
+            torn = os.fstat(stream.fileno()).st_size - end
+            stream.seek(0)
+            fcntl.flock(stream, fcntl.LOCK_UN)
+            yield stream, end, torn
+
+    def verify(self, heads: Iterable[AuditHead] = (), each: Callable[[Entry], None] | None = None) -> AuditHead:
+        """Check the whole log, and that each of `heads` is in it; return its head. `each` hears of every entry.
 
         Raises: AuditDamaged, AuditCut (a head that was published is not in the log), NotARegularFile, Unreadable.
         """
@@ -103,6 +122,8 @@ class AuditLog:
         last = AuditHead(0, NOTHING)
         for entry in self.entries():
             last = entry.head
+            if each is not None:
+                each(entry)
             if wanted.pop(last.entries, last) != last:
                 raise AuditCut(f"entry {last.entries} of the audit log is not the one that a release was signed after")
         if wanted:
@@ -149,16 +170,21 @@ class AuditedSigner:
 
 def _tail(stream: BinaryIO) -> tuple[AuditHead, int]:
     """The head of a log and where its last whole line ends."""
+    line, end = _last_line(stream)
+    return (_read(line)[1].head if line else AuditHead(0, NOTHING)), end
+
+
+def _last_line(stream: BinaryIO) -> tuple[bytes, int]:
+    """The last whole line of a log, nothing where there is none, and where it ends."""
     size = stream.seek(0, os.SEEK_END)
     start = max(0, size - 2 * MAX_LINE)
     stream.seek(start)
-    whole, newline, _ = stream.read(2 * MAX_LINE).rpartition(_NEWLINE)
+    whole, newline, _ = stream.read(size - start).rpartition(_NEWLINE)
     if not newline:
         if start:
             raise AuditDamaged("the audit log ends in something that is no entry")
-        return AuditHead(0, NOTHING), 0
-    line = whole.rpartition(_NEWLINE)[2] + newline
-    return _read(line)[1].head, start + len(whole) + 1
+        return b"", 0
+    return whole.rpartition(_NEWLINE)[2] + newline, start + len(whole) + 1
 
 
 def _write(stream: BinaryIO, head: AuditHead, end: int, event: str, details: dict[str, str]) -> tuple[AuditHead, int]:

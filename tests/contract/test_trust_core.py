@@ -1,5 +1,6 @@
 """Policy and audit log as people meet them: on the command line, around whole builds."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -104,3 +105,70 @@ def test_publications_are_in_the_log(first_build: FirstBuild) -> None:
     (published,) = [entry for entry in entries if entry.event == "published"]
     assert published.details["about"].startswith(f"{NAME}@")
     assert published.details["target"].startswith("catalogue:")
+
+
+def test_a_lost_database_hides_no_cut(built: FakeHost, shell: Shell, on: Callable[[FakeHost], FakeHost]) -> None:
+    """The database can be made again by building, and is the first thing that somebody with something to hide loses."""
+    host, log = on(built), built.home / "audit.log"
+    whole = log.read_bytes()
+    for path in host.home.glob("imagefactory.db*"):
+        path.unlink()
+    assert shell.json("audit", "verify")[1]["verified"]["releases"] == 1
+    log.write_bytes(b"")
+    assert shell.refused("audit", "verify") == (1, "audit-cut")
+    shutil.rmtree(host.home / "catalogue")
+    assert shell.refused("audit", "verify") == (1, "audit-cut"), "the signer's memory alone knows"
+    log.write_bytes(whole)
+    assert shell.json("audit", "verify")[0] == 0
+
+
+def test_what_is_in_the_catalogue_was_signed_here(
+    built: FakeHost, shell: Shell, on: Callable[[FakeHost], FakeHost]
+) -> None:
+    host, log = on(built), built.home / "audit.log"
+    for path in host.home.glob("imagefactory.db*"):
+        path.unlink()
+    shutil.rmtree(host.home / "signed")
+    lines = log.read_bytes().splitlines(keepends=True)
+    signed = next(n for n, entry in enumerate(AuditLog(log).entries()) if entry.event == "signed")
+    log.write_bytes(b"".join(lines[:signed]))
+    assert shell.refused("audit", "verify") == (1, "audit-cut")
+
+
+def test_a_signer_killed_before_it_could_say_so_is_no_cut(
+    built: FakeHost, shell: Shell, on: Callable[[FakeHost], FakeHost]
+) -> None:
+    """It remembers first; the documents had not left it."""
+    host, log = on(built), built.home / "audit.log"
+    for path in host.home.glob("imagefactory.db*"):
+        path.unlink()
+    shutil.rmtree(host.home / "catalogue")
+    lines = log.read_bytes().splitlines(keepends=True)
+    signed = next(n for n, entry in enumerate(AuditLog(log).entries()) if entry.event == "signed")
+    log.write_bytes(b"".join(lines[:signed]))
+    assert shell.json("audit", "verify")[1]["verified"]["releases"] == 1
+
+
+def test_one_version_is_not_signed_as_two_things(
+    built: FakeHost, shell: Shell, on: Callable[[FakeHost], FakeHost]
+) -> None:
+    log = AuditLog(on(built).home / "audit.log")
+    (signed,) = [entry for entry in log.entries() if entry.event == "signed"]
+    log.append("given-again", **signed.details)
+    assert shell.json("audit", "verify")[0] == 0
+    log.append("signed", about=signed.details["about"], manifest="0" * 64)
+    assert shell.refused("audit", "verify") == (1, "audit-cut")
+
+
+def test_an_entry_that_was_never_finished_is_told(
+    built: FakeHost, shell: Shell, on: Callable[[FakeHost], FakeHost]
+) -> None:
+    log = on(built).home / "audit.log"
+    assert shell.json("audit", "verify")[1]["verified"]["unfinished_bytes"] == 0
+    with log.open("ab") as stream:
+        stream.write(b'{"details":{"ab')
+    status, text = shell.text("audit", "verify")
+    assert status == 0
+    assert "never finished (15 bytes)" in text
+    assert shell.json("audit", "verify")[1]["verified"]["unfinished_bytes"] == 15
+    assert shell.json("audit", "show")[0] == 0

@@ -1,5 +1,7 @@
 """The audit log: a chain that only grows, and shows when somebody else wrote to it."""
 
+import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -85,19 +87,57 @@ def test_entries_cannot_be_taken_out_or_swapped(log: AuditLog, lost: int) -> Non
         log.verify()
 
 
-def test_an_entry_that_was_never_finished_is_removed_by_the_next_writer(log: AuditLog) -> None:
-    written(log, 2)
+def test_an_entry_that_was_never_finished_is_left_out_and_removed_by_the_next_writer(log: AuditLog) -> None:
+    heads = written(log, 2)
+    assert log.torn() == 0
     with log.path.open("ab") as stream:
         stream.write(b'{"details":{},"ent')
-    with pytest.raises(AuditDamaged):
-        log.verify()
+    assert log.verify(heads) == heads[-1]
+    assert (log.torn(), len(list(log.entries()))) == (18, 2)
     written(log, 1)
     events = [entry.event for entry in log.entries()]
     assert events == ["signed", "signed", "torn-entry-removed", "signed"]
+    assert log.torn() == 0
+
+
+def test_a_head_whose_entry_was_torn_is_missed(log: AuditLog) -> None:
+    heads = written(log, 2)
+    log.path.write_bytes(log.path.read_bytes()[:-1])
+    assert log.torn() > 1
+    with pytest.raises(AuditCut):
+        log.verify(heads)
+
+
+def test_no_reader_sees_half_of_an_entry(log: AuditLog) -> None:
+    """A reader waits for the writer that holds the lock, and sees the log as it was when it began."""
+    written(log, 1)
+    whole = log.path.read_bytes()
+    found: list[int] = []
+    with log.path.open("r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b'{"details"')
+        stream.flush()
+        reader = threading.Thread(target=lambda: found.append(log.torn()))
+        reader.start()
+        reader.join(0.2)
+        assert reader.is_alive(), "nobody waited"
+        stream.truncate(len(whole))
+        stream.flush()
+    reader.join()
+    assert found == [0]
+
+
+def test_a_reader_is_in_nobodys_way(log: AuditLog) -> None:
+    written(log, 2)
+    for entry in log.entries():
+        log.append("signed", version=entry.details["version"])
+    assert [entry.details["version"] for entry in log.entries()] == ["1", "2", "1", "2"]
 
 
 def test_a_first_entry_that_was_never_finished(log: AuditLog) -> None:
     log.path.write_bytes(b"{")
+    assert (log.verify(), log.torn()) == (AuditHead(0, NOTHING), 1)
     written(log, 1)
     assert [entry.event for entry in log.entries()] == ["torn-entry-removed", "signed"]
 
