@@ -19,7 +19,7 @@ Rules for loading, in order:
 
 1. The directory and keys.json are there, and closed to group and others.
 2. keys.json knows the purpose, and the key file is there and closed to group and others.
-3. The file is a PKCS#8 elliptic curve key, and the passphrase opens it if it is encrypted.
+3. The file is a PKCS#8 elliptic curve key, and the passphrase opens it; keys for development need not be encrypted.
 4. The key is on the curve of its purpose, and is the one that keys.json names for it; a key that keys.json names for
    another purpose has been put in the wrong place.
 
@@ -229,14 +229,17 @@ class KeyRing:
         try:
             try:
                 key = load_pem_private_key(raw, password=None)
+                plain = True
             except TypeError:  # whole, and encrypted
-                key = self._decrypted(raw, name)
+                key, plain = self._decrypted(raw, name), False
         except (ValueError, UnsupportedAlgorithm):
             # The cause is dropped: a parser's message may quote what it read.
             raise KeyDamaged(f"the {name} key cannot be read") from None
         curve = curve_of(name).name
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != curve:
             raise KeyPurpose(f"{file} is not an elliptic curve key on {curve}")
+        if plain and not self.development:
+            raise KeyDamaged(f"{file} is not encrypted, and these keys are not for development")
         return key
 
     def _decrypted(self, raw: bytes, name: str) -> PrivateKeyTypes:

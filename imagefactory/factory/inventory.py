@@ -12,7 +12,7 @@ from typing import Any
 from imagefactory.factory.keys import rename_new, sync_directory, translated, write_new
 from imagefactory.factory.rotation import Rotated, authority
 from signing.certificates import certificate_pem, fingerprint
-from signing.errors import KeysExist, SigningError
+from signing.errors import KeysExist, KeyUntrusted
 from signing.fields import format_time
 from signing.keys import AUTHORITY, KeyRing, public_pem
 from signing.trust import Trust
@@ -71,11 +71,11 @@ def export(trust: Trust, ring: KeyRing, directory: Path) -> tuple[str, ...]:
     """Write what other machines need into the new directory, as a whole: the trust file; the release key that signs
     now, for openssl; every trusted Glance CA, one after the other. Returns the names.
 
-    Raises KeysExist, Unwritable, KeysMissing, and errors of the room signing.
+    Raises KeysExist, Unwritable, KeysMissing, KeyUntrusted (the release key that signs now), KeyDamaged.
     """
     keyid = current(ring, "release")
     if keyid not in trust.release:
-        raise SigningError(f"the trust file does not know the release key {keyid[:16]} that signs here")
+        raise KeyUntrusted(f"the trust file does not know the release key {keyid[:16]} that signs here")
     files = {
         TRUST_FILE: trust.encode().decode("ascii"),
         RELEASE_FILE: public_pem(trust.release[keyid]),

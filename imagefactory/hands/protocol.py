@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -22,6 +23,8 @@ MAX_REQUEST = 1 << 20
 def serve(actions: dict[str, Callable[[Document, Advance], Document]]) -> int:
     """Read one request, do its "action", answer. Returns the exit status."""
     signal.signal(signal.SIGTERM, _leave)
+    # Keys, passphrases and tokens are in the memory of hands: none of it is to get into a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     line = sys.stdin.readline(MAX_REQUEST)
     threading.Thread(target=_watch_lifeline, daemon=True).start()
     try:

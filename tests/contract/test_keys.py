@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import resource
 import shutil
 import stat
 import subprocess
@@ -404,6 +405,7 @@ def test_where_images_are_only_verified(built: FakeHost, tmp_path: Path, shell: 
 
 def test_what_is_exported_is_public(built: FakeHost, tmp_path: Path, shell: Shell, at: Callable[..., None]) -> None:
     at(built)
+    trusted_first = (built.home / "trust.json").read_bytes()
     for name in ("release", "glance-ca"):
         assert shell.json("keys", "rotate", name)[0] == 0
     status, written = shell.json("keys", "export", tmp_path / "public")
@@ -416,6 +418,8 @@ def test_what_is_exported_is_public(built: FakeHost, tmp_path: Path, shell: Shel
     built.recipe_file.write_text(recipe.replace("formats:", "description: other words\nformats:"))
     assert built.build().worked
     newest = max((built.home / "catalogue/targets/fake-debian-12").iterdir())
+    (built.home / "trust.json").write_bytes(trusted_first)
+    assert shell.refused("keys", "export", tmp_path / "not-trusted") == (1, "key-untrusted")
     command = f"openssl dgst -sha256 -verify {tmp_path / 'public/release.pub'} -signature"
     subprocess.run(
         [*command.split(), newest / "SHA256SUMS.sig", newest / "SHA256SUMS"], check=True, capture_output=True
@@ -553,6 +557,29 @@ def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost
     assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said
     asked = said[said.index("Passphrase of") : said.index("(typed)")]
     assert "\x1b" not in asked, "nothing moved the cursor"
+
+
+LIMITS = "resource.getrlimit(resource.RLIMIT_CORE)"
+HAND = (
+    "import resource; from imagefactory.hands.protocol import serve; "
+    f"serve({{'look': lambda request, advance: {{'core': {LIMITS}}}}})"
+)
+COMMAND = (
+    f"import atexit, resource; from imagefactory.cli import main; atexit.register(lambda: print({LIMITS})); main()"
+)
+
+
+@pytest.mark.parametrize(("code", "says"), [(HAND, "[0, 0]"), (COMMAND, "(0, 0)")])
+def test_no_secret_gets_into_a_core_file(code: str, says: str) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    done = subprocess.run(
+        ["prlimit", f"--core={most}", sys.executable, "-c", code, "--version"],
+        input='{"action": "look"}\n',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert says in done.stdout
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

@@ -251,6 +251,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[SigningError], str]] = {
         PassphraseMissing,
         "release key is encrypted, and nobody gave its passphrase",
     ),
+    "plain in production": (
+        lambda d: edit_metadata(d, development=False),
+        KeyDamaged,
+        "release.pem is not encrypted, and these keys are not for development",
+    ),
     "another": (lambda d: (d / "release.pem").write_bytes(private_pem(P256)), KeyDamaged, "holds another key"),
     "another curve": (lambda d: (d / "release.pem").write_bytes(private_pem(P384)), KeyPurpose, "on secp256r1"),
     "another kind": (
