@@ -64,7 +64,7 @@ def _arguments(argv: Sequence[str], default_trust: str) -> argparse.Namespace:
         epilog="Exit codes: 0 proved, 1 refused, 2 wrong usage.",
         allow_abbrev=False,
     )
-    parser.add_argument("target", type=Path, metavar="FILE|FOLDER")
+    parser.add_argument("target", type=_target, metavar="FILE|FOLDER")
     parser.add_argument("--trust", type=Path, default=Path(default_trust), help="The trust file. Default: %(default)s")
     parser.add_argument("--manifest", type=Path, help=f"Of a file. Default: {MANIFEST_FILE} beside it.")
     parser.add_argument("--name", help="The image name that is expected.")
@@ -82,6 +82,13 @@ def _arguments(argv: Sequence[str], default_trust: str) -> argparse.Namespace:
     except ManifestInvalid as why:
         parser.error(why.message)
     return wanted
+
+
+def _target(text: str) -> Path:
+    """An empty one would be the current directory. Raises: ArgumentTypeError."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
 
 
 def _verify(wanted: argparse.Namespace, account: Account) -> dict[str, Any]:

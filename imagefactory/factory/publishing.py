@@ -65,14 +65,18 @@ class Desk:
         verifying raise.
         """
         if isinstance(target, CatalogueTarget):
-            return self._noted(release, self._to_catalogue(release, Path(target.catalogue)))
+            return self._to_catalogue(release, Path(target.catalogue))
         # One publisher at a time of an image name; a build of the next release of it may go on.
         with lock(self.settings.home / "locks", f".publish-{release.name}"):
-            return self._noted(release, self._to_cloud(release, target, deep=deep))
+            return self._to_cloud(release, target, deep=deep)
 
-    def _noted(self, release: Release, where: Published) -> Published:
+    def _verified(self, release: Release, publication: Publication) -> Published:
+        """Record a publication that was verified: in the audit log first, so that the records never know of one that it
+        does not. Killed in between, it is verified and written down once more."""
+        where = published(release, publication)
         about, manifest = f"{release.name}@{release_version(release)}", release.files[MANIFEST_FILE]
         AuditLog(self.settings.audit).append("published", about=about, manifest=manifest, target=where.target)
+        self.records.move_publication(publication, PublicationState.VERIFIED)
         return where
 
     def withdraw(self, release: Release, publication: Publication) -> None:
@@ -109,8 +113,7 @@ class Desk:
             folder = self._copy(release, root, trust)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
             publish.check(folder, trust, now=datetime.now(UTC), name=release.name)
-        self.records.move_publication(publication, PublicationState.VERIFIED)
-        return published(release, publication)
+        return self._verified(release, publication)
 
     def _copy(self, release: Release, root: Path, trust: Trust) -> Path:
         title = f"{plan.PUBLISH} {CataloguePlace(root)}"
@@ -132,8 +135,7 @@ class Desk:
             details = {"wish": wish, **{key: value for key, value in made.items() if key not in {"id", "uploaded"}}}
             self.records.describe_publication(publication, made["id"], details)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
-        self.records.move_publication(publication, PublicationState.VERIFIED)
-        return published(release, publication)
+        return self._verified(release, publication)
 
     def _uploaded(self, publication: Publication, request: Mapping[str, Any]) -> dict[str, Any]:
         """What the publisher says is in the cloud now. An id is recorded before it is used, and never used again once

@@ -104,7 +104,7 @@ def verify(
 
     Raises UsageError, TargetUnsupported, ReleaseUnknown, VersionMismatch, and errors of the room signing.
     """
-    _refuse_a_second_manifest(target, manifest)
+    _check_usage(target, manifest)
     account = account or account_of(target)
     if target.startswith(CATALOGUE):
         return verify_catalogue(target, expectation, on_bytes, account)
@@ -164,7 +164,7 @@ def verified_image(
 ) -> Iterator[VerifiedImage]:
     """The image that a target names, verified and open; of a release's formats qcow2 before raw. Only that image is
     read. Raises like `verify`."""
-    _refuse_a_second_manifest(target, manifest)
+    _check_usage(target, manifest)
     if not target.startswith(CATALOGUE):
         with verified_file(Path(target), expectation, manifest=manifest, on_bytes=on_bytes) as image:
             yield image
@@ -191,7 +191,9 @@ def _is_folder(target: str) -> bool:
         return False
 
 
-def _refuse_a_second_manifest(target: str, manifest: Path | None) -> None:
+def _check_usage(target: str, manifest: Path | None) -> None:
+    if not target:  # as a path it would be the current directory
+        raise UsageError("the target is empty", advice="name a file, a release folder or catalogue:PATH/NAME[@VERSION]")
     if manifest is not None and (target.startswith(CATALOGUE) or _is_folder(target)):
         raise UsageError("--manifest is for a file: a published release has its own", advice="leave --manifest out")
 

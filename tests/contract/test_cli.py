@@ -275,6 +275,8 @@ TARGETS: list[tuple[list[str], int, str]] = [
     (["verify", "."], 1, "folder-mismatch"),
     (["verify", "/dev/null"], 1, "not-a-regular-file"),
     (["verify", ".", "--manifest", "recipe/fake.yaml"], 2, "usage"),
+    (["verify", ""], 2, "usage"),
+    (["boot", ""], 2, "usage"),
     (["verify", "n" * 300], 1, "unreadable"),
     (["verify", "glance:soe"], 2, "target-unsupported"),
     (["verify", "catalogue:/srv/No"], 2, "release-name-invalid"),

@@ -9,6 +9,7 @@ from imagefactory.errors import PolicyMissing
 from imagefactory.model.policy import Policy
 from imagefactory.tools.audit_log import AuditLog
 from signing.keys import KeyRing
+from signing.manifest import AuditHead
 from tests.contract.conftest import FirstBuild
 from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost
@@ -172,3 +173,28 @@ def test_an_entry_that_was_never_finished_is_told(
     assert "never finished (15 bytes)" in text
     assert shell.json("audit", "verify")[1]["verified"]["unfinished_bytes"] == 15
     assert shell.json("audit", "show")[0] == 0
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+def test_a_publication_is_in_the_log_before_it_is_done(
+    host: FakeHost, on: Callable[[FakeHost], FakeHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, the next run publishes, and says so."""
+    on(host)
+    real = AuditLog.append
+
+    def killed(log: AuditLog, event: str, **details: str) -> AuditHead:
+        if event == "published":
+            raise Killed
+        return real(log, event, **details)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "append", killed)
+        with pytest.raises(Killed):
+            host.build()
+    host.build()
+    events = [entry.event for entry in AuditLog(host.home / "audit.log").entries()]
+    assert events.count("published") == len(list((host.home / "catalogue/targets" / NAME).iterdir())) == 1

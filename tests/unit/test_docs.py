@@ -1,5 +1,6 @@
 """The documentation agrees with the code and with itself. Its commands are run by tests/integration/test_docs.py."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -69,6 +70,28 @@ def test_every_error_is_listed() -> None:
     codes = [kind.code for kind in catalogue()] + [kind.code for kind in make_reference.signing_errors()]
     for code in codes:
         assert text.count(f"`{code}` |") == 1, code
+
+
+def _events() -> set[str]:
+    """What the code writes into the audit log: AuditLog.append(EVENT, KEY=TEXT, ...), and the log's own entries."""
+    found: set[str] = set()
+    for path in (ROOT / "imagefactory").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            appended = isinstance(node.func, ast.Attribute) and node.func.attr == "append" and node.keywords
+            written = isinstance(node.func, ast.Name) and node.func.id == "_write" and path.name == "audit_log.py"
+            if appended or written:
+                found |= {str(each.value) for each in node.args if isinstance(each, ast.Constant)}
+    return found
+
+
+def test_every_event_of_the_audit_log_is_described() -> None:
+    text = (make_reference.REFERENCE / "files.md").read_text()
+    (table,) = re.findall(r"^\| event \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    described = {event for line in table.splitlines() for event in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
+    assert {"signed", "key-made", "torn-entry-removed"} <= _events()
+    assert described == _events()
 
 
 def test_error_codes_in_pages_exist() -> None:

@@ -2,12 +2,15 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import signing
 
 TOP = Path(__file__).parents[2]
 SOURCES = sorted(path for room in ("imagefactory", "signing") for path in (TOP / room).rglob("*.py"))
@@ -159,3 +162,9 @@ def test_no_program_sees_a_shell() -> None:
 def test_the_rules_are_not_about_nothing() -> None:
     assert len(MODULES) > 80
     assert any("os.environ" in dict(used(module)) for module in MODULES)
+
+
+def test_the_room_signing_lists_its_modules() -> None:
+    listed = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^`.*?  ", signing.__doc__ or "", re.MULTILINE)))
+    modules = [path.stem for path in Path(signing.__file__).parent.glob("*.py") if path.stem != "__init__"]
+    assert sorted(listed) == sorted(modules)

@@ -138,6 +138,7 @@ def test_explained(desk: Desk) -> None:
     "argv",
     [
         [],
+        [""],
         ["a", "b"],
         ["a", "--nonsense"],
         ["a", "--min-version", "new"],
