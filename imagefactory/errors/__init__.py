@@ -105,6 +105,7 @@ from imagefactory.errors.programs import (
     ProgramFailed,
     ProgramMissing,
     ProgramTimeout,
+    RequestInvalid,
     SignerRefused,
 )
 from imagefactory.errors.properties import (
@@ -146,10 +147,12 @@ from imagefactory.errors.signer import (
     AuditDamaged,
     BuilderNotApproved,
     ElementNotApproved,
+    MemoryDamaged,
     NameNotApproved,
     PolicyInvalid,
     PolicyMissing,
     RecipeNotApproved,
+    VersionAhead,
     VersionUsed,
 )
 
@@ -173,6 +176,7 @@ __all__ = [
     "ProgramFailed",
     "ProgramTimeout",
     "HandDied",
+    "RequestInvalid",
     "SignerRefused",
     "PassphraseWeak",
     "KeyringUnusable",
@@ -271,4 +275,6 @@ __all__ = [
     "PolicyMissing",
     "RecipeNotApproved",
     "VersionUsed",
+    "VersionAhead",
+    "MemoryDamaged",
 ]

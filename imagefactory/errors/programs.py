@@ -33,6 +33,13 @@ class HandDied(StepFailed):
     default_advice = "its last words are in the log; run the same command again"
 
 
+class RequestInvalid(Refused):
+    """A process of ours was asked for something that it does not do."""
+
+    code = "request-invalid"
+    default_advice = "use one version of imagefactory for all of its processes"
+
+
 class SignerRefused(Refused):
     """The signer's process refused, with a code of the room `signing`."""
 

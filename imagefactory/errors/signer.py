@@ -52,6 +52,20 @@ class VersionUsed(Refused):
     default_advice = "Build again: that takes the next version. Nothing is ever signed twice under one version."
 
 
+class VersionAhead(Refused):
+    """A version is of a day that has not come yet; signing it would keep all days before it from being signed."""
+
+    code = "version-ahead"
+    default_advice = "Check the clocks of builder and signer."
+
+
+class MemoryDamaged(Refused):
+    """Something in the signer's memory of what it signed is none of its documents."""
+
+    code = "memory-damaged"
+    default_advice = "Find out who wrote there, and restore the directory from a backup."
+
+
 class AuditDamaged(Refused):
     """The audit log was altered, or is not an audit log."""
 

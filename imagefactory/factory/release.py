@@ -62,28 +62,23 @@ def sign(line: Line, made: Made) -> Release:
     """
     recipe = line.inputs.recipe
     work = line.directory("sign")
-    claims = _claims(line, made)
+    _check_claims(line, made)
     sbom_name = sbom_file(recipe.name, line.version)
     (work / sbom_name).write_bytes(_sbom(line, made))
     others = {sbom_name: line.keep(work / sbom_name, "document").sha256}
     (work / PROVENANCE_FILE).write_bytes(_attest(line, made, others))
-    now = datetime.now(UTC)
     answer = call_signer(
         {
             "action": "sign",
             "name": recipe.name,
             "version": str(line.version),
-            "os": recipe.os.model_dump(mode="json", include={"distro", "version", "codename"}),
-            "arch": recipe.os.arch,
             "images": {name: str(line.artifacts.require(digest)) for name, digest in made.digests.items()},
             "documents": {name: str(line.artifacts.require(digest)) for name, digest in others.items()},
             "provenance": str(work / PROVENANCE_FILE),
             "evidence": made.boot.facts["evidence"],
-            "properties": claims,
             **_signers(line.settings, line.trust_file),
             "output": str(work),
-            "created": int(now.timestamp()),
-            "expires": int((now + EXPIRY).timestamp()),
+            "expires": int((datetime.now(UTC) + EXPIRY).timestamp()),
             "environment": line.settings.environment,
         },
         environment=line.settings.signer_environment,
@@ -138,12 +133,13 @@ def _signers(settings: Settings, trust_file: Path) -> dict[str, Any]:
     }
 
 
-def _claims(line: Line, made: Made) -> dict[str, str]:
-    """The properties of the release. Packages are looked up right before a build starts, so its day is theirs."""
+def _check_claims(line: Line, made: Made) -> None:
+    """The signer finds out the properties for itself, and does not know where in the recipe a wrong one is written.
+    Packages are looked up right before a build starts, so its day is theirs."""
     size = max(image.facts["virtual_size"] for image in made.images.values())
     proof = prove(made.evidence, virtual_size=size, built=line.build.started.date())
     loaded = line.inputs.loaded
-    return properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
+    properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
 
 
 def _sbom(line: Line, made: Made) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from imagefactory.errors import DiskFull, FactoryError
+from imagefactory.errors import DiskFull, FactoryError, RequestInvalid
 from imagefactory.progress import Advance
 from signing.errors import SigningError
 
@@ -29,6 +29,8 @@ def serve(actions: dict[str, Callable[[Document, Advance], Document]]) -> int:
     threading.Thread(target=_watch_lifeline, daemon=True).start()
     try:
         request = json.loads(line)
+        if request.get("action") not in actions:
+            raise RequestInvalid(f"a hand that does {' and '.join(actions)} was asked for something else")
         result = actions[request["action"]](request, _advance)
     except FactoryError as error:
         _send({"error": _document(error, error.log, error.lines)})

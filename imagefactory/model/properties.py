@@ -173,10 +173,16 @@ def derive(recipe: Recipe, proof: Proof, where: Where = lambda _: None) -> dict[
 
     Raises PropertyInvalid, and PropertyContradicted where the recipe says something else than what was proved.
     """
-    typed = typed_in(recipe)
-    check_claims({"os_distro": recipe.os.distro, "os_version": recipe.os.version, **typed}, proof, where)
+    return derive_from(typed_in(recipe), recipe.os.distro, recipe.os.version, recipe.description, proof, where)
+
+
+def derive_from(
+    typed: Claims, distro: str, version: str, description: str | None, proof: Proof, where: Where = lambda _: None
+) -> dict[str, str]:
+    """As `derive`, from what a recipe says: its properties as text, its operating system, its description."""
+    check_claims({"os_distro": distro, "os_version": version, **typed}, proof, where)
     made = {SOURCE: "private"}  # SCS-0102: it cannot be downloaded freely
-    if description := " ".join((recipe.description or "").split()):
+    if description := " ".join((description or "").split()):
         made[DESCRIPTION] = description
     for rule in RULES:
         value = rule.value(typed, proof)

@@ -5,46 +5,56 @@ Rules, in order; the first that is broken refuses, and the refusal is in the aud
 1. The provenance is signed by a provenance key of the trust file and is about this name and version. The builder's
    word counts only as far as it goes.
 2. The policy approves name, builder, recipe and elements (`model.policy`).
-3. Each image is a regular file of its format, safe to open (`tools.inspect`). It is opened once; what is signed are
-   the digests of that descriptor, and they are those of the provenance.
+3. Each image is a regular file of its format, safe to open (`tools.inspect`). It is opened once, and nobody writes to
+   it meanwhile; what is signed are the digests of that descriptor, and they are those of the provenance.
 4. The bill of materials is valid CycloneDX, about this release, and the very file that the provenance names. Nothing
    else is released beside images.
 5. What was signed under this version already is given out again if it is the same files, and else refused. A new
-   version is greater than any that was signed for the name: the signer's own memory knows (`tools.signed`).
-6. There is passing evidence of every kind that the policy wants, about every image, named by the provenance.
-7. The properties claim nothing that the evidence does not bear out, and promise nothing that outlives the certificate.
+   version is greater than any that was signed for the name: the signer's own memory knows (`tools.signed`), and its log
+   where the memory was lost. No version is of a day to come.
+6. There is passing evidence of every kind that the policy wants, a boot at least, about every image, named by the
+   provenance. What is the same disk as another image of the release shares its evidence.
+7. Operating system, architecture and properties are those of the approved recipe and of the evidence; the caller says
+   none of them. They promise nothing that outlives the certificate.
 
 Only then are keys used. What comes out are release.sigstore.json, SHA256SUMS, SHA256SUMS.sig, and the provenance that
 belongs to them.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography.x509 import Certificate
 
-from imagefactory.errors import EvidenceMissing, FactoryError, PolicyInvalid, SbomInvalid, VersionMismatch, VersionUsed
-from imagefactory.model import properties
-from imagefactory.model.evidence import Evidence
+from imagefactory.errors import PolicyInvalid, SbomInvalid, VersionAhead, VersionMismatch, VersionUsed
 from imagefactory.model.policy import Approval, Policy, inputs_of
-from imagefactory.model.proof import prove
-from imagefactory.model.property_forms import day_of
 from imagefactory.model.release import ReleaseRef, sbom_file
 from imagefactory.model.release import Version as ReleaseVersion
 from imagefactory.model.sbom import MAX_SBOM
 from imagefactory.steps import sbom
+from imagefactory.steps.signing_order import (
+    Examined,
+    SigningOrder,
+    check_evidence,
+    check_promises,
+    check_subjects,
+    expiry,
+    last_day_after,
+    properties_of,
+    system_of,
+)
 from imagefactory.tools import qemu_img
-from imagefactory.tools.audit_log import AuditedSigner, AuditLog
+from imagefactory.tools.audit_log import AuditedSigner, AuditLog, refusals
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.signed import SignedStore
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE, build_checksums, sign_checksums
-from signing.digest import Digests, hash_stream, open_regular, read_document
+from signing.digest import FileState, hash_stream, open_regular, read_document, require_unchanged
 from signing.envelope import open_envelope, parse_bundle, seal
-from signing.errors import CertificateExpired, KeyUntrusted, ManifestInvalid, ProvenanceMismatch, SigningError
+from signing.errors import KeyUntrusted, ProvenanceMismatch
 from signing.glance import sign_image, verify_image_signature
 from signing.keys import KeyRing, Purpose
 from signing.manifest import (
@@ -56,36 +66,9 @@ from signing.manifest import (
     ReleaseManifest,
     Version,
 )
-from signing.properties import read_properties
 from signing.provenance import Provenance
 from signing.signer import Signer, signer_in
-from signing.statement import Subject
 from signing.trust import Trust
-
-LEAF_MARGIN = timedelta(days=90)
-# Properties that promise how long an image can be used, where they name a day.
-PROMISES = ("provided_until", "uuid_validity")
-# What Glance reads into the absence of these.
-ABSENT = {"min_ram": "0", "min_disk": "0"}
-
-
-@dataclass(frozen=True)
-class SigningOrder:
-    """What to sign: the `images` (format to path) of NAME@VERSION, the `documents` released beside them (name to path),
-    the provenance that speaks of all of these, and the evidence that it names. `properties` are what the image is to
-    carry in Glance."""
-
-    name: str
-    version: str
-    os: Mapping[str, str]
-    arch: str
-    images: Mapping[str, Path]
-    documents: Mapping[str, Path]
-    provenance: Path
-    evidence: Sequence[Evidence]
-    properties: Mapping[str, str]
-    created: datetime
-    expires: datetime | None
 
 
 @dataclass(frozen=True)
@@ -110,16 +93,17 @@ class Signers:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """An image as it was found: plain file name, digests, and its size as a guest sees it in bytes."""
+class Findings:
+    """What the manifest is going to say, all of it examined."""
 
-    file: str
-    digests: Digests
-    virtual_size: int
-
-    @property
-    def subject(self) -> Subject:
-        return Subject(self.file, self.digests.sha256, self.digests.sha512 or "")
+    images: Mapping[str, Examined]
+    files: Mapping[str, str]
+    system: OperatingSystem
+    arch: str
+    evidence: tuple[EvidenceEntry, ...]
+    properties: Mapping[str, str]
+    created: datetime
+    expires: datetime
 
 
 def sign(
@@ -136,12 +120,8 @@ def sign(
     and errors of the room signing.
     """
     about = ReleaseRef.parse(f"{order.name}@{order.version}")
-    try:
-        with own.memory.hold(about.name):
-            documents = _documents(order, own, environment, on_advance)
-    except (FactoryError, SigningError) as refusal:
-        own.log.append("refused", about=str(about), code=refusal.code, message=refusal.message[:1000])
-        raise
+    with refusals(own.log, str(about)), own.memory.hold(about.name):
+        documents = _documents(order, own, environment, on_advance)
     for name, content in documents.items():
         (output / name).write_bytes(content)
     return {name: _sha256(content) for name, content in documents.items()}
@@ -150,23 +130,30 @@ def sign(
 def _documents(
     order: SigningOrder, own: Signers, environment: Mapping[str, str], on_advance: Callable[[str], None]
 ) -> dict[str, bytes]:
+    now = datetime.now(UTC).replace(microsecond=0)
     raw, provenance, approval = _account(order, own)
+    system, arch, said = system_of(provenance)
     images = {}
     for image_format, path in order.images.items():
         on_advance(f"{image_format}: hashing and inspecting")
         images[image_format] = _examine(f"{order.name}-{order.version}.{image_format}", image_format, path, environment)
-    _check_subjects(images, provenance)
+    check_subjects(images, provenance)
     others = _examine_documents(order, provenance)
-    earlier = _earlier(order, own, provenance, others)
+    earlier = _earlier(order, own, provenance, others, now)
     if earlier is not None:
         own.log.append("given-again", about=f"{order.name}@{order.version}", manifest=_sha256(earlier[MANIFEST_FILE]))
         return earlier
-    entries = _check_evidence(order.evidence, images, provenance, approval)
-    _check_promises(order.properties, own.ring)
-    _check_properties(order, images, provenance)
-    expires = _expiry(order, own.ring)
+    entries = check_evidence(order.evidence, images, provenance, approval)
+    claims = properties_of(order, images, provenance, system, said)
+    check_promises(claims, own.ring)
+    expires = expiry(order, own.ring, now)
     on_advance("signing")
-    documents = _signed(order, own, images, others, entries, raw, expires)
+    documents = _signed(
+        order,
+        own,
+        Findings(images, {**others, PROVENANCE_FILE: _sha256(raw)}, system, arch, entries, claims, now, expires),
+    )
+    documents[PROVENANCE_FILE] = raw
     version = ReleaseVersion.parse(order.version)
     own.memory.keep(order.name, version, documents)
     own.log.append("signed", about=f"{order.name}@{order.version}", manifest=_sha256(documents[MANIFEST_FILE]))
@@ -188,14 +175,17 @@ def check(
 
     Raises errors of the room signing.
     """
-    own.approval(name).check(name, builder, recipe, elements)
-    _check_promises(claims, own.ring)
-    release = signer_in(own.ring, "release")
-    if release.keyid not in own.trust.release:
-        raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {own.ring.directory}")
-    anything = bytes(64)
-    signature = sign_image(own.use("glance", f"check of {name}"), own.ring.certificate(), anything)
-    verify_image_signature(signature, anything, own.trust.glance_ca, at=now)
+    with refusals(own.log, name):
+        own.approval(name).check(name, builder, recipe, elements)
+        check_promises(claims, own.ring)
+        last_day_after(now, own.ring)
+        release = signer_in(own.ring, "release")
+        if release.keyid not in own.trust.release:
+            where = own.ring.directory
+            raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {where}")
+        anything = bytes(64)
+        signature = sign_image(own.use("glance", f"check of {name}"), own.ring.certificate(), anything)
+        verify_image_signature(signature, anything, own.trust.glance_ca, at=now)
 
 
 def _account(order: SigningOrder, own: Signers) -> tuple[bytes, Provenance, Approval]:
@@ -214,18 +204,27 @@ def _account(order: SigningOrder, own: Signers) -> tuple[bytes, Provenance, Appr
 def _examine(file: str, image_format: str, path: Path, environment: Mapping[str, str]) -> Examined:
     descriptor = open_regular(path)
     try:
+        before = FileState.of(descriptor)
         digests = hash_stream(descriptor)
         inspect(descriptor, file, declared=image_format)
-        return Examined(file, digests, qemu_img.virtual_size(descriptor, image_format, file, environment))
+        size = qemu_img.virtual_size(descriptor, image_format, file, environment)
+        # What was inspected is what was hashed.
+        require_unchanged(descriptor, before)
+        return Examined(file, digests, size)
     finally:
         os.close(descriptor)
 
 
 def _earlier(
-    order: SigningOrder, own: Signers, provenance: Provenance, others: Mapping[str, str]
+    order: SigningOrder, own: Signers, provenance: Provenance, others: Mapping[str, str], now: datetime
 ) -> dict[str, bytes] | None:
-    """Rule 5: what was signed under this version, which must have been these very files. Raises VersionUsed."""
+    """Rule 5: what was signed under this version, which must have been these very files.
+
+    Raises VersionUsed, VersionAhead, MemoryDamaged.
+    """
     version = ReleaseVersion.parse(order.version)
+    if version.day > int((now + timedelta(days=1)).strftime("%Y%m%d")):
+        raise VersionAhead(f"{order.name}@{order.version} is of a day that has not come yet")
     documents = own.memory.documents(order.name, version)
     if documents is not None:
         statement = open_envelope(documents[MANIFEST_FILE], own.trust.keys("release"))
@@ -235,39 +234,41 @@ def _earlier(
         if {**manifest.files, **others} != manifest.files:
             raise VersionUsed(f"{order.name}@{order.version} was signed already, with another bill of materials")
         return documents
-    newest = own.memory.newest(order.name)
+    newest = own.memory.newest(order.name) or _newest_in_log(own.log, order.name)
+    if newest == version:
+        raise VersionUsed(f"{order.name}@{newest} was signed already, says the log, and the signer's memory is lost")
     if newest is not None and newest > version:
         raise VersionUsed(f"{order.name}@{newest} was signed already, which is newer than {order.version}")
     return None
 
 
-def _signed(
-    order: SigningOrder,
-    own: Signers,
-    images: Mapping[str, Examined],
-    others: Mapping[str, str],
-    evidence: tuple[EvidenceEntry, ...],
-    provenance: bytes,
-    expires: datetime | None,
-) -> dict[str, bytes]:
+def _newest_in_log(log: AuditLog, name: str) -> ReleaseVersion | None:
+    """A memory that knows nothing of a name was perhaps lost; the log remembers, too."""
+    signed = (entry.details.get("about", "") for entry in log.entries() if entry.event == "signed")
+    refs = (ReleaseRef.parse(about) for about in signed if about.startswith(f"{name}@"))
+    return max((ref.version for ref in refs if ref.version is not None), default=None)
+
+
+def _signed(order: SigningOrder, own: Signers, found: Findings) -> dict[str, bytes]:
     about = f"{order.name}@{order.version}"
     glance, release = own.use("glance", about), own.use("release", about)
+    images = found.images
     formats = {name: _entry(image, glance, own.ring.certificate()) for name, image in images.items()}
     digests = {entry.file: entry.sha256 for entry in formats.values()}
     manifest = ReleaseManifest(
         name=order.name,
         version=Version.parse(order.version),
-        os=OperatingSystem(**order.os),
-        arch=order.arch,
+        os=found.system,
+        arch=found.arch,
         formats=formats,
-        files={**others, PROVENANCE_FILE: _sha256(provenance)},
-        evidence=evidence,
-        properties=order.properties,
+        files=found.files,
+        evidence=found.evidence,
+        properties=found.properties,
         audit=own.log.append(
             "signing", about=about, images=" ".join(image.digests.sha256 for image in images.values())
         ),
-        created=order.created,
-        expires=expires,
+        created=found.created,
+        expires=found.expires,
         development=own.ring.development,
     )
     bundle = seal(manifest.to_statement(), release)
@@ -276,7 +277,6 @@ def _signed(
         MANIFEST_FILE: bundle,
         CHECKSUMS_FILE: sums,
         SIGNATURE_FILE: sign_checksums(sums, release),
-        PROVENANCE_FILE: provenance,
     }
 
 
@@ -298,78 +298,6 @@ def _examine_documents(order: SigningOrder, provenance: Provenance) -> dict[str,
         raise ProvenanceMismatch(f"the provenance does not name this {name}")
     sbom.check(raw, order.name, order.version)
     return {name: digest}
-
-
-def _last_day(ring: KeyRing) -> datetime:
-    """How long the certificate of the Glance signatures serves: Nova checks its dates, too."""
-    return ring.certificate().not_valid_after_utc.replace(microsecond=0) - LEAF_MARGIN
-
-
-def _check_promises(claims: Mapping[str, str], ring: KeyRing) -> None:
-    """No image is promised for longer than its Glance certificate lets Nova start it."""
-    last = _last_day(ring)
-    for key in PROMISES:
-        day = day_of(claims.get(key, ""))
-        if day is not None and day > last.date():
-            raise CertificateExpired(
-                f"{key} is {day}, and the Glance certificate serves until {last.date()}: "
-                f"{LEAF_MARGIN.days} days before it expires",
-                advice=f"Promise less in {key}, or renew the Glance certificate.",
-            )
-
-
-def _check_properties(order: SigningOrder, images: Mapping[str, Examined], provenance: Provenance) -> None:
-    """Nothing is claimed to the outside that the evidence does not bear out, or that no manifest can hold."""
-    virtual_size = max(image.virtual_size for image in images.values())
-    proof = prove(order.evidence, virtual_size=virtual_size, built=provenance.started.date())
-    properties.check_claims({"os_distro": order.os["distro"], "os_version": order.os["version"]}, proof)
-    properties.check_claims({**ABSENT, **order.properties}, proof)
-    try:
-        read_properties(order.properties)
-    except ValueError as why:
-        raise ManifestInvalid(f"the properties to be signed: {why}") from None
-
-
-def _expiry(order: SigningOrder, ring: KeyRing) -> datetime | None:
-    """No release outlives the certificate of its Glance signature, less LEAF_MARGIN."""
-    last = _last_day(ring)
-    if last <= order.created:
-        raise CertificateExpired(f"the Glance certificate expires less than {LEAF_MARGIN.days} days from now")
-    return last if order.expires is None else min(order.expires, last)
-
-
-def _check_subjects(images: Mapping[str, Examined], provenance: Provenance) -> None:
-    found, said = {image.subject for image in images.values()}, set(provenance.subjects)
-    if found != said:
-        names = ", ".join(sorted({subject.name for subject in found ^ said}))
-        raise ProvenanceMismatch(f"the provenance speaks of other bytes than those to be signed: {names}")
-
-
-def _check_evidence(
-    evidence: Sequence[Evidence], images: Mapping[str, Examined], provenance: Provenance, approval: Approval
-) -> tuple[EvidenceEntry, ...]:
-    """Rule 6; and one image was booted."""
-    signed_for = {byproduct.get("digest", {}).get("sha256") for byproduct in provenance.byproducts}
-    digests = {image.digests.sha256 for image in images.values()}
-    for piece in evidence:
-        if piece.digest not in signed_for:
-            raise EvidenceMissing(f"the provenance does not name this evidence of kind {piece.kind}")
-        if piece.about.removeprefix("sha256:") not in digests:
-            raise EvidenceMissing(f"evidence of kind {piece.kind} is about other bytes: {piece.about[:19]}")
-        if piece.outcome != "pass":
-            raise EvidenceMissing(f"evidence of kind {piece.kind} says {piece.outcome}")
-    kinds = {piece.kind for piece in evidence}
-    if "boot" not in kinds:
-        raise EvidenceMissing("there is no evidence that this release boots")
-    if missing := approval.evidence - kinds:
-        raise EvidenceMissing(f"there is no evidence of kind {min(missing)}, which the policy wants")
-    covered = {piece.about.removeprefix("sha256:") for piece in evidence}
-    if bare := [image.file for image in images.values() if image.digests.sha256 not in covered]:
-        raise EvidenceMissing(f"there is no evidence about {', '.join(bare)}")
-    return tuple(
-        EvidenceEntry(piece.kind, piece.about.removeprefix("sha256:"), piece.digest, piece.outcome)
-        for piece in evidence
-    )
 
 
 def _sha256(content: bytes) -> str:

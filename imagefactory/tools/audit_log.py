@@ -17,6 +17,7 @@ Rules:
 A log proves what stands before a head. What came after the newest published head can be cut unseen.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -28,9 +29,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from imagefactory.errors import AuditCut, AuditDamaged
+from imagefactory.errors import AuditCut, AuditDamaged, FactoryError
 from signing.digest import open_regular
-from signing.errors import DocumentInvalid, Unwritable
+from signing.errors import DocumentInvalid, SigningError, Unwritable
 from signing.fields import SHA256_HEX, SLUG, Fields, format_time
 from signing.keys import PublicKey, Purpose
 from signing.manifest import AuditHead
@@ -168,6 +169,16 @@ class AuditedSigner:
         self._log.append("key-used", purpose=self.purpose, keyid=self.keyid, about=self._about, **digest)
 
 
+@contextmanager
+def refusals(log: AuditLog, about: str) -> Iterator[None]:
+    """Whatever is refused meanwhile is in the log; `about` says what was asked for, such as NAME@VERSION."""
+    try:
+        yield
+    except (FactoryError, SigningError) as refusal:
+        log.append("refused", about=about, code=refusal.code, message=refusal.message[:1000])
+        raise
+
+
 def _tail(stream: BinaryIO) -> tuple[AuditHead, int]:
     """The head of a log and where its last whole line ends."""
     line, end = _last_line(stream)
@@ -199,7 +210,8 @@ def _write(stream: BinaryIO, head: AuditHead, end: int, event: str, details: dic
         line = encode(entry, "audit entry") + _NEWLINE
     new = _read(line)[1].head
     stream.seek(end)
-    stream.write(line)
+    if stream.write(line) != len(line):  # nothing buffers: a full disk takes a part
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(stream.fileno())
     return new, end + len(line)
 

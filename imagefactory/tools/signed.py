@@ -12,8 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from imagefactory.errors import MemoryDamaged, ReleaseNameInvalid
 from imagefactory.model.release import Version
+from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.digest import read_document
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+
+DOCUMENTS = frozenset({MANIFEST_FILE, PROVENANCE_FILE, CHECKSUMS_FILE, SIGNATURE_FILE})
 
 
 class SignedStore:
@@ -35,16 +40,22 @@ class SignedStore:
             os.close(descriptor)
 
     def documents(self, name: str, version: Version) -> dict[str, bytes] | None:
-        """The documents of a version by file name; None if it was never signed."""
+        """The documents of a version by file name; None if it was never signed. Raises MemoryDamaged."""
         folder = self._root / name / str(version)
         if not folder.is_dir():
             return None
-        return {path.name: read_document(path) for path in folder.iterdir()}
+        found = {path.name: read_document(path) for path in folder.iterdir()}
+        if not found.keys() >= DOCUMENTS:
+            raise MemoryDamaged(f"{folder} lacks {min(DOCUMENTS - found.keys())}")
+        return found
 
     def newest(self, name: str) -> Version | None:
-        """The greatest version that was ever signed for `name`."""
+        """The greatest version that was ever signed for `name`. Raises MemoryDamaged."""
         folders = (self._root / name).iterdir()
-        return max((Version.parse(each.name) for each in folders if not each.name.startswith(".")), default=None)
+        try:
+            return max((Version.parse(each.name) for each in folders if not each.name.startswith(".")), default=None)
+        except ReleaseNameInvalid as why:
+            raise MemoryDamaged(f"{self._root / name} has something that is no version: {why.message}") from None
 
     def keep(self, name: str, version: Version, documents: Mapping[str, bytes]) -> None:
         """Remember a version that is not known yet: all of its documents, or none if the process dies."""

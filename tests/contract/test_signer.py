@@ -1,8 +1,9 @@
 """The signer finds out for itself what it signs, and believes nobody."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -17,14 +18,16 @@ from imagefactory.errors import (
     EvidenceMissing,
     FactoryError,
     FormatMismatch,
-    HandDied,
+    MemoryDamaged,
     NameNotApproved,
     PolicyInvalid,
     PropertyContradicted,
     PropertyInvalid,
     RecipeNotApproved,
+    RequestInvalid,
     SbomInvalid,
     SignerRefused,
+    VersionAhead,
     VersionMismatch,
     VersionUsed,
 )
@@ -34,16 +37,21 @@ from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import OperatingSystem
 from imagefactory.model.release import Version, sbom_file
 from imagefactory.model.sbom import MAX_SBOM, of_release
+from imagefactory.steps import attest as attest_step
+from imagefactory.steps import sign as sign_step
 from imagefactory.steps.attest import BuildAccount, attest
 from imagefactory.steps.convert import Converted, examine
-from imagefactory.steps.sign import Signers, SigningOrder, sign
+from imagefactory.steps.sign import Signers, check, sign
+from imagefactory.steps.signing_order import SigningOrder
 from imagefactory.tools import cyclonedx
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.hand import call_signer
+from imagefactory.tools.inspect import inspect
 from imagefactory.tools.process import run
 from imagefactory.tools.signed import SignedStore
 from signing.errors import (
     CertificateExpired,
+    FileChanged,
     KeyUntrusted,
     ManifestInvalid,
     NotARegularFile,
@@ -55,6 +63,7 @@ from signing.errors import (
 )
 from signing.keys import KeyRing
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.provenance import Provenance
 from signing.signer import signer_for
 from signing.trust import load_trust
 from signing.verify import verify_manifest
@@ -66,9 +75,19 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 DOCUMENTS = ["SHA256SUMS", "SHA256SUMS.sig", PROVENANCE_FILE, MANIFEST_FILE]
 NAME, VERSION = "fake-debian-12", "20251121.1"
 SBOM = f"{NAME}-{VERSION}.sbom.cdx.json"
-OS = {"distro": "debian", "version": "12", "codename": "bookworm"}
-RECIPE = {"name": NAME, "elements": ["plain"]}
-RECIPE_DIGEST = sha256(json.dumps(RECIPE, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+RECIPE: dict[str, Any] = {
+    "name": NAME,
+    "os": {"distro": "debian", "version": "12", "codename": "bookworm", "arch": "amd64"},
+    "elements": ["plain"],
+    "properties": {"os_purpose": "gpu"},
+}
+
+
+def digest_of(recipe: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+RECIPE_DIGEST = digest_of(RECIPE)
 SIZE = 1 << 20
 PROPERTIES = {"min_ram": "512", "min_disk": "1", "hw_firmware_type": "uefi", "os_distro": "debian", "os_purpose": "gpu"}
 
@@ -82,6 +101,7 @@ class Desk:
     images: Mapping[str, Converted]
     sbom: Path
     evidence: tuple[Evidence, ...]
+    approved: set[str] = field(default_factory=lambda: {RECIPE_DIGEST})
 
     def account(self, **changes: object) -> BuildAccount:
         account = BuildAccount(
@@ -112,15 +132,11 @@ class Desk:
         order = SigningOrder(
             name=NAME,
             version=VERSION,
-            os=OS,
-            arch="amd64",
             images={name: image.path for name, image in self.images.items()},
             documents={path.name: path for path in self.documents(changes)},
             provenance=path,
             evidence=self.evidence,
-            properties=PROPERTIES,
-            created=NOW,
-            expires=NOW + timedelta(days=1),
+            expires=datetime.now(UTC) + timedelta(days=1),
         )
         return replace(order, **changes)  # type: ignore[arg-type]
 
@@ -137,6 +153,12 @@ class Desk:
         """The builder's provenance."""
         signer = signer_for(f"file:{keys or self.home / 'keys'}", "provenance")
         return attest(self.account(**changes), self.images, self.evidence if evidence is None else evidence, signer)
+
+    def saying(self, **changes: object) -> SigningOrder:
+        """The order for a build of another recipe, which is approved, too."""
+        recipe = {**RECIPE, **changes}
+        self.approved.add(digest_of(recipe))
+        return self.order(self.attest(recipe=recipe, recipe_digest=digest_of(recipe)))
 
     def sign(self, order: SigningOrder) -> Path:
         """Where the signer wrote what it signed."""
@@ -158,7 +180,7 @@ class Desk:
     def approval(self) -> Approval:
         builder = KeyRing(self.home / "keys").keyid("provenance")
         elements = {"plain": frozenset({"1" * 64})}
-        return Approval(frozenset({builder}), frozenset({RECIPE_DIGEST}), elements, frozenset({"boot"}))
+        return Approval(frozenset({builder}), frozenset(self.approved), elements, frozenset({"boot"}))
 
 
 @pytest.fixture
@@ -187,14 +209,19 @@ def make_sbom(version: str = VERSION) -> bytes:
 def test_what_is_true_is_signed(desk: Desk) -> None:
     output = desk.sign(desk.order(desk.attest()))
     assert sorted(path.name for path in output.iterdir()) == DOCUMENTS
-    proof = verify_manifest((output / MANIFEST_FILE).read_bytes(), load_trust(desk.home / "trust.json"), now=NOW)
+    proof = verify_manifest(
+        (output / MANIFEST_FILE).read_bytes(), load_trust(desk.home / "trust.json"), now=datetime.now(UTC)
+    )
     formats = proof.manifest.formats
     assert {name: entry.sha256 for name, entry in formats.items()} == {
         name: image.digests.sha256 for name, image in desk.images.items()
     }
     assert {entry.virtual_size for entry in formats.values()} == {SIZE}
     assert [piece.sha256 for piece in proof.manifest.evidence] == [piece.digest for piece in desk.evidence]
-    assert proof.manifest.properties == PROPERTIES
+    assert PROPERTIES.items() <= proof.manifest.properties.items()
+    assert vars(proof.manifest.os) == {"distro": "debian", "version": "12", "codename": "bookworm"}
+    assert proof.manifest.arch == "amd64"
+    assert abs(proof.manifest.created - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def other_bytes(desk: Desk) -> SigningOrder:
@@ -275,19 +302,32 @@ def claiming(**claims: str) -> Callable[[Desk], SigningOrder]:
     """An order that claims something else."""
 
     def make(desk: Desk) -> SigningOrder:
-        return desk.order(desk.attest(), properties={**PROPERTIES, **claims})
+        return desk.saying(properties={**RECIPE["properties"], **claims})
 
     make.__name__ = ",".join(f"{key}={text}" for key, text in claims.items())
     return make
 
 
-def silent_about_memory(desk: Desk) -> SigningOrder:
-    """Glance takes an image without min_ram for one that runs with any."""
-    return desk.order(desk.attest(), properties={"min_disk": "1"})
-
-
 def another_system(desk: Desk) -> SigningOrder:
-    return desk.order(desk.attest(), os={**OS, "version": "13"})
+    return desk.saying(os={**RECIPE["os"], "version": "13"})
+
+
+def no_system(desk: Desk) -> SigningOrder:
+    return desk.saying(os={"distro": "debian"})
+
+
+def no_properties(desk: Desk) -> SigningOrder:
+    return desk.saying(properties=["os_purpose"])
+
+
+def a_version_of_a_day_to_come(desk: Desk) -> SigningOrder:
+    """It would keep every version before it from being signed."""
+    return desk.order(desk.attest(version="99991231.1"), version="99991231.1")
+
+
+def same_disk_as_nobody_knows(desk: Desk) -> SigningOrder:
+    other = (desk.evidence[0], replace(desk.evidence[1], facts={"booted": f"sha256:{'0' * 64}"}))
+    return desk.order(desk.attest(evidence=other), evidence=other)
 
 
 def evidence_of_old(desk: Desk) -> SigningOrder:
@@ -376,7 +416,7 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (altered_provenance, SignatureInvalid, ""),
     (no_evidence, EvidenceMissing, "no evidence that this release boots"),
     (no_boot, EvidenceMissing, "no evidence that this release boots"),
-    (one_image_unproved, EvidenceMissing, "no evidence about fake-debian-12-20251121.1.raw"),
+    (one_image_unproved, EvidenceMissing, "no evidence of kind boot about fake-debian-12-20251121.1.raw"),
     (tampered_evidence, EvidenceMissing, "does not name this evidence of kind boot"),
     (failed_boot, EvidenceMissing, "evidence of kind boot says fail"),
     (another_image_booted, EvidenceMissing, "evidence of kind boot is about other bytes"),
@@ -391,7 +431,10 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (claiming(owner="me"), ManifestInvalid, "'owner' is no property of a release"),
     (claiming(provided_until="2999-01-01"), CertificateExpired, "provided_until is 2999-01-01"),
     (claiming(uuid_validity="2999-01-01"), CertificateExpired, "uuid_validity is 2999-01-01"),
-    (silent_about_memory, PropertyContradicted, "min_ram: '0' is claimed, and '512' is proved"),
+    (no_system, ProvenanceInvalid, "does not say for which operating system it is"),
+    (no_properties, ProvenanceInvalid, "properties or a description that are none"),
+    (a_version_of_a_day_to_come, VersionAhead, "of a day that has not come yet"),
+    (same_disk_as_nobody_knows, EvidenceMissing, "no evidence of kind boot about fake-debian-12-20251121.1.raw"),
     (another_system, PropertyContradicted, "os_version: '13' is claimed, and '12' is proved"),
     (evidence_of_old, EvidenceMissing, "the boot test does not say how it boots under uefi"),
     (another_recipe, RecipeNotApproved, "is not approved"),
@@ -462,10 +505,73 @@ def test_what_the_policy_does_not_approve_is_not_signed(
     assert [entry.event for entry in own.log.entries()] == ["refused"]
 
 
-def test_the_policy_wants_more_evidence(desk: Desk) -> None:
+def test_every_image_needs_every_kind_of_evidence(desk: Desk) -> None:
+    first, second = (f"sha256:{image.digests.sha256}" for image in desk.images.values())
     approval = replace(desk.approval(), evidence=frozenset({"boot", "compliance"}))
-    with pytest.raises(EvidenceMissing, match="of kind compliance, which the policy wants"):
-        signed_by(desk, desk.order(desk.attest()), desk.own(Policy(False, {NAME: approval})))
+    own = desk.own(Policy(False, {NAME: approval}))
+    apart = (desk.evidence[0], Evidence("compliance", second, "pass", {}))
+    with pytest.raises(EvidenceMissing, match=r"of kind compliance about .*qcow2"):
+        signed_by(desk, desk.order(desk.attest(evidence=apart), evidence=apart), own)
+    both = (*desk.evidence, Evidence("compliance", first, "pass", {}))
+    assert signed_by(desk, desk.order(desk.attest(evidence=both), evidence=both), own)
+
+
+def test_what_is_inspected_is_what_was_hashed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes to the image between the two."""
+
+    def racing(descriptor: int, name: str, *, declared: str) -> None:
+        path = desk.images["raw"].path
+        path.write_bytes(path.read_bytes())
+        inspect(descriptor, name, declared=declared)
+
+    monkeypatch.setattr(sign_step, "inspect", racing)
+    with pytest.raises(FileChanged):
+        signed_by(desk, desk.order(desk.attest()))
+
+
+def test_no_release_is_believed_for_longer_than_a_year(desk: Desk) -> None:
+    output = desk.sign(replace(desk.order(desk.attest()), expires=None))
+    trust = load_trust(desk.home / "trust.json")
+    manifest = verify_manifest((output / MANIFEST_FILE).read_bytes(), trust, now=datetime.now(UTC)).manifest
+    assert manifest.expires == manifest.created + timedelta(days=365)
+
+
+def test_before_the_work_it_is_seen_that_the_certificate_lasts(desk: Desk) -> None:
+    own = desk.own()
+    late = own.ring.certificate().not_valid_after_utc - timedelta(days=30)
+    builder = own.ring.keyid("provenance")
+    with pytest.raises(CertificateExpired, match="less than 90 days from now"):
+        check(own, NAME, builder, RECIPE_DIGEST, {"plain": "1" * 64}, {}, now=late)
+    (refused,) = [entry for entry in own.log.entries() if entry.event == "refused"]
+    assert refused.details["code"] == "certificate-expired"
+
+
+def test_a_byproduct_without_a_digest_is_no_traceback(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lying(**said: Any) -> Provenance:  # noqa: ANN401 - its own arguments
+        return Provenance(**{**said, "byproducts": [*said["byproducts"], {"name": "x", "digest": "text"}]})
+
+    monkeypatch.setattr(attest_step, "Provenance", lying)
+    assert signed_by(desk, desk.order(desk.attest()))
+
+
+def test_a_memory_that_somebody_wrote_to(desk: Desk) -> None:
+    folder = desk.work / "memory" / NAME
+    (folder / VERSION).mkdir(parents=True)
+    with pytest.raises(MemoryDamaged, match="lacks"):
+        signed_by(desk, desk.order(desk.attest()))
+    (folder / VERSION).rmdir()
+    (folder / "README").touch()
+    with pytest.raises(MemoryDamaged, match="no version"):
+        signed_by(desk, desk.order(desk.attest()))
+
+
+def test_the_log_remembers_what_a_lost_memory_does_not(desk: Desk) -> None:
+    signed_by(desk, desk.order(desk.attest()))
+    shutil.rmtree(desk.work / "memory")
+    with pytest.raises(VersionUsed, match="says the log"):
+        signed_by(desk, desk.order(desk.attest()))
+    with pytest.raises(VersionUsed, match="which is newer"):
+        signed_by(desk, desk.order(desk.attest(version="20251120.1"), version="20251120.1"))
 
 
 def test_a_policy_for_development_is_for_development_keys_only(desk: Desk) -> None:
@@ -519,7 +625,7 @@ def test_versions_only_grow(desk: Desk) -> None:
 def test_the_head_of_the_log_is_in_the_manifest(desk: Desk) -> None:
     output = desk.sign(desk.order(desk.attest()))
     trust = load_trust(desk.home / "trust.json")
-    manifest = verify_manifest((output / MANIFEST_FILE).read_bytes(), trust, now=NOW).manifest
+    manifest = verify_manifest((output / MANIFEST_FILE).read_bytes(), trust, now=datetime.now(UTC)).manifest
     log = desk.own().log
     head = log.verify([manifest.audit])
     signing = list(log.entries())[manifest.audit.entries - 1]
@@ -552,15 +658,11 @@ def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
         "action": "sign",
         "name": order.name,
         "version": order.version,
-        "os": dict(order.os),
-        "arch": order.arch,
         "images": {name: str(path) for name, path in order.images.items()},
         "documents": {name: str(path) for name, path in order.documents.items()},
         "provenance": str(order.provenance),
         "evidence": [piece.to_json() for piece in order.evidence],
-        "properties": dict(order.properties),
         "output": str(output),
-        "created": int(NOW.timestamp()),
         "expires": None,
         "environment": ENVIRONMENT,
     }
@@ -619,7 +721,8 @@ def test_an_image_is_promised_for_as_long_as_its_certificate_serves(desk: Desk, 
     """Ninety days less than it is valid; asked before the work and at its end."""
     last = KeyRing(desk.home / "keys").certificate().not_valid_after_utc.date() - timedelta(days=90)
     claims = {"provided_until": str(last + timedelta(days=days))}
-    order = desk.order(desk.attest(), properties={**PROPERTIES, **claims})
+    order = desk.saying(properties=claims)
+    (desk.work / "policy.json").write_bytes(Policy(False, {NAME: desk.approval()}).encode())
     requests = [check_request(desk, claims), sign_request(order, desk.work)]
     for request in requests:
         if kept:
@@ -632,6 +735,5 @@ def test_an_image_is_promised_for_as_long_as_its_certificate_serves(desk: Desk, 
 
 def test_a_request_that_it_does_not_know(desk: Desk) -> None:
     """There is no "sign this digest"."""
-    with pytest.raises(HandDied) as died:
+    with pytest.raises(RequestInvalid):
         ask(desk, action="sign-digest", digest="0" * 64)
-    assert any("KeyError" in line for line in died.value.lines)

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -151,6 +153,23 @@ def test_nothing_is_written_behind_what_is_no_entry(log: AuditLog, tail: bytes) 
     with pytest.raises(AuditDamaged):
         log.append("signed")
     assert log.path.read_bytes() == before
+
+
+def test_a_disk_that_takes_a_part_of_an_entry_takes_none(log: AuditLog) -> None:
+    """The limit of a file's size writes short, as a full disk does."""
+    written(log, 1)
+    size = log.path.stat().st_size
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from imagefactory.tools.audit_log import AuditLog;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 50}, {size + 50}));"
+        "AuditLog(Path(sys.argv[1])).append('signed', version='2')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(log.path)], capture_output=True, timeout=60, check=False)
+    assert b"Unwritable" in done.stderr
+    assert log.path.stat().st_size == size + 50
+    written(log, 1)
+    assert [entry.event for entry in log.entries()] == ["signed", "torn-entry-removed", "signed"]
 
 
 def test_details_that_would_not_fit_are_refused_before_they_are_written(log: AuditLog) -> None:
