@@ -37,6 +37,7 @@ def test_the_published_folder(built: Built) -> None:
     assert {path.name for path in built.folder.iterdir()} == DOCUMENTS | {
         f"{name}-{version}.qcow2",
         f"{name}-{version}.raw",
+        f"{name}-{version}.sbom.cdx.json",
     }
     assert all(stat.S_ISREG(path.lstat().st_mode) for path in built.folder.iterdir())
     subprocess.run(
@@ -75,9 +76,14 @@ def test_provenance_names_every_package(built: Built) -> None:
     installed = {block.split("\n")[0] for block in status.split("Package: ")[1:] if "ok installed" in block}
     payload = json.loads(b64decode(bundle["dsseEnvelope"]["payload"]))
     dependencies = payload["predicate"]["buildDefinition"]["resolvedDependencies"]
-    named = {each["uri"].split("/")[2].split("@")[0] for each in dependencies if "uri" in each}
+    packages = [each for each in dependencies if each.get("uri", "").startswith("pkg:deb/debian/")]
+    named = {each["uri"].split("/")[2].split("@")[0] for each in packages}
     assert named == installed
     assert len(named) > 150
+    suites = [each for each in dependencies if each.get("uri", "").endswith("/InRelease")]
+    assert len(suites) > 1
+    # Of every archive and every list that was used, the digest is known.
+    assert all(set(each["digest"]) == {"sha256"} for each in packages + suites)
 
 
 def test_nothing_of_the_build_is_in_the_image(built: Built) -> None:
@@ -103,7 +109,7 @@ def test_a_second_build_does_no_work(built: Built) -> None:
 
 def test_plan_says_keep(built: Built) -> None:
     actions = built.run("plan", built.recipe, "--json").document["actions"]
-    assert [action["run"] for action in actions] == [False] * 7
+    assert [action["run"] for action in actions] == [False] * 8
 
 
 def test_convert_gives_the_published_disk(built: Built, tmp_path: Path) -> None:
