@@ -15,12 +15,11 @@ from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import print_table
 from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
 from imagefactory.errors import UsageError
-from imagefactory.factory import approvals, inventory
-from imagefactory.factory.keys import Custody, init_keys
+from imagefactory.factory import approvals, inventory, key_notes
+from imagefactory.factory.keys import Custody, init_keys, translated
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
-from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.passphrase import new_passphrase
 from signing.keys import PURPOSES, KeyRing
 from signing.token_uri import TokenUri
@@ -61,19 +60,19 @@ def init(
     trust = settings.home / "trust.json"
     inventory.require_room(settings.keys, trust)
     passphrase = None if development else new_passphrase(settings.keys, file, asker(), keyring=keyring)
-    ring = init_keys(
-        settings.keys,
-        trust,
-        Custody(passphrase, token),
-        development=development,
-        keyring=keyring,
-        now=datetime.now(UTC),
-    )
+    with translated(settings.home):
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock_all(settings.home / "locks"):
+        ring = init_keys(
+            settings.keys,
+            trust,
+            Custody(passphrase, token),
+            development=development,
+            keyring=keyring,
+            now=datetime.now(UTC),
+            note=partial(key_notes.note_made, settings),
+        )
     made = dict(ring.metadata.keyids)
-    for purpose, keyid in made.items():
-        AuditLog(settings.audit).append("key-made", purpose=purpose, keyid=keyid)
-    if not any(map(os.path.lexists, settings.policy_files())):
-        approvals.begin(settings, ring.keyid("provenance") if ring.development else None)
     lines = [f"{purpose:10} {keyid}" for purpose, keyid in made.items()]
     policy = approvals.where(settings)
     lines += [f"keys   {settings.keys}", f"trust  {trust}", f"policy {policy}"]
@@ -127,13 +126,15 @@ def rotate_(
         answer({"dry_run": True, "purpose": name, "old": old, "trust": str(trust_file)}, text, as_json)
         return
     with lock_all(settings.home / "locks"):
+        key_notes.require_policy(settings, name)
         done = rotate(
             settings.keys,
             trust_file,
             name,
             settings.passphrase,
             now=datetime.now(UTC),
-            note=partial(revoke.note_rotated, settings),
+            note=partial(key_notes.note_rotated, settings),
+            issuing=partial(key_notes.note_issued, settings),
         )
     answer(_rotated(done, trust_file), _told(done, trust_file), as_json)
 

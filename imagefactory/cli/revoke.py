@@ -1,6 +1,5 @@
 """imagefactory keys revoke: a key is no longer believed, and what it signed is signed again or withdrawn."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import typer
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import PassphraseFile, factory_session, read_recipe
 from imagefactory.errors import RecipeError
-from imagefactory.factory import approvals, revocation
+from imagefactory.factory import revocation
+from imagefactory.factory.key_notes import note_rotated
 from imagefactory.factory.loop import Factory
 from imagefactory.factory.revocation import Revocable
-from imagefactory.factory.rotation import Replaced, finish
+from imagefactory.factory.rotation import finish
 from imagefactory.model.build import PublicationState
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
@@ -73,16 +73,6 @@ def revoke(
         if factory is not None:
             _follow(factory, outcome, re_sign=re_sign, withdraw=withdraw)
     answer(_document(outcome), _text(outcome), as_json)
-
-
-def note_rotated(settings: Settings, each: Replaced) -> None:
-    """A rotation goes into the audit log; what the builder's old key may make, its new one may make, too."""
-    AuditLog(settings.audit).append("key-rotated", purpose=each.name, old=each.old, new=each.new)
-    if each.name == "provenance" and any(map(os.path.lexists, settings.policy_files())):
-        before = approvals.current(settings)
-        after = approvals.succeed(before, each.old, each.new)
-        if after != before:
-            approvals.save(after, settings)
 
 
 def _revoke(settings: Settings, factory: Factory | None, prefix: str, dry_run: bool) -> Outcome:

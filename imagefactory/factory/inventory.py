@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.factory.keys import rename_new, sync_directory, translated, write_new
+from imagefactory.factory.keys import TRUST_COPY, rename_new, sync_directory, translated, write_new
 from imagefactory.factory.rotation import Rotated, authority
 from signing.certificates import certificate_pem, fingerprint
 from signing.errors import KeysExist, KeyUntrusted
 from signing.fields import format_time
-from signing.keys import AUTHORITY, KeyRing, public_pem
+from signing.keys import AUTHORITY, METADATA, KeyRing, public_pem
 from signing.trust import Trust
 
 TRUST_FILE, RELEASE_FILE, AUTHORITY_FILE = "trust.json", "release.pub", "glance-ca.crt"
@@ -60,10 +60,12 @@ def current(ring: KeyRing, name: Rotated) -> str:
 
 
 def require_room(directory: Path, trust_file: Path) -> None:
-    """See, before anybody types a passphrase, that there are no keys yet. Raises KeysExist."""
+    """See, before anybody types a passphrase, that there are no keys yet, or unfinished ones. Raises KeysExist."""
+    if (directory / TRUST_COPY).exists():
+        return
     if os.path.lexists(trust_file):
         raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
-    if (directory / "keys.json").exists() and not (directory / ".trust.json").exists():
+    if (directory / METADATA).exists():
         raise KeysExist(f"there are already keys in {str(directory)!r}")
 
 

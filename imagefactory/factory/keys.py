@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,7 +54,9 @@ class Custody:
 
 @dataclass(frozen=True)
 class NewKeys:
-    """Writes new keys into `directory`. `replacing` keys have names of their own, with an id, beside the old ones."""
+    """Writes new keys into `directory`. `replacing` keys have names of their own, with an id, beside the old ones.
+
+    `issuing` hears of a certificate before it is issued: the SHA-256 of the CA's certificate, and the keyid."""
 
     directory: Path
     custody: Custody
@@ -62,6 +64,7 @@ class NewKeys:
     now: datetime
     replacing: bool = False
     where: dict[str, str] = field(default_factory=dict)
+    issuing: Callable[[str, str], None] = lambda _ca, _subject: None
 
     def key(self, purpose: Purpose) -> PublicKey:
         """Make the key for a purpose; a key in a token is in `where`. Raises what the token raises."""
@@ -92,6 +95,7 @@ class NewKeys:
         """Issue the certificate of the Glance key."""
         name = f"imagefactory {'development ' * self.development}Glance signer"
         stem = f"glance.{keyid_of(key)[:16]}" if "glance" in self.where else "glance"
+        self.issuing(fingerprint(ca), keyid_of(key))
         self._write(f"{stem}.crt", certificate_pem(issue_leaf(key, name, ca, ca_key, self.now)))
 
     def forget(self) -> None:
@@ -125,26 +129,65 @@ def init_development(directory: Path, trust_file: Path, *, now: datetime) -> Key
 
 
 def init_keys(
-    directory: Path, trust_file: Path, custody: Custody, *, development: bool, now: datetime, keyring: bool = False
+    directory: Path,
+    trust_file: Path,
+    custody: Custody,
+    *,
+    development: bool,
+    now: datetime,
+    keyring: bool = False,
+    note: Callable[[KeyRing], None] = lambda _: None,
 ) -> KeyRing:
     """Make one key for every purpose in `directory`, and the trust file that believes them.
 
     `now` (aware) is when the certificates begin; `keyring` records that the passphrase is in the operating system's
-    keyring. An empty directory may be there already; anything else is left alone. Missing parents are made.
+    keyring. An empty directory may be there already; anything else is left alone. Missing parents are made. `note`
+    hears of the keys when they are trusted; interrupted before it is done, the next call finishes, and it hears again.
 
-    Raises: KeysExist, Unwritable, ExtraMissing, and what a token raises.
+    Raises: KeysExist, Unwritable, ExtraMissing, what a token raises; for keys that are to be finished PassphraseWrong,
+    KeyDamaged.
     """
     if custody.token is not None:
         require_pkcs11()
-    if os.path.lexists(trust_file):
-        raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
     unfinished = directory / TRUST_COPY
     if unfinished.is_file():
-        # Somebody was killed between the keys and the trust file: the keys are whole, so finish the work.
+        ring = _unfinished(directory, custody, development)
         with translated(trust_file):
-            _write_trust(trust_file, read_document(unfinished))
-            unfinished.unlink()
-        return KeyRing(directory)
+            _believe(trust_file, read_document(unfinished))
+    else:
+        ring = _new(directory, trust_file, custody, development=development, now=now, keyring=keyring)
+    note(ring)
+    with translated(unfinished):
+        unfinished.unlink()
+    return ring
+
+
+def _unfinished(directory: Path, custody: Custody, development: bool) -> KeyRing:
+    """Keys of somebody who was killed before all was done: whole, and of the kind that is asked for now."""
+    ring = KeyRing(directory, None if custody.passphrase is None else lambda: custody.passphrase or b"")
+    in_token = any(uri.startswith("pkcs11:") for uri in ring.metadata.where.values())
+    if ring.metadata.made:
+        raise KeysExist(f"there are already keys in {str(directory)!r}")
+    if (ring.development, in_token) != (development, custody.token is not None):
+        kind = f"{'development' if ring.development else 'production'} keys in {'a token' if in_token else 'files'}"
+        raise KeysExist(f"in {str(directory)!r} are {kind}, of a keys init that was interrupted: not what is asked for")
+    ring.open_private(AUTHORITY)
+    return ring
+
+
+def _believe(trust_file: Path, content: bytes) -> None:
+    """Write the trust file of unfinished keys, unless just that is there."""
+    if os.path.lexists(trust_file) and read_document(trust_file) == content:
+        return
+    trust_file.parent.mkdir(parents=True, exist_ok=True)
+    _write_trust(trust_file, content)
+
+
+def _new(
+    directory: Path, trust_file: Path, custody: Custody, *, development: bool, now: datetime, keyring: bool
+) -> KeyRing:
+    if os.path.lexists(trust_file):
+        raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
     with translated(directory):
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -167,11 +210,10 @@ def init_keys(
             _write_trust(trust_file, trust.encode())
     except SigningError:
         # Keys that nobody can trust would only stand in the way. Whoever is stopped here finishes the next time.
-        shutil.rmtree(directory, ignore_errors=True)
-        made.forget()
+        if not os.path.lexists(trust_file):
+            shutil.rmtree(directory, ignore_errors=True)
+            made.forget()
         raise
-    with translated(unfinished):
-        unfinished.unlink()
     return KeyRing(directory)
 
 

@@ -4,7 +4,7 @@ Everything new is made in a hidden directory of the key directory and is no part
 decides; what follows can be done any number of times:
 
 1. the new files go to their places, under names of their own;
-2. the trust file is replaced: it believes the old key and the new one;
+2. the new key is added to the trust file as it is by then;
 3. keys.json is replaced: from here on the new key signs;
 4. the old private key is removed, from its file or its token; its public half stays, under a name with its keyid.
 
@@ -25,17 +25,17 @@ from cryptography import x509
 
 from imagefactory.factory.keys import Custody, NewKeys, sync_directory, translated, write_new
 from imagefactory.tools.key_directory import open_keys, require_pkcs11
-from signing.certificates import fingerprint, load_certificate
+from signing.certificates import certificate_pem, fingerprint, load_certificate
 from signing.digest import read_document
 from signing.errors import CertificateDamaged, KeyDamaged
-from signing.keys import AUTHORITY, METADATA, KeyRing, Purpose, keyid_of
+from signing.keys import AUTHORITY, METADATA, KeyRing, Purpose, keyid_of, load_public_key, public_pem
 from signing.strict_json import decode, encode
 from signing.token_uri import TokenUri
-from signing.trust import Trust, load_trust
+from signing.trust import load_trust
 
 JOURNAL = ".rotation"
 SCRATCH = ".rotating."
-TRUST, DECISION = "trust.json", "decision.json"
+ADDED, DECISION = "added.json", "decision.json"
 
 Rotated = Purpose | Literal["glance-ca"]
 
@@ -68,11 +68,13 @@ def rotate(
     *,
     now: datetime,
     note: Callable[[Replaced], None],
+    issuing: Callable[[str, str], None] = lambda _ca, _subject: None,
 ) -> Rotation:
     """Replace the key of a purpose, or the Glance CA and with it the Glance key. Nobody else uses the keys meanwhile.
 
     A rotation of `name` that was interrupted is finished, and no other begun. `note` hears of each key that is
-    replaced, before it is; of those of an interrupted rotation perhaps once more.
+    replaced, before it is; of those of an interrupted rotation perhaps once more. `issuing` hears of a
+    certificate before it is issued, as in `NewKeys`.
 
     Raises errors of the room signing, ExtraMissing.
     """
@@ -80,15 +82,15 @@ def rotate(
     if interrupted and name in {each.name for each in interrupted.replaced}:
         return interrupted
     ring = open_keys(directory, passphrase)
-    trust = load_trust(trust_file)
+    load_trust(trust_file)
     with translated(directory):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=directory))
-    made = NewKeys(scratch, _custody(ring, name, passphrase), ring.development, now, replacing=True)
+    made = NewKeys(scratch, _custody(ring, name, passphrase), ring.development, now, replacing=True, issuing=issuing)
     try:
         # Nothing is decided that cannot be finished: the trust file can be replaced.
         replace_file(trust_file, read_document(os.path.realpath(trust_file)))
         with translated(directory):
-            _decide(ring, trust, name, made)
+            _decide(ring, name, made)
             sync_directory(scratch)
             scratch.rename(directory / JOURNAL)
             sync_directory(directory)
@@ -115,11 +117,11 @@ def finish(directory: Path, trust_file: Path, note: Callable[[Replaced], None]) 
         note(each)
     with translated(directory):
         for path in journal.iterdir():
-            if path.name not in {TRUST, METADATA, DECISION}:
+            if path.name not in {ADDED, METADATA, DECISION}:
                 path.rename(directory / path.name)
         sync_directory(directory)
-    if (journal / TRUST).exists():
-        replace_file(trust_file, read_document(journal / TRUST))
+    if (journal / ADDED).exists():
+        _add(trust_file, journal / ADDED)
     with translated(directory):
         if (journal / METADATA).exists():
             (journal / METADATA).rename(directory / METADATA)
@@ -166,22 +168,20 @@ def _custody(ring: KeyRing, name: Rotated, passphrase: Callable[[], bytes]) -> C
     return Custody(None if ring.development else passphrase(), token)
 
 
-def _decide(ring: KeyRing, trust: Trust, name: Rotated, made: NewKeys) -> None:
+def _decide(ring: KeyRing, name: Rotated, made: NewKeys) -> None:
     metadata = ring.metadata
     purpose: Purpose = "glance" if name == "glance-ca" else name
     key = made.key(purpose)
     old, new = metadata.keyids[purpose], keyid_of(key)
     replaced = [Replaced(purpose, old, new, metadata.stem(purpose), ring.where(purpose))]
-    believed = trust
-    if purpose == "release":
-        believed = replace(trust, release={**trust.release, new: key})
-    elif purpose == "provenance":
-        believed = replace(trust, provenance={**trust.provenance, new: key})
+    added: dict[str, str] = {}
+    if purpose in {"release", "provenance"}:
+        added = {"purpose": purpose, "pem": public_pem(key)}
     elif name == "glance-ca":
         before = authority(ring)
         ca, ca_key = made.authority()
         made.leaf(key, ca, ca_key)
-        believed = replace(trust, glance_ca=(*trust.glance_ca, ca))
+        added = {"purpose": AUTHORITY, "pem": certificate_pem(ca)}
         stem = metadata.stem(AUTHORITY)
         replaced.append(Replaced(AUTHORITY, fingerprint(before), fingerprint(ca), stem, f"file:{stem}.pem"))
     elif purpose == "glance":
@@ -194,8 +194,25 @@ def _decide(ring: KeyRing, trust: Trust, name: Rotated, made: NewKeys) -> None:
     )
     write_new(made.directory / METADATA, following.encode())
     write_new(made.directory / DECISION, encode({"replaced": [asdict(each) for each in replaced]}))
-    if believed is not trust:
-        write_new(made.directory / TRUST, believed.encode())
+    if added:
+        write_new(made.directory / ADDED, encode(added))
+
+
+def _add(trust_file: Path, journal: Path) -> None:
+    """Have what a rotation made in the trust file, beside whatever that believes by now."""
+    trust, document = load_trust(trust_file), decode(read_document(journal), ADDED)
+    match document:
+        case {"purpose": "release" | "provenance" as purpose, "pem": str(pem)}:
+            key = load_public_key(pem, purpose)
+            keys = {**trust.keys(purpose), keyid_of(key): key}
+            after = replace(trust, release=keys) if purpose == "release" else replace(trust, provenance=keys)
+        case {"purpose": "glance-ca", "pem": str(pem)}:
+            ca = load_certificate(pem)
+            after = trust if ca in trust.glance_ca else replace(trust, glance_ca=(*trust.glance_ca, ca))
+        case _:
+            raise KeyDamaged(f"{journal} is not what was written")
+    if after != trust:
+        replace_file(trust_file, after.encode())
 
 
 def _decision(journal: Path) -> Rotation:
