@@ -1,29 +1,40 @@
 """Revoking keys: no longer in the trust file, and what becomes of the releases that they signed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from imagefactory.errors import KeyNeeded, KeyUnknown
-from imagefactory.factory.rotation import authority, load_authority, replace_file
+from imagefactory.errors import FactoryError, Interrupted, KeyNeeded, KeyUnknown, SystemFailure
+from imagefactory.factory.key_notes import note_rotated
+from imagefactory.factory.loop import Factory
+from imagefactory.factory.publishing import published
+from imagefactory.factory.rotation import authority, finish, load_authority, replace_file
+from imagefactory.model.build import PublicationState
+from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.records import Records
-from imagefactory.store.tables import Release
+from imagefactory.store.lock import lock_all
+from imagefactory.store.records import release_version
+from imagefactory.store.tables import Publication, Release
+from imagefactory.tools.audit_log import AuditLog
 from signing.certificates import fingerprint, load_certificate
 from signing.digest import read_document
 from signing.envelope import parse_bundle
 from signing.errors import SigningError
-from signing.keys import AUTHORITY, KeyRing, keyid_of, load_public_key
+from signing.keys import AUTHORITY, KeyRing, Purpose, keyid_of, load_public_key
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
 from signing.strict_json import decode
-from signing.trust import Trust, load_trust
+from signing.trust import Trust, find_trust, load_trust
 
 Kind = Literal["release", "provenance", "glance-ca"]
 LEAST_PREFIX = 8
+Failure = FactoryError | SigningError
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,163 @@ class Revocable:
     trusted: bool
     in_use: bool
     ca: x509.Certificate | None = None
+
+
+@dataclass
+class Outcome:
+    """What was found and done. `unknown` are releases whose documents are not there to tell who signed them; `left` is
+    what remains to be done, and `failures` say why what was asked for was not."""
+
+    key: Revocable
+    dry_run: bool
+    affected: Sequence[Release] = ()
+    unknown: Sequence[Release] = ()
+    withdrawn: list[str] = field(default_factory=list)
+    signed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def again(self) -> str:
+        """The command that goes on."""
+        return f"imagefactory keys revoke {self.key.id[:16]}"
+
+    def attempt(self, action: Callable[[], object], otherwise: str) -> None:
+        """Do one thing of many. One that fails stops no other: it is left, and its failure remembered."""
+        failure = _failure(action)
+        if failure is not None:
+            self.failed(failure, otherwise)
+
+    def failed(self, failure: Failure, otherwise: str) -> None:
+        self.left.append(f"{otherwise}: {failure.message}")
+        self.failures.append(failure)
+
+
+def begin(settings: Settings, factory: Factory | None, prefix: str, *, dry_run: bool) -> Outcome:
+    """Take the key whose id begins with `prefix` out of the trust file, and find what it signed.
+
+    A rotation that was interrupted is finished first; when it cannot be, the key is revoked all the same.
+    Raises Busy, KeyUnknown, KeyNeeded, errors of the room signing.
+    """
+    trust_file = find_trust(settings.trust_files())
+    with ExitStack() as stack:
+        if settings.home.exists():
+            stack.enter_context(lock_all(settings.home / "locks"))
+        ring, stuck = None, None
+        if settings.keys.exists():
+            if not dry_run:
+                stuck = _failure(partial(finish, settings.keys, trust_file, partial(note_rotated, settings)))
+            ring = KeyRing(settings.keys)
+        trust = load_trust(trust_file)
+        outcome = Outcome(choose(revocable(trust, ring), prefix, _glance_keys(ring) if ring else ()), dry_run)
+        try:
+            check_revocable(trust, outcome.key)
+        except KeyNeeded:
+            if stuck is not None:  # its successor is what cannot be finished
+                raise stuck from None
+            raise
+        if stuck is not None:
+            outcome.failed(stuck, f"{outcome.again}  # a rotation was interrupted and cannot be finished")
+        if factory is not None:
+            releases = factory.records.releases()
+            signed = [signed_with(outcome.key, release, factory.artifacts) for release in releases]
+            outcome.affected = [each for each, was in zip(releases, signed, strict=True) if was]
+            outcome.unknown = [each for each, was in zip(releases, signed, strict=True) if was is None]
+        if outcome.key.trusted and not dry_run:
+            if settings.home.exists():
+                AuditLog(settings.audit).append("key-revoked", purpose=outcome.key.kind, keyid=outcome.key.id)
+            revoke(trust_file, outcome.key)
+    return outcome
+
+
+def follow(
+    factory: Factory,
+    outcome: Outcome,
+    read: Callable[[Path, Settings], LoadedRecipe],
+    *,
+    re_sign: bool,
+    withdraw: bool,
+) -> None:
+    """Withdraw and sign again what is asked for, as far as it can be, and say what is left.
+
+    Raises Interrupted, AuditDamaged, Unwritable.
+    """
+    for release in outcome.unknown:
+        outcome.left += _cannot_tell(release)
+    public = [(release, each) for release in outcome.affected for each in release.publications if is_there(each)]
+    recipes = _recipes(factory, outcome.affected)
+    if withdraw and not outcome.dry_run:
+        for release, publication in public:
+            what = f"{publication.target}: {ref(release)}"
+            action = partial(_withdraw, factory, outcome, release, publication)
+            outcome.attempt(action, f"{outcome.again} --withdraw  # {what}")
+    elif public:
+        outcome.left.append(f"{outcome.again} --withdraw")
+    if re_sign and not outcome.dry_run:
+        for name, recipe in recipes.items():
+            outcome.attempt(
+                partial(_sign_again, factory, outcome, recipe, read), f"imagefactory build RECIPE  # of {name}"
+            )
+    elif recipes:
+        outcome.left.append(f"{outcome.again} --re-sign")
+
+
+def is_there(publication: Publication) -> bool:
+    """Whether a publication was not withdrawn."""
+    return publication.state != PublicationState.WITHDRAWN
+
+
+def ref(release: Release) -> str:
+    """NAME@VERSION."""
+    return f"{release.name}@{release_version(release)}"
+
+
+def _failure(action: Callable[[], object]) -> Failure | None:
+    try:
+        action()
+    except Interrupted:
+        raise
+    except (FactoryError, SigningError) as error:
+        return error
+    except OSError as why:
+        return SystemFailure(f"{why.filename or 'the system'}: {why.strerror or why}")
+    return None
+
+
+def _cannot_tell(release: Release) -> list[str]:
+    why = f"cannot tell whether this key signed {ref(release)}: its document is absent here, or damaged"
+    places = [published(release, each).target for each in release.publications if is_there(each)]
+    if release.publications:
+        return [f"imagefactory verify {place}  # {why}" for place in places]
+    return [why]
+
+
+def _withdraw(factory: Factory, outcome: Outcome, release: Release, publication: Publication) -> None:
+    AuditLog(factory.settings.audit).append("release-withdrawn", release=ref(release), target=publication.target)
+    factory.withdraw(release, publication)
+    outcome.withdrawn.append(f"{publication.target}: {ref(release)}")
+
+
+def _sign_again(
+    factory: Factory, outcome: Outcome, recipe: Path, read: Callable[[Path, Settings], LoadedRecipe]
+) -> None:
+    outcome.signed.append(ref(factory.build(read(recipe, factory.settings)).release))
+
+
+def _recipes(factory: Factory, affected: Sequence[Release]) -> dict[str, Path]:
+    """The recipe of each image whose newest release is affected."""
+    lost = {release.id for release in affected}
+    found: dict[str, Path] = {}
+    for name in dict.fromkeys(release.name for release in affected):
+        newest = factory.records.releases(name)[0]
+        if newest.id in lost:
+            builds = {build.id: build for build in factory.records.builds(name)}
+            found[name] = Path(builds[newest.build_id].recipe_file)
+    return found
+
+
+def _glance_keys(ring: KeyRing) -> list[str]:
+    return [*_retired_keys(ring, "glance"), *(key for name, key in ring.metadata.keyids.items() if name == "glance")]
 
 
 def revocable(trust: Trust, ring: KeyRing | None) -> list[Revocable]:
@@ -57,9 +225,15 @@ def revocable(trust: Trust, ring: KeyRing | None) -> list[Revocable]:
     return list(found.values())
 
 
-def choose(candidates: Sequence[Revocable], prefix: str) -> Revocable:
-    """The one whose id begins with `prefix`. Raises KeyUnknown."""
+def choose(candidates: Sequence[Revocable], prefix: str, glance: Collection[str] = ()) -> Revocable:
+    """The one whose id begins with `prefix`. `glance` are keys that are believed through their CA alone. Raises
+    KeyUnknown."""
     found = [each for each in candidates if each.id.startswith(prefix.lower())]
+    if len(prefix) >= LEAST_PREFIX and any(each.startswith(prefix.lower()) for each in glance):
+        raise KeyUnknown(
+            f"{prefix[:16]} is a Glance key, and no trust file lists those: it is believed because of its CA",
+            advice="imagefactory keys rotate glance-ca, then imagefactory keys revoke the CA that was replaced",
+        )
     if len(prefix) < LEAST_PREFIX or len(found) != 1:
         many = f"{len(found)} keys have" if found else "no key that can be revoked has"
         raise KeyUnknown(
@@ -91,19 +265,15 @@ def revoke(trust_file: Path, key: Revocable) -> None:
         replace_file(trust_file, changed.encode())
 
 
-def signed_with(key: Revocable, records: Records, artifacts: ArtifactStore) -> list[Release]:
-    """The releases that a key signed, as far as their documents are kept; newest first for each name.
+def signed_with(key: Revocable, release: Release, artifacts: ArtifactStore) -> bool | None:
+    """Whether a key signed a release; None when its document is absent or damaged, so that nobody can tell.
 
-    What the documents say of themselves is enough to list them: nothing is believed for it.
+    What the document says of itself is enough: nothing is believed for it.
     """
-    return [release for release in records.releases() if _signed(release, key, artifacts)]
-
-
-def _signed(release: Release, key: Revocable, artifacts: ArtifactStore) -> bool:
     name = PROVENANCE_FILE if key.kind == "provenance" else MANIFEST_FILE
     digest = release.files.get(name)
     if digest is None or not artifacts.has(digest):
-        return False
+        return None
     try:
         bundle = parse_bundle(read_document(artifacts.path(digest)))
         if key.ca is None:
@@ -112,7 +282,7 @@ def _signed(release: Release, key: Revocable, artifacts: ArtifactStore) -> bool:
         formats = ReleaseManifest.from_statement(statement).formats.values()
         return any(_issued(load_certificate(entry.glance.certificate), key.ca) for entry in formats)
     except SigningError:
-        return False
+        return None
 
 
 def _issued(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
@@ -123,7 +293,7 @@ def _issued(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
     return True
 
 
-def _retired_keys(ring: KeyRing, kind: Literal["release", "provenance"]) -> list[str]:
+def _retired_keys(ring: KeyRing, kind: Purpose) -> list[str]:
     found = []
     for path in sorted(ring.directory.glob(f"{kind}.*.pub")):
         try:

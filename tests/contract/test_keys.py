@@ -34,6 +34,7 @@ from imagefactory.tools.audit_log import AuditLog
 from imagefactory.wiring import factory
 from signing.errors import PassphraseMissing, PassphraseWrong, SigningError, Unwritable
 from signing.keys import PURPOSES, KeyRing
+from signing.manifest import MANIFEST_FILE
 from signing.signer import signer_in
 from signing.trust import load_trust
 from tests.contract.shell import Shell
@@ -508,7 +509,8 @@ def test_without_its_recipe_a_release_is_not_signed_again(
     assert shell.json("keys", "rotate", "release")[0] == 0
     built.recipe_file.unlink()
     status, done = shell.json("keys", "revoke", old, "--re-sign")
-    assert (status, done["signed"]) == (0, [])
+    assert (status, done["signed"], done["error"]["code"]) == (2, [], "recipe-not-found")
+    assert old not in load_trust(built.home / "trust.json").release
     assert any(line.startswith("imagefactory build RECIPE  # of fake-debian-12: ") for line in done["left"])
 
 
@@ -518,9 +520,93 @@ def test_another_release_in_the_place_is_not_removed(built: FakeHost, shell: She
     (folder,) = (built.home / "catalogue/targets/fake-debian-12").iterdir()
     (folder / "release.sigstore.json").write_bytes(b"{}")
     assert shell.json("keys", "rotate", "release")[0] == 0
-    status, code = shell.refused("keys", "revoke", old, "--withdraw")
-    assert (status, code) == (1, "catalogue-conflict")
+    status, done = shell.json("keys", "revoke", old, "--withdraw")
+    assert (status, done["error"]["code"]) == (1, "catalogue-conflict")
     assert folder.is_dir()
+
+
+def test_one_place_that_fails_stops_no_other(
+    built: FakeHost, shell: Shell, at: Callable[..., None], tmp_path: Path
+) -> None:
+    """The key is revoked, the rest withdrawn, a build that fails is told; what failed is left, with its exit code."""
+    at(built)
+    old = keyid_at(built, "release")
+    other = tmp_path / "other"
+    assert shell.json("publish", "fake-debian-12", "--to", f"catalogue:{other}")[0] == 0
+    (folder,) = (built.home / "catalogue/targets/fake-debian-12").iterdir()
+    (folder / "release.sigstore.json").write_bytes(b"{}")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    policy = Policy(True, {}).encode()
+    (built.home / "policy.json").write_bytes(policy)
+    status, done = shell.json("keys", "revoke", old, "--withdraw", "--re-sign")
+    assert (status, done["error"]["code"]) == (1, "catalogue-conflict")
+    assert done["withdrawn"] == [f"catalogue:{other}: fake-debian-12@{folder.name}"]
+    place, build = done["left"]
+    assert place.startswith(f"imagefactory keys revoke {old[:16]} --withdraw  # catalogue:{built.home}/catalogue: ")
+    assert build.startswith("imagefactory build RECIPE  # of fake-debian-12: ")
+    assert list((other / "targets/fake-debian-12").iterdir()) == []
+    status, text = shell.text("keys", "revoke", old, "--withdraw")
+    assert (status, f"to do: {place}" in text) == (1, True)
+    assert "[catalogue-conflict]" in shell.stderr
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_release_without_its_document_is_told(
+    built: FakeHost, shell: Shell, at: Callable[..., None], damaged: bool
+) -> None:
+    at(built)
+    old = keyid_at(built, "release")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+    with built.factory() as factory:
+        (release,) = factory.records.releases()
+        path = factory.artifacts.path(release.files[MANIFEST_FILE])
+    path.unlink()
+    if damaged:
+        path.write_bytes(b"{}")
+    status, done = shell.json("keys", "revoke", old)
+    assert (status, done["releases"]) == (0, [])
+    (left,) = done["left"]
+    place = f"catalogue:{built.home}/catalogue/fake-debian-12@{release_version(release)}"
+    assert left.startswith(f"imagefactory verify {place}  # cannot tell whether this key signed fake-debian-12@")
+    assert shell.refused("verify", place) == (1, "key-untrusted")
+
+
+def test_a_rotation_that_cannot_be_finished_stops_no_revocation(
+    built: FakeHost, shell: Shell, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(built)
+    old, builder = keyid_at(built, "release"), keyid_at(built, "provenance")
+    assert shell.json("keys", "rotate", "release")[0] == 0
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "policy.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(approvals, "save", refused)
+        assert shell.refused("keys", "rotate", "provenance") == (3, "system-error")
+        assert (built.home / "keys" / JOURNAL).is_dir()
+        status, done = shell.json("keys", "revoke", old)
+        assert (status, done["error"]["code"]) == (3, "system-error")
+        assert done["left"][0].startswith(f"imagefactory keys revoke {old[:16]}  # a rotation was interrupted")
+        assert old not in load_trust(built.home / "trust.json").release
+        assert shell.refused("keys", "revoke", builder) == (3, "system-error")
+    assert shell.json("keys", "revoke", builder)[0] == 0
+    trust = load_trust(built.home / "trust.json")
+    assert (old in trust.release, builder in trust.provenance) == (False, False)
+    signs_and_is_believed(built.home)
+
+
+def test_a_leaked_glance_key(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
+    """No trust file lists it: its CA is replaced and revoked, and the advice says so, also after it was replaced."""
+    at(built)
+    leaked = keyid_at(built, "glance")
+    for _ in range(2):
+        status, done = shell.json("keys", "revoke", leaked[:16])
+        assert (status, done["error"]["code"]) == (2, "key-unknown")
+        assert "keys rotate glance-ca" in done["error"]["advice"]
+        replaced = {each["purpose"]: each["old"] for each in shell.json("keys", "rotate", "glance-ca")[1]["replaced"]}
+        leaked = replaced["glance"]
+    assert shell.json("keys", "revoke", replaced["glance-ca"])[0] == 0
 
 
 def test_which_key_is_meant(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
