@@ -119,6 +119,16 @@ def read_open_document(fd: int, shown: str, most: int = MAX_BYTES) -> bytes:
     return raw
 
 
+def others_may_write(path: Path) -> bool:
+    """Whether group or others may write to a file, or put another in its place in a directory, which a sticky one
+    forbids. Raises: Unreadable."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as why:
+        raise Unreadable(f"{str(path)!r} cannot be examined: {why.strerror}") from None
+    return bool(mode & 0o022) and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX)
+
+
 def require_unchanged(fd: int, before: FileState) -> None:
     """Raise FileChanged unless the open file `fd` is still in the state `before`."""
     if FileState.of(fd) != before:

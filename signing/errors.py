@@ -170,7 +170,7 @@ class ChecksumsInvalid(DocumentInvalid):
 
 
 class TrustInvalid(DocumentInvalid):
-    """The trust file is damaged, incomplete or contradicts itself."""
+    """The trust file is damaged, incomplete, contradicts itself, or others may write to it."""
 
     code = "trust-invalid"
     advice = "Get the trust file again from the people whose images you use; never from the place of the image."

@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from signing.certificates import certificate_pem, fingerprint, load_certificate
-from signing.digest import read_document
+from signing.digest import others_may_write, read_document
 from signing.errors import CertificateDamaged, KeyDamaged, KeyPurpose, NoTrustRoot, TrustInvalid
 from signing.fields import Fields
 from signing.keys import PublicKey, Purpose, keyid_of, load_public_key, public_pem
@@ -35,6 +35,7 @@ from signing.strict_json import decode, encode
 
 DocumentPurpose = Literal["release", "provenance"]
 _PURPOSES: tuple[DocumentPurpose, ...] = ("release", "provenance")
+_GUARD = "Compare it with where it comes from, then: chmod go-w"
 _ABSENT = (x509.ExtensionNotFound, x509.DuplicateExtension)
 _DAMAGED = (CertificateDamaged, InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError, *_ABSENT)
 
@@ -78,11 +79,17 @@ def decode_trust(raw: bytes) -> Trust:
 
 
 def load_trust(path: Path) -> Trust:
-    """Return the content of a trust file. Symbolic links are followed: the path is the administrator's own word.
+    """Return the content of a trust file, which nobody but its owner may write to.
+
+    Symbolic links are followed: the path is the administrator's own word.
 
     Raises: TrustInvalid, Unreadable, NotARegularFile.
     """
-    return decode_trust(read_document(os.path.realpath(path)))
+    real = Path(os.path.realpath(path))
+    raw = read_document(real)
+    if others_may_write(real):
+        raise TrustInvalid(f"the trust file {str(real)!r} may be written to by others", advice=_GUARD)
+    return decode_trust(raw)
 
 
 def find_trust(candidates: Sequence[Path]) -> Path:

@@ -60,13 +60,15 @@ def approve(
 ) -> None:
     """Approve a recipe and its elements, as they are now."""
     settings = read_settings()
-    before = approvals.current(settings)
     loaded = read_recipe(recipe, settings)
     builders = builder or list(load_trust(find_trust(settings.trust_files())).provenance)
-    after = approvals.approve(before, loaded, approvals.element_digests(loaded, settings), builders, add)
+    found = approvals.element_digests(loaded, settings)
     name = loaded.recipe.name
+    before, after = approvals.change(
+        settings, lambda policy: approvals.approve(policy, loaded, found, builders, add), dry_run=dry_run
+    )
     lines = approvals.differences(before.names.get(name), after.names[name])
-    _change(settings, before, after, name, lines, dry_run, as_json)
+    _tell(approvals.where(settings), name, lines, after != before, dry_run, as_json)
 
 
 @app.command("remove", epilog="Example: imagefactory policy remove soe-debian-12")
@@ -78,10 +80,9 @@ def remove(
 ) -> None:
     """Approve nothing of this name any more."""
     settings = read_settings()
-    before = approvals.current(settings)
-    after = approvals.remove(before, name)
+    before, after = approvals.change(settings, lambda policy: approvals.remove(policy, name), dry_run=dry_run)
     gone = [line.replace("+ ", "- ", 1) for line in approvals.differences(None, before.approval(name))]
-    _change(settings, before, after, name, gone, dry_run, as_json)
+    _tell(approvals.where(settings), name, gone, after != before, dry_run, as_json)
 
 
 @app.command("check", epilog="Example: imagefactory policy check recipes/soe-debian-12.yaml")
@@ -103,13 +104,7 @@ def development_builder(settings: Settings) -> str | None:
     return ring.keyid("provenance") if ring.development else None
 
 
-def _change(
-    settings: Settings, before: Policy, after: Policy, name: str, lines: Sequence[str], dry_run: bool, as_json: bool
-) -> None:
-    changed = after != before
-    if changed and not dry_run:
-        approvals.save(after, settings)
-    path: Path = approvals.where(settings)
+def _tell(path: Path, name: str, lines: Sequence[str], changed: bool, dry_run: bool, as_json: bool) -> None:
     state = "nothing changed" if not changed else "would change" if dry_run else "changed"
     document = {"policy": str(path), "name": name, "changed": changed and not dry_run, "changes": list(lines)}
     answer(document, "\n".join([f"{name} in {path}: {state}", *lines]), as_json)

@@ -11,7 +11,8 @@ class PolicyMissing(Refused):
 
 
 class PolicyInvalid(Refused):
-    """The signer's policy is damaged, or approves in general what only a policy for development may."""
+    """The signer's policy is damaged, others may write to it, or it approves in general what only one for development
+    may."""
 
     code = "policy-invalid"
     default_advice = "Restore the policy from where it was reviewed, or `imagefactory policy approve` again."

@@ -1,13 +1,16 @@
 """The signer's policy as people change it: what a recipe needs is added by name, and the file is theirs to review."""
 
+import fcntl
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import OutputExists
+from imagefactory.factory.keys import translated
+from imagefactory.factory.rotation import replace_file
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
@@ -28,14 +31,30 @@ def begin(settings: Settings, builder: str | None) -> Path:
     """Write the first policy: an empty one, which approves nothing, or, for the development key of `builder`, one that
     approves whatever that key signed for. Returns where it is.
 
-    Raises OutputExists.
+    Raises OutputExists, Unwritable.
     """
     path = settings.policy_files()[0]
-    if os.path.lexists(path):
-        raise OutputExists(f"there is already a policy {path}")
     anything = {EVERY_NAME: Approval(frozenset({builder}), None, None, EVIDENCE)} if builder else {}
-    save(Policy(builder is not None, anything), settings)
+    with _alone(path):
+        if os.path.lexists(path):
+            raise OutputExists(f"there is already a policy {path}")
+        _save(path, Policy(builder is not None, anything), settings)
     return path
+
+
+def change(settings: Settings, how: Callable[[Policy], Policy], *, dry_run: bool = False) -> tuple[Policy, Policy]:
+    """Make the policy in force another one, and say so in the audit log. Returns what was in force, and what `how` made
+    of it; nobody else changes it meanwhile. With `dry_run`, or where `how` changes nothing, nothing is written.
+
+    Raises PolicyMissing, PolicyInvalid, Unwritable, and what `how` raises.
+    """
+    path = where(settings)
+    with _alone(path):
+        before = current(settings)
+        after = how(before)
+        if after != before and not dry_run:
+            _save(path, after, settings)
+    return before, after
 
 
 def approve(
@@ -73,20 +92,6 @@ def remove(policy: Policy, name: str) -> Policy:
     return replace(policy, names={other: approval for other, approval in policy.names.items() if other != name})
 
 
-def save(policy: Policy, settings: Settings) -> None:
-    """Put a policy in the place of the one in force, as a whole or not at all, and say so in the audit log."""
-    path, raw = where(settings), policy.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    AuditLog(settings.audit).append("policy-changed", path=str(path), sha256=sha256(raw).hexdigest())
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-        made = Path(scratch) / path.name
-        with made.open("xb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        made.replace(path)
-
-
 def current(settings: Settings) -> Policy:
     """The policy in force. Raises PolicyMissing, PolicyInvalid."""
     return load_policy(settings.policy_files())
@@ -113,3 +118,24 @@ def _lines(approval: Approval) -> set[str]:
         *(f"element {name} sha256:{digest}" for name, digests in states.items() for digest in digests),
         *(f"evidence {kind}" for kind in approval.evidence),
     }
+
+
+def _save(path: Path, policy: Policy, settings: Settings) -> None:
+    raw = policy.encode()
+    AuditLog(settings.audit).append("policy-changed", path=str(path), sha256=sha256(raw).hexdigest())
+    replace_file(path, raw)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Who comes second waits: a change takes no time. The lock is on the directory of the policy itself, which several
+    homes may share. Raises Unwritable."""
+    directory = Path(os.path.realpath(path)).parent
+    with translated(path):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 from imagefactory.factory import approvals
 from imagefactory.factory.rotation import Replaced, Rotated, authority
@@ -35,10 +36,7 @@ def note_rotated(settings: Settings, each: Replaced) -> None:
     """A rotation goes into the audit log; what the builder's old key may make, its new one may make, too."""
     AuditLog(settings.audit).append("key-rotated", purpose=each.name, old=each.old, new=each.new)
     if each.name == "provenance" and any(map(os.path.lexists, settings.policy_files())):
-        before = approvals.current(settings)
-        after = approvals.succeed(before, each.old, each.new)
-        if after != before:
-            approvals.save(after, settings)
+        approvals.change(settings, lambda policy: approvals.succeed(policy, each.old, each.new))
 
 
 def require_policy(settings: Settings, name: Rotated) -> None:
@@ -48,7 +46,7 @@ def require_policy(settings: Settings, name: Rotated) -> None:
     approvals.current(settings)
     path = approvals.where(settings)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
             pass
     except OSError as why:
         raise Unwritable(f"the policy {str(path)!r} cannot be replaced: {why.strerror}") from None

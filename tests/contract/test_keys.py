@@ -782,7 +782,8 @@ def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost
     )
     builder = KeyRing(host.home / "keys").keyid("provenance")
     found = approvals.element_digests(host.load(), host.settings)
-    approvals.save(approvals.approve(Policy(False, {}), host.load(), found, [builder], False), host.settings)
+    policy = approvals.approve(Policy(False, {}), host.load(), found, [builder], False)
+    (host.home / "policy.json").write_bytes(policy.encode())
     environ = {**host.environ, "TERM": "xterm"}
     status, said = typed([PASSPHRASE], environ, "-m", "tests.fakes.command", "build", str(host.recipe_file))
     assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said

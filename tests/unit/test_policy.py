@@ -1,6 +1,8 @@
 """The policy: what is not approved is refused, and the file says it strictly."""
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +20,10 @@ from imagefactory.errors import (
     PolicyMissing,
     RecipeNotApproved,
 )
+from imagefactory.factory import approvals as changes
 from imagefactory.model.policy import ANY, EVERY_NAME, Approval, Policy, decode_policy, inputs_of
+from imagefactory.settings import read_settings
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.policy_file import load_policy
 from signing.errors import ProvenanceInvalid
 from signing.provenance import Provenance
@@ -157,3 +162,70 @@ def test_a_provenance_that_does_not_say_what_went_in(
 ) -> None:
     with pytest.raises(ProvenanceInvalid):
         inputs_of(provenance(recipe, digest, dependencies))
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o646])
+def test_a_policy_that_others_may_write_to(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(Policy(False, {"soe": APPROVAL}).encode())
+    path.chmod(0o644)
+    assert load_policy([path]).names
+    path.chmod(mode)
+    with pytest.raises(PolicyInvalid, match="written to by others"):
+        load_policy([path])
+
+
+@pytest.mark.parametrize(("mode", "good"), [(0o755, True), (0o775, False), (0o777, False), (0o1777, True)])
+def test_a_policy_in_a_directory_that_others_may_write_to(tmp_path: Path, mode: int, good: bool) -> None:
+    """Whoever may write to it can put another policy in place. What counts is where a link leads."""
+    path = tmp_path / "there/policy.json"
+    path.parent.mkdir()
+    path.write_bytes(Policy(False, {}).encode())
+    link = tmp_path / "policy.json"
+    link.symlink_to(path)
+    path.parent.chmod(mode)
+    for candidate in (path, link):
+        if good:
+            assert load_policy([candidate]) == Policy(False, {})
+        else:
+            with pytest.raises(PolicyInvalid, match=str(path.parent)):
+                load_policy([candidate])
+
+
+def _named(name: str) -> Callable[[Policy], Policy]:
+    return lambda policy: replace(policy, names={**policy.names, name: APPROVAL})
+
+
+def test_no_change_undoes_another(tmp_path: Path) -> None:
+    """While one is being made, somebody else removes a name: he waits, and both changes are there."""
+    of = read_settings({"IMAGEFACTORY_HOME": str(tmp_path), "HOME": str(tmp_path)})
+    changes.begin(of, None)
+    changes.change(of, _named("bad"))
+    remover = threading.Thread(target=lambda: changes.change(of, lambda policy: changes.remove(policy, "bad")))
+
+    def slow(policy: Policy) -> Policy:
+        remover.start()
+        remover.join(0.2)
+        return _named("good")(policy)
+
+    before, after = changes.change(of, slow)
+    remover.join()
+    assert (set(before.names), set(after.names)) == ({"bad"}, {"bad", "good"})
+    assert set(changes.current(of).names) == {"good"}
+
+
+def test_a_policy_is_changed_where_a_link_leads(tmp_path: Path) -> None:
+    of = read_settings({"IMAGEFACTORY_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
+    changes.begin(of, None)
+    path = of.policy_files()[0]
+    (tmp_path / "reviewed").mkdir()
+    path.rename(tmp_path / "reviewed/policy.json")
+    path.symlink_to(tmp_path / "reviewed/policy.json")
+    _, after = changes.change(of, _named("soe"))
+    assert path.is_symlink()
+    assert load_policy([tmp_path / "reviewed/policy.json"]) == after
+    changes.change(of, _named("other"), dry_run=True)
+    changes.change(of, lambda policy: policy)
+    assert changes.current(of) == after
+    events = [entry.event for entry in AuditLog(of.audit).entries()]
+    assert events == ["policy-changed"] * 2

@@ -104,3 +104,16 @@ def test_find(keys: Keys, tmp_path: Path) -> None:
     assert caught.value.code == "no-trust-root"
     with pytest.raises(NoTrustRoot, match="looked for nowhere"):
         find_trust([])
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_trust_file_that_others_may_write_to(keys: Keys, tmp_path: Path, mode: int) -> None:
+    path, link = tmp_path / "trust.json", tmp_path / "link.json"
+    path.write_bytes(keys.trust_file.read_bytes())
+    link.symlink_to(path)
+    path.chmod(0o644)
+    assert load_trust(link) == load_trust(path)
+    path.chmod(mode)
+    for each in (path, link):
+        with pytest.raises(TrustInvalid, match="written to by others"):
+            load_trust(each)
