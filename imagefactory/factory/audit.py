@@ -53,11 +53,11 @@ def audit(factory: Factory) -> Audited:
     """
     settings = factory.settings
     out = dict(_recorded(factory))
-    heads = {digest: _head(factory.artifacts.path(digest)) for digest in out if factory.artifacts.has(digest)}
+    heads = dict(_read(factory.artifacts.path(digest)) for digest in out if factory.artifacts.has(digest))
     for path in (settings.catalogue / TARGETS).glob(DOCUMENTS):
-        heads[_digest(path)] = _head(path)
-        out.setdefault(_digest(path), f"{path.parent.parent.name}@{path.parent.name}")
-    heads |= {_digest(path): _head(path) for path in settings.signed.glob(DOCUMENTS)}
+        digest, heads[digest] = _read(path)
+        out.setdefault(digest, f"{path.parent.parent.name}@{path.parent.name}")
+    heads |= dict(_read(path) for path in settings.signed.glob(DOCUMENTS))
     # The log is read last: whatever is known of by now was signed before.
     log, left = AuditLog(settings.audit), _Left()
     torn = log.torn()
@@ -75,10 +75,8 @@ def _recorded(factory: Factory) -> Iterator[tuple[str, str]]:
         yield release.files[MANIFEST_FILE], f"{release.name}@{release_version(release)}"
 
 
-def _digest(path: Path) -> str:
-    return sha256(read_document(path)).hexdigest()
-
-
-def _head(path: Path) -> AuditHead:
-    """What a manifest says. Its key may be revoked since; that it is ours is shown by its digest."""
-    return ReleaseManifest.from_statement(decode(parse_bundle(read_document(path)).envelope.payload)).audit
+def _read(path: Path) -> tuple[str, AuditHead]:
+    """The SHA-256 of a manifest, and the head that it names. Its key may be revoked since; that it is ours is shown by
+    its digest."""
+    raw = read_document(path)
+    return sha256(raw).hexdigest(), ReleaseManifest.from_statement(decode(parse_bundle(raw).envelope.payload)).audit
