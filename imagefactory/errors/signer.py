@@ -11,8 +11,7 @@ class PolicyMissing(Refused):
 
 
 class PolicyInvalid(Refused):
-    """The signer's policy is damaged, others may write to it, or it approves in general what only one for development
-    may."""
+    """The signer's policy is damaged, open to changes by others, or approves what only one for development may."""
 
     code = "policy-invalid"
     default_advice = "Restore the policy from where it was reviewed, or `imagefactory policy approve` again."
