@@ -177,9 +177,16 @@ def test_the_transcript_is_one_of_a_whole_run() -> None:
     transcript = readme.partition("<!-- transcript:begin -->")[2].partition("<!-- transcript:end -->")[0]
     lines = transcript.strip().strip("`").strip().splitlines()
     assert lines[-1].startswith("VERIFIED soe-debian-12@")
-    for step in ("rootfs", "disk", "convert qcow2", "boot-test", "sign", "publish"):
+    for step in ("rootfs", "sbom", "disk", "convert qcow2", "boot-test", "sign", "publish"):
         assert any(line.startswith(f"+ {step}") for line in lines), step
-    for name in ("SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json", ".qcow2"):
+    for name in (
+        "SHA256SUMS",
+        "SHA256SUMS.sig",
+        "provenance.sigstore.json",
+        "release.sigstore.json",
+        ".cdx.json",
+        ".qcow2",
+    ):
         assert any(line.endswith(name) for line in lines), name
 
 

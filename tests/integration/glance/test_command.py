@@ -128,6 +128,7 @@ def test_the_recipe_says_where_it_goes(desk: Desk) -> None:
     recipe.write_text(before + "publish: [{cloud: demo, visibility: community, tags: [soe]}]\n")
     glance = Glance(Cloud("demo", QUICK))
     try:
+        desk.json("policy", "approve", "--add", str(recipe))
         planned = desk.json("plan", str(recipe))["actions"]
         assert [each["subject"] for each in planned if each["step"] == "publish"] == ["glance:demo"]
         ((target, _),) = desk.json("build", str(recipe))["published"].items()
