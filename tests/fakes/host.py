@@ -59,6 +59,11 @@ class FakeHost:
         return self.root / "recipe" / "fake.yaml"
 
     @property
+    def passphrase_file(self) -> Path:
+        """Of keys that are not for development; they alone have one."""
+        return self.root / "passphrase"
+
+    @property
     def environ(self) -> dict[str, str]:
         """The environment of a command line on this host."""
         return {
@@ -69,6 +74,7 @@ class FakeHost:
             "FAKE_CONTROL": str(self.control),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "NO_COLOR": "1",
+            **({"IMAGEFACTORY_PASSPHRASE_FILE": str(self.passphrase_file)} if self.passphrase_file.exists() else {}),
         }
 
     @property

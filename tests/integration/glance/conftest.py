@@ -1,6 +1,5 @@
 """A signed release made by fakes, a real cloud to publish it to, and a network that can be bad."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from imagefactory.factory import approvals
+from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.model.glance import MANIFEST_PROPERTY, Audience, GlanceImage
 from imagefactory.model.policy import Policy
 from imagefactory.steps.glance_publish import CloudImage, CloudOrder, Publisher
@@ -23,7 +23,7 @@ from signing.manifest import MANIFEST_FILE
 from signing.trust import load_trust
 from signing.verify import VerifiedManifest, verify_manifest
 from tests.fakes.faults import Fault
-from tests.fakes.host import FakeHost, make_keys
+from tests.fakes.host import FakeHost
 from tests.fakes.proxy import FaultProxy
 from tests.openstack.fixtures import Cloud as RealCloud
 
@@ -90,12 +90,12 @@ class Shop:
 def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[FakeHost, Release]:
     """A release that is signed with keys that are not marked as for development, and published nowhere."""
     root = tmp_path_factory.mktemp("released")
-    keys = make_keys(root / "keys")
-    for file in (keys / "trust.json", keys / "keys" / "keys.json"):
-        document = json.loads(file.read_text())
-        # As both are written: canonical, without white space.
-        file.write_text(json.dumps({**document, "development": False}, sort_keys=True, separators=(",", ":")) + "\n")
+    keys = root / "keys"
+    secret = b"a passphrase for tests"
+    init_keys(keys / "keys", keys / "trust.json", Custody(secret), development=False, now=datetime.now(UTC))
     host = FakeHost.make(root / "host", keys)
+    host.passphrase_file.touch(0o600)
+    host.passphrase_file.write_bytes(secret)
     loaded, builder = host.load(), KeyRing(host.settings.keys).keyid("provenance")
     found = approvals.element_digests(loaded, host.settings)
     policy = approvals.approve(Policy(False, {}), loaded, found, [builder], False)
