@@ -578,11 +578,11 @@ def test_a_rotation_that_cannot_be_finished_stops_no_revocation(
     old, builder = keyid_at(built, "release"), keyid_at(built, "provenance")
     assert shell.json("keys", "rotate", "release")[0] == 0
 
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "policy.json")
 
     with monkeypatch.context() as patch:
-        patch.setattr(approvals, "save", refused)
+        patch.setattr(approvals, "change", refused)
         assert shell.refused("keys", "rotate", "provenance") == (3, "system-error")
         assert (built.home / "keys" / JOURNAL).is_dir()
         status, done = shell.json("keys", "revoke", old)
