@@ -13,6 +13,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_provenance_names_every_package(built: Built) -> None:
     payload = json.loads(b64decode(bundle["dsseEnvelope"]["payload"]))
     dependencies = payload["predicate"]["buildDefinition"]["resolvedDependencies"]
     packages = [each for each in dependencies if each.get("uri", "").startswith("pkg:deb/debian/")]
-    named = {each["uri"].split("/")[2].split("@")[0] for each in packages}
+    named = {unquote(each["uri"].split("/")[2].split("@")[0]) for each in packages}
     assert named == installed
     assert len(named) > 150
     suites = [each for each in dependencies if each.get("uri", "").endswith("/InRelease")]
