@@ -804,14 +804,17 @@ COMMAND = (
 @pytest.mark.parametrize(("code", "says"), [(HAND, "[0, 0]"), (COMMAND, "(0, 0)")])
 def test_no_secret_gets_into_a_core_file(code: str, says: str) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    done = subprocess.run(
+    with subprocess.Popen(
         ["prlimit", f"--core={most}", sys.executable, "-c", code, "--version"],
-        input='{"action": "look"}\n',
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
-    )
-    assert says in done.stdout
+    ) as started:
+        assert started.stdin and started.stdout
+        # Left open: a hand ends when its caller's end of this pipe is gone.
+        print('{"action": "look"}', file=started.stdin, flush=True)
+        said = started.stdout.read()
+    assert (started.returncode, says in said) == (0, True)
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

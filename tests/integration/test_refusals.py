@@ -28,10 +28,11 @@ def recipe(directory: Path, lines: str) -> Path:
 
 
 def home(built: Built, directory: Path) -> Path:
-    """A home with keys and nothing else."""
+    """A home with keys and a policy, and nothing else."""
     made = directory / "home"
     shutil.copytree(built.home / "keys", made / "keys")
-    shutil.copy(built.home / "trust.json", made)
+    for name in ("trust.json", "policy.json"):
+        shutil.copy(built.home / name, made)
     return made
 
 
