@@ -810,7 +810,8 @@ def test_no_secret_gets_into_a_core_file(code: str, says: str) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as started:
-        assert started.stdin and started.stdout
+        assert started.stdin
+        assert started.stdout
         # Left open: a hand ends when its caller's end of this pipe is gone.
         print('{"action": "look"}', file=started.stdin, flush=True)
         said = started.stdout.read()
