@@ -15,11 +15,12 @@ from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import print_table
 from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
 from imagefactory.errors import UsageError
-from imagefactory.factory import approvals, inventory, key_notes
-from imagefactory.factory.keys import Custody, init_keys, translated
+from imagefactory.factory import approvals, key_inventory, key_notes
+from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
+from imagefactory.tools.durable import translated
 from imagefactory.tools.passphrase import new_passphrase
 from signing.keys import PURPOSES, KeyRing
 from signing.token_uri import TokenUri
@@ -58,7 +59,7 @@ def init(
         raise UsageError("--keyring and --passphrase-file are two places for one passphrase")
     token = TokenUri.parse(signer) if signer else None
     trust = settings.home / "trust.json"
-    inventory.require_room(settings.keys, trust)
+    key_inventory.require_room(settings.keys, trust)
     passphrase = None if development else new_passphrase(settings.keys, file, asker(), keyring=keyring)
     with translated(settings.home):
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def init(
 def list_(trust: TrustFile = None, as_json: Json = False) -> None:
     """List the keys that are here, and those that the trust file believes."""
     settings = read_settings()
-    found = inventory.inventory(*_looked_up(settings, trust))
+    found = key_inventory.inventory(*_looked_up(settings, trust))
     if as_json:
         answer({"keys": [each.to_json() for each in found]}, "", as_json)
         return
@@ -121,7 +122,7 @@ def rotate_(
     trust_file = find_trust(settings.trust_files())
     if dry_run:
         ring = KeyRing(settings.keys)
-        old = inventory.current(ring, name)
+        old = key_inventory.current(ring, name)
         text = f"would replace the {name} key {old[:16]} in {settings.keys} and change {trust_file}"
         answer({"dry_run": True, "purpose": name, "old": old, "trust": str(trust_file)}, text, as_json)
         return
@@ -149,7 +150,7 @@ def export(
     """Write what other machines need: the trust file, the release key for openssl, the Glance CA. Nothing private."""
     settings = read_settings()
     believed = load_trust(find_trust(settings.trust_files(trust)))
-    written = inventory.export(believed, KeyRing(settings.keys), directory)
+    written = key_inventory.export(believed, KeyRing(settings.keys), directory)
     lines = [str(directory / name) for name in written]
     answer({"directory": str(directory), "files": list(written)}, "\n".join(lines), as_json)
 

@@ -11,7 +11,7 @@ from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import RecipeFile, read_recipe
 from imagefactory.factory import approvals
 from imagefactory.model.policy import Policy
-from imagefactory.settings import Settings, read_settings
+from imagefactory.settings import read_settings
 from signing.keys import KeyRing
 from signing.trust import find_trust, load_trust
 
@@ -29,7 +29,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change;
 def init(as_json: Json = False) -> None:
     """Make a policy that approves nothing yet; for development keys, one that approves what they build."""
     settings = read_settings()
-    path = approvals.begin(settings, development_builder(settings))
+    path = approvals.begin(settings, KeyRing(settings.keys))
     answer({"policy": str(path)}, f"policy {path}", as_json)
 
 
@@ -81,7 +81,7 @@ def remove(
     """Approve nothing of this name any more."""
     settings = read_settings()
     before, after = approvals.change(settings, lambda policy: approvals.remove(policy, name), dry_run=dry_run)
-    gone = [line.replace("+ ", "- ", 1) for line in approvals.differences(None, before.approval(name))]
+    gone = [line.replace("+ ", "- ", 1) for line in approvals.differences(None, before.names[name])]
     _tell(approvals.where(settings), name, gone, after != before, dry_run, as_json)
 
 
@@ -96,12 +96,6 @@ def check(recipe: RecipeFile, builder: Builders = None, as_json: Json = False) -
     for keyid in builder or list(load_trust(find_trust(settings.trust_files())).provenance):
         approval.check(loaded.recipe.name, keyid, loaded.digest, found)
     answer({"approved": loaded.recipe.name}, f"{loaded.recipe.name} is approved", as_json)
-
-
-def development_builder(settings: Settings) -> str | None:
-    """The key that builds here, if the keys of this factory are for development. Raises errors about keys."""
-    ring = KeyRing(settings.keys)
-    return ring.keyid("provenance") if ring.development else None
 
 
 def _tell(path: Path, name: str, lines: Sequence[str], changed: bool, dry_run: bool, as_json: bool) -> None:

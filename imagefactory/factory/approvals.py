@@ -1,22 +1,21 @@
 """The signer's policy as people change it: what a recipe needs is added by name, and the file is theirs to review."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from imagefactory.errors import OutputExists
-from imagefactory.factory.keys import translated
-from imagefactory.factory.rotation import replace_file
+from imagefactory.errors import NameNotApproved, OutputExists
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
 from imagefactory.tools import elements
 from imagefactory.tools.audit_log import AuditLog
+from imagefactory.tools.durable import held, replace_file, translated
 from imagefactory.tools.policy_file import load_policy
+from signing.keys import KeyRing
 
 EVIDENCE = frozenset({"boot"})
 
@@ -27,18 +26,20 @@ def element_digests(loaded: LoadedRecipe, settings: Settings) -> dict[str, str]:
     return elements.digests(elements.expand(loaded.recipe.elements, path))
 
 
-def begin(settings: Settings, builder: str | None) -> Path:
-    """Write the first policy: an empty one, which approves nothing, or, for the development key of `builder`, one that
-    approves whatever that key signed for. Returns where it is.
+def begin(settings: Settings, ring: KeyRing) -> Path:
+    """Write the first policy: an empty one, which approves nothing, or, where `ring` is for development, one that
+    approves whatever its builder signed for. Returns where it is.
 
-    Raises OutputExists, Unwritable.
+    Raises OutputExists, Unwritable, errors about keys.
     """
     path = settings.policy_files()[0]
-    anything = {EVERY_NAME: Approval(frozenset({builder}), None, None, EVIDENCE)} if builder else {}
+    anything: dict[str, Approval] = {}
+    if ring.development:
+        anything[EVERY_NAME] = Approval(frozenset({ring.keyid("provenance")}), None, None, EVIDENCE)
     with _alone(path):
         if os.path.lexists(path):
             raise OutputExists(f"there is already a policy {path}")
-        _save(path, Policy(builder is not None, anything), settings)
+        _save(path, Policy(ring.development, anything), settings)
     return path
 
 
@@ -88,7 +89,7 @@ def succeed(policy: Policy, old: str, new: str) -> Policy:
 def remove(policy: Policy, name: str) -> Policy:
     """The policy without a name. Raises NameNotApproved for one that is not in it."""
     if name not in policy.names:
-        policy.approval(name)
+        raise NameNotApproved(f"the policy does not name {name}", advice="`imagefactory policy show` lists its names.")
     return replace(policy, names={other: approval for other, approval in policy.names.items() if other != name})
 
 
@@ -130,12 +131,7 @@ def _save(path: Path, policy: Policy, settings: Settings) -> None:
 def _alone(path: Path) -> Iterator[None]:
     """Who comes second waits: a change takes no time. The lock is on the directory of the policy itself, which several
     homes may share. Raises Unwritable."""
-    directory = Path(os.path.realpath(path)).parent
-    with translated(path):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with translated(path):
+            stack.enter_context(held(Path(os.path.realpath(path)).parent))
         yield
-    finally:
-        os.close(descriptor)

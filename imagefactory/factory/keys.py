@@ -5,13 +5,12 @@ whole set or none, whenever the process is killed. The trust file comes last. A 
 keys that nothing trusts, and so does a token after a kill.
 """
 
-import contextlib
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from imagefactory.factory.authority import issue_ca, issue_leaf
+from imagefactory.tools.durable import sync_directory, translated, write_new
 from imagefactory.tools.key_directory import require_pkcs11
 from signing.certificates import certificate_pem, fingerprint
 from signing.digest import read_document
-from signing.errors import KeysExist, SigningError, Unwritable
+from signing.errors import KeysExist, SigningError
 from signing.keys import (
     AUTHORITY,
     METADATA,
@@ -98,8 +98,11 @@ class NewKeys:
         self.issuing(fingerprint(ca), keyid_of(key))
         self._write(f"{stem}.crt", certificate_pem(issue_leaf(key, name, ca, ca_key, self.now)))
 
-    def forget(self) -> None:
-        """Destroy what was made in a token, as far as it can be: the rest will never come to be."""
+    def forget(self, decided: Path) -> None:
+        """Destroy what was made in a token, as far as it can be, unless `decided` is there: the rest will never come to
+        be."""
+        if decided.exists():
+            return
         for uri in self.where.values():
             if uri.startswith("pkcs11:"):
                 from imagefactory.tools.token import destroy_key  # noqa: PLC0415
@@ -188,21 +191,17 @@ def _new(
 ) -> KeyRing:
     if os.path.lexists(trust_file):
         raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
-    with translated(directory):
+    with translated(directory), ExitStack() as undo:
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise KeysExist(f"there is already something at {str(directory)!r}")
         scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        undo.callback(shutil.rmtree, scratch, ignore_errors=True)
         made = NewKeys(scratch, custody, development, now)
-        try:
-            trust = _make(made, keyring)
-            # rename(2) replaces an empty directory and refuses anything else: no moment between look and leap.
-            rename_new(scratch, directory)
-        except BaseException:
-            made.forget()
-            raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        undo.callback(made.forget, directory / METADATA)
+        trust = _make(made, keyring)
+        # rename(2) replaces an empty directory and refuses anything else: no moment between look and leap.
+        rename_new(scratch, directory)
         sync_directory(directory.parent)
     try:
         with translated(trust_file):
@@ -212,7 +211,7 @@ def _new(
         # Keys that nobody can trust would only stand in the way. Whoever is stopped here finishes the next time.
         if not os.path.lexists(trust_file):
             shutil.rmtree(directory, ignore_errors=True)
-            made.forget()
+            made.forget(directory / METADATA)
         raise
     return KeyRing(directory)
 
@@ -235,15 +234,6 @@ def _make(made: NewKeys, keyring: bool) -> Trust:
     return trust
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn an OSError into Unwritable."""
-    try:
-        yield
-    except OSError as why:
-        raise Unwritable(f"{str(path)!r} cannot be made: {why.strerror}") from None
-
-
 def rename_new(scratch: Path, directory: Path) -> None:
     """Give a directory its name, which is free or that of an empty directory. Raises KeysExist."""
     try:
@@ -252,15 +242,6 @@ def rename_new(scratch: Path, directory: Path) -> None:
         if why.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise KeysExist(f"there is already something at {str(directory)!r}") from None
         raise
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet, for its owner alone, to the disk."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(fd)
 
 
 def _write_trust(path: Path, content: bytes) -> None:
@@ -275,12 +256,3 @@ def _write_trust(path: Path, content: bytes) -> None:
         except FileExistsError:
             raise KeysExist(f"there is already a trust file {str(path)!r}") from None
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

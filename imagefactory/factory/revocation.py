@@ -14,7 +14,7 @@ from imagefactory.errors import FactoryError, Interrupted, KeyNeeded, KeyUnknown
 from imagefactory.factory.key_notes import note_rotated
 from imagefactory.factory.loop import Factory
 from imagefactory.factory.publishing import published
-from imagefactory.factory.rotation import authority, finish, load_authority, replace_file
+from imagefactory.factory.rotation import authority, finish, load_authority
 from imagefactory.model.build import PublicationState
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.settings import Settings
@@ -23,6 +23,7 @@ from imagefactory.store.lock import lock_all
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
+from imagefactory.tools.durable import replace_file
 from signing.certificates import fingerprint, load_certificate
 from signing.digest import read_document
 from signing.envelope import parse_bundle

@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from imagefactory.factory.keys import Custody, NewKeys, sync_directory, translated, write_new
+from imagefactory.factory.keys import Custody, NewKeys
+from imagefactory.tools.durable import replace_file, sync_directory, translated, write_new
 from imagefactory.tools.key_directory import open_keys, require_pkcs11
 from signing.certificates import certificate_pem, fingerprint, load_certificate
 from signing.digest import read_document
@@ -83,10 +85,13 @@ def rotate(
         return interrupted
     ring = open_keys(directory, passphrase)
     load_trust(trust_file)
-    with translated(directory):
-        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=directory))
-    made = NewKeys(scratch, _custody(ring, name, passphrase), ring.development, now, replacing=True, issuing=issuing)
-    try:
+    custody = _custody(ring, name, passphrase)
+    with ExitStack() as undo:
+        with translated(directory):
+            scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=directory))
+        undo.callback(shutil.rmtree, scratch, ignore_errors=True)
+        made = NewKeys(scratch, custody, ring.development, now, replacing=True, issuing=issuing)
+        undo.callback(made.forget, directory / JOURNAL)
         # Nothing is decided that cannot be finished: the trust file can be replaced.
         replace_file(trust_file, read_document(os.path.realpath(trust_file)))
         with translated(directory):
@@ -94,11 +99,6 @@ def rotate(
             sync_directory(scratch)
             scratch.rename(directory / JOURNAL)
             sync_directory(directory)
-    except BaseException:
-        if not (directory / JOURNAL).is_dir():
-            made.forget()
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     done = finish(directory, trust_file, note)
     assert done is not None  # noqa: S101 - it was decided right here
     return done
@@ -144,18 +144,6 @@ def load_authority(path: Path) -> x509.Certificate:
         return load_certificate(read_document(path).decode("ascii"))
     except (CertificateDamaged, UnicodeDecodeError):
         raise KeyDamaged(f"{path} is not a certificate") from None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a public file as a whole; a link is followed. Raises Unwritable."""
-    target = Path(os.path.realpath(path))
-    with translated(path):
-        scratch = target.with_name(f".{target.name}.new")
-        scratch.unlink(missing_ok=True)
-        write_new(scratch, content)
-        scratch.chmod(0o644)
-        scratch.rename(target)
-        sync_directory(target.parent)
 
 
 def _custody(ring: KeyRing, name: Rotated, passphrase: Callable[[], bytes]) -> Custody:

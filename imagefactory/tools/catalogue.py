@@ -23,6 +23,7 @@ from imagefactory.errors import (
     ReleaseUnknown,
 )
 from imagefactory.model.release import NAME, ReleaseRef, Version
+from imagefactory.tools.durable import sync_directory
 
 TARGETS = "targets"
 BLOCK = 1 << 20
@@ -111,14 +112,14 @@ class Catalogue:
         final = self.folder(name, version)
         with self._translated():
             for directory in (staged, final.parent):
-                _sync(directory)
+                sync_directory(directory)
             try:
                 staged.rename(final)
             except OSError as error:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise CatalogueConflict(f"{final} exists") from error
                 raise
-            _sync(final.parent)
+            sync_directory(final.parent)
         return final
 
     def withdraw(self, name: str, version: Version) -> None:
@@ -132,7 +133,7 @@ class Catalogue:
         with self._alone(name), self._translated():
             hidden = _hidden(final)
             final.rename(hidden)
-            _sync(final.parent)
+            sync_directory(final.parent)
             shutil.rmtree(hidden)
 
     @contextmanager
@@ -185,14 +186,6 @@ def _copy_sparse(source: int, target: int, on_bytes: Callable[[int], None]) -> N
 def _hidden(final: Path) -> Path:
     """A new name beside a version's folder that no reader looks at."""
     return final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def split_target(path: str) -> tuple[Path, ReleaseRef]:

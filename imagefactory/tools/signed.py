@@ -4,8 +4,6 @@ A directory NAME/VERSION for each, with the documents as they left the house. It
 record of anybody else about what it did.
 """
 
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from imagefactory.errors import MemoryDamaged, ReleaseNameInvalid
 from imagefactory.model.release import Version
+from imagefactory.tools.durable import held, sync_directory, write_new
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.digest import read_document
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
@@ -30,14 +29,8 @@ class SignedStore:
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
         """Nobody else signs for `name` meanwhile."""
-        directory = self._root / name
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with held(self._root / name):
             yield
-        finally:
-            os.close(descriptor)
 
     def documents(self, name: str, version: Version) -> dict[str, bytes] | None:
         """The documents of a version by file name; None if it was never signed. Raises MemoryDamaged."""
@@ -63,15 +56,8 @@ class SignedStore:
         scratch = Path(tempfile.mkdtemp(prefix=".", dir=directory))
         try:
             for file, content in documents.items():
-                with (scratch / file).open("wb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                write_new(scratch / file, content)
             scratch.rename(directory / str(version))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)

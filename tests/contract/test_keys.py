@@ -30,6 +30,7 @@ from imagefactory.model.policy import Policy
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.records import release_version
+from imagefactory.tools import durable
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.wiring import factory
 from signing.errors import PassphraseMissing, PassphraseWrong, SigningError, Unwritable
@@ -186,7 +187,7 @@ def _mortal(real: Callable[..., object], left: list[int]) -> Callable[..., objec
 def test_another_rotation_finishes_one_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_keys(tmp_path / "home")
     with monkeypatch.context() as broken:
-        broken.setattr(rotation, "replace_file", _only_once(rotation.replace_file))
+        broken.setattr(rotation, "replace_file", _only_once(durable.replace_file))
         with pytest.raises(OSError, match="pulled"):
             rotate_here(root, "release")
     assert (root / "keys" / JOURNAL).is_dir()
@@ -213,7 +214,7 @@ def test_what_is_finished_later_brings_no_revoked_key_back(tmp_path: Path) -> No
         rotate(root / "keys", root / "trust.json", "provenance", lambda: b"", now=NOW, note=pulled)
     trust = load_trust(root / "trust.json")
     without = {keyid: key for keyid, key in trust.release.items() if keyid != first}
-    rotation.replace_file(root / "trust.json", replace(trust, release=without).encode())
+    durable.replace_file(root / "trust.json", replace(trust, release=without).encode())
     assert finish(root / "keys", root / "trust.json", lambda _: None)
     signs_and_is_believed(root)
     after = load_trust(root / "trust.json")
@@ -349,7 +350,7 @@ def test_two_inits_leave_keys(tmp_path: Path, shell: Shell, monkeypatch: pytest.
 
 
 def test_init_leaves_trusted_keys_when_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, trust = keys.sync_directory, tmp_path / "trust" / "trust.json"
+    real, trust = durable.sync_directory, tmp_path / "trust" / "trust.json"
 
     def failing(path: Path) -> None:
         if path == trust.parent:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from imagefactory.errors import (
     RecipeNotApproved,
 )
 from imagefactory.factory import approvals as changes
+from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.model.policy import ANY, EVERY_NAME, Approval, Policy, decode_policy, inputs_of
 from imagefactory.settings import read_settings
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.policy_file import load_policy
 from signing.errors import ProvenanceInvalid
+from signing.keys import KeyRing
 from signing.provenance import Provenance
 from tests.unit.signing.builders import make_provenance
 
@@ -192,6 +195,11 @@ def test_a_policy_in_a_directory_that_others_may_write_to(tmp_path: Path, mode: 
                 load_policy([candidate])
 
 
+def production_keys(directory: Path) -> KeyRing:
+    custody = Custody(b"correct horse battery staple")
+    return init_keys(directory / "keys", directory / "trust.json", custody, development=False, now=datetime.now(UTC))
+
+
 def _named(name: str) -> Callable[[Policy], Policy]:
     return lambda policy: replace(policy, names={**policy.names, name: APPROVAL})
 
@@ -199,7 +207,7 @@ def _named(name: str) -> Callable[[Policy], Policy]:
 def test_no_change_undoes_another(tmp_path: Path) -> None:
     """While one is being made, somebody else removes a name: he waits, and both changes are there."""
     of = read_settings({"IMAGEFACTORY_HOME": str(tmp_path), "HOME": str(tmp_path)})
-    changes.begin(of, None)
+    changes.begin(of, production_keys(tmp_path))
     changes.change(of, _named("bad"))
     remover = threading.Thread(target=lambda: changes.change(of, lambda policy: changes.remove(policy, "bad")))
 
@@ -214,9 +222,14 @@ def test_no_change_undoes_another(tmp_path: Path) -> None:
     assert set(changes.current(of).names) == {"good"}
 
 
+def test_what_is_approved_by_wildcard_has_no_name_to_remove() -> None:
+    with pytest.raises(NameNotApproved, match="does not name soe"):
+        changes.remove(Policy(True, {EVERY_NAME: APPROVAL}), "soe")
+
+
 def test_a_policy_is_changed_where_a_link_leads(tmp_path: Path) -> None:
     of = read_settings({"IMAGEFACTORY_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
-    changes.begin(of, None)
+    changes.begin(of, production_keys(tmp_path))
     path = of.policy_files()[0]
     (tmp_path / "reviewed").mkdir()
     path.rename(tmp_path / "reviewed/policy.json")

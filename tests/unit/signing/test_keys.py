@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from imagefactory.factory import keys as development
 from imagefactory.factory.authority import LEAF_VALIDITY
 from imagefactory.factory.keys import init_development
+from imagefactory.tools import durable
 from signing.errors import (
     KeyDamaged,
     KeyPermissions,
@@ -149,7 +150,7 @@ def test_unwritable_place() -> None:
 @pytest.mark.parametrize("survived", [0, 1, 7, 16, 17])
 def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
     """A process that dies between two files leaves no part of a set, and does not stand in the way of the next."""
-    write = development.write_new
+    write = durable.write_new
     written: list[Path] = []
 
     def dying(path: Path, content: bytes) -> None:

@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.factory.keys import TRUST_COPY, rename_new, sync_directory, translated, write_new
+from imagefactory.factory.keys import TRUST_COPY, rename_new
 from imagefactory.factory.rotation import Rotated, authority
+from imagefactory.tools.durable import sync_directory, translated, write_new
 from signing.certificates import certificate_pem, fingerprint
 from signing.errors import KeysExist, KeyUntrusted
 from signing.fields import format_time
