@@ -239,8 +239,10 @@ class _Run:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
             factory, loaded = self._factory, self._inputs.loaded
-            check(self._inputs, factory.settings, self._trust, self._trust_file)
-            build = factory.records.reserve(loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs)
+            signed = check(self._inputs, factory.settings, self._trust, self._trust_file)
+            build = factory.records.reserve(
+                loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs, after=signed
+            )
             factory.records.move_build(build, BuildState.RUNNING)
             self._line = Line(
                 self._inputs,

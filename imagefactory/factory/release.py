@@ -14,7 +14,7 @@ from imagefactory.model import plan, properties, sbom
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
-from imagefactory.model.release import sbom_file
+from imagefactory.model.release import Version, sbom_file
 from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
@@ -96,16 +96,17 @@ def sign(line: Line, made: Made) -> Release:
     )
 
 
-def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) -> None:
+def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) -> Version | None:
     """See, before any work, that builder and signer have their keys, that the trust file believes them, that the policy
-    approves what is to be built, and that the certificate lasts as long as the recipe promises.
+    approves what is to be built, and that the certificate lasts as long as the recipe promises. Returns the greatest
+    version that the signer ever signed for this name: it outlives the records.
 
     Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
     """
     provenance = _builder(settings)
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
-    call_signer(
+    answer = call_signer(
         {
             "action": "check",
             "name": inputs.recipe.name,
@@ -119,6 +120,7 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
         log=settings.logs / "signer.log",
         on_advance=advancer(silent, plan.SIGN),
     )
+    return Version.parse(answer["newest"]) if answer["newest"] else None
 
 
 def _signers(settings: Settings, trust_file: Path) -> dict[str, Any]:

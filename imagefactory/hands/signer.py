@@ -38,7 +38,7 @@ def sign_release(request: Document, advance: Advance) -> Document:
 
 def check_order(request: Document, advance: Advance) -> Document:
     del advance
-    sign_step.check(
+    newest = sign_step.check(
         _own(request, request["name"]),
         request["name"],
         request["builder"],
@@ -47,7 +47,7 @@ def check_order(request: Document, advance: Advance) -> Document:
         request["properties"],
         now=datetime.now(UTC),
     )
-    return {}
+    return {"newest": newest and str(newest)}
 
 
 def _own(request: Document, about: str) -> Signers:

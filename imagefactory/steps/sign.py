@@ -169,13 +169,15 @@ def check(
     claims: Mapping[str, str],
     *,
     now: datetime,
-) -> None:
+) -> ReleaseVersion | None:
     """See that what the signer would sign now it may sign, could be believed, and the properties `claims` be kept:
     before hours of work, not after them. `builder` is the keyid that will sign the provenance; digests are in hex.
 
-    Raises errors of the room signing.
+    Returns the greatest version that was signed for `name`, which the next one has to follow. Raises VersionAhead,
+    MemoryDamaged, errors about the policy and of the room signing.
     """
     with refusals(own.log, name):
+        known = ReleaseRef.parse(name).name
         own.approval(name).check(name, builder, recipe, elements)
         check_promises(claims, own.ring)
         last_day_after(now, own.ring)
@@ -186,6 +188,11 @@ def check(
         anything = bytes(64)
         signature = sign_image(own.use("glance", f"check of {name}"), own.ring.certificate(), anything)
         verify_image_signature(signature, anything, own.trust.glance_ca, at=now)
+        with own.memory.hold(known):
+            newest = _newest(own, known)
+        if newest is not None:
+            _check_day(known, newest, now)
+        return newest
 
 
 def _account(order: SigningOrder, own: Signers) -> tuple[bytes, Provenance, Approval]:
@@ -223,8 +230,7 @@ def _earlier(
     Raises VersionUsed, VersionAhead, MemoryDamaged.
     """
     version = ReleaseVersion.parse(order.version)
-    if version.day > int((now + timedelta(days=1)).strftime("%Y%m%d")):
-        raise VersionAhead(f"{order.name}@{order.version} is of a day that has not come yet")
+    _check_day(order.name, version, now)
     documents = own.memory.documents(order.name, version)
     if documents is not None:
         statement = open_envelope(documents[MANIFEST_FILE], own.trust.keys("release"))
@@ -234,7 +240,7 @@ def _earlier(
         if {**manifest.files, **others} != manifest.files:
             raise VersionUsed(f"{order.name}@{order.version} was signed already, with another bill of materials")
         return documents
-    newest = own.memory.newest(order.name) or _newest_in_log(own.log, order.name)
+    newest = _newest(own, order.name)
     if newest == version:
         raise VersionUsed(f"{order.name}@{newest} was signed already, says the log, and the signer's memory is lost")
     if newest is not None and newest > version:
@@ -242,9 +248,16 @@ def _earlier(
     return None
 
 
-def _newest_in_log(log: AuditLog, name: str) -> ReleaseVersion | None:
-    """A memory that knows nothing of a name was perhaps lost; the log remembers, too."""
-    signed = (entry.details.get("about", "") for entry in log.entries() if entry.event == "signed")
+def _check_day(name: str, version: ReleaseVersion, now: datetime) -> None:
+    if version.day > int((now + timedelta(days=1)).strftime("%Y%m%d")):
+        raise VersionAhead(f"{name}@{version} is of a day that has not come yet")
+
+
+def _newest(own: Signers, name: str) -> ReleaseVersion | None:
+    """The greatest version signed for a name. A memory that knows nothing of it was perhaps lost; the log remembers."""
+    if known := own.memory.newest(name):
+        return known
+    signed = (entry.details.get("about", "") for entry in own.log.entries() if entry.event == "signed")
     refs = (ReleaseRef.parse(about) for about in signed if about.startswith(f"{name}@"))
     return max((ref.version for ref in refs if ref.version is not None), default=None)
 

@@ -56,8 +56,10 @@ class Records:
 
     # -- builds ----------------------------------------------------------------------------------------------------
 
-    def reserve(self, name: str, recipe_file: Path, recipe_digest: str, logs: Path) -> Build:
-        """Reserve the next version of `name`: it is never given out again."""
+    def reserve(
+        self, name: str, recipe_file: Path, recipe_digest: str, logs: Path, *, after: Version | None = None
+    ) -> Build:
+        """Reserve the next version of `name`, greater than `after` as well: it is never given out again."""
         now = _now()
         with self._session() as session:
             highest = session.scalar(
@@ -66,7 +68,8 @@ class Records:
                 .order_by(Build.version_day.desc(), Build.version_number.desc())
                 .limit(1)
             )
-            version = Version.next(now.date(), build_version(highest) if highest else None)
+            used = [each for each in (after, build_version(highest) if highest else None) if each]
+            version = Version.next(now.date(), max(used, default=None))
             build_id = uuid4().hex
             build = Build(
                 id=build_id,

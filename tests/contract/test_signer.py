@@ -24,6 +24,7 @@ from imagefactory.errors import (
     PropertyContradicted,
     PropertyInvalid,
     RecipeNotApproved,
+    ReleaseNameInvalid,
     RequestInvalid,
     SbomInvalid,
     SignerRefused,
@@ -544,6 +545,22 @@ def test_before_the_work_it_is_seen_that_the_certificate_lasts(desk: Desk) -> No
         check(own, NAME, builder, RECIPE_DIGEST, {"plain": "1" * 64}, {}, now=late)
     (refused,) = [entry for entry in own.log.entries() if entry.event == "refused"]
     assert refused.details["code"] == "certificate-expired"
+
+
+def test_before_the_work_it_is_told_which_version_has_to_follow(desk: Desk) -> None:
+    own = desk.own()
+
+    def newest(name: str = NAME) -> Version | None:
+        return check(own, name, own.ring.keyid("provenance"), RECIPE_DIGEST, {"plain": "1" * 64}, {}, now=NOW)
+
+    assert newest() is None
+    signed_by(desk, desk.order(desk.attest()))
+    assert str(newest()) == VERSION
+    with pytest.raises(ReleaseNameInvalid):
+        newest("../elsewhere")
+    (desk.work / "memory" / NAME / "99990101.1").mkdir()
+    with pytest.raises(VersionAhead, match=r"99990101\.1 is of a day"):
+        newest()
 
 
 def test_a_byproduct_without_a_digest_is_no_traceback(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from imagefactory.errors import PolicyMissing
 from imagefactory.model.policy import Policy
+from imagefactory.store.records import release_version
 from imagefactory.tools.audit_log import AuditLog
 from signing.keys import KeyRing
 from signing.manifest import AuditHead
@@ -60,6 +61,16 @@ def test_what_is_not_approved_is_not_even_built(strict: FakeHost, shell: Shell) 
     assert shell.text("policy", "approve", strict.recipe_file)[0] == 0
     with strict.factory() as factory:
         assert factory.build(strict.load()).worked
+
+
+def test_lost_records_cost_no_version(host: FakeHost) -> None:
+    """The signer remembers what it signed; the build after that goes on behind it."""
+    with host.factory() as factory:
+        signed = release_version(factory.build(host.load()).release)
+    (host.home / "imagefactory.db").unlink()
+    host.offer({"openssl": "3.0.17-2", "bash": "5.2.15-2"}, in_release="second")
+    with host.factory() as factory:
+        assert release_version(factory.build(host.load()).release) > signed
 
 
 def test_a_policy_is_made_with_the_keys_or_by_itself(host: FakeHost, shell: Shell, on: Callable[..., FakeHost]) -> None:

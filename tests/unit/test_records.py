@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from imagefactory.errors import DiskFull, HomeUnusable, ReleaseUnknown, StateConflict
 from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
-from imagefactory.model.release import ReleaseRef
+from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.store import records as module
 from imagefactory.store.records import Records, build_version, release_version
 from imagefactory.store.tables import Base, Build, Publication, Release
@@ -97,6 +97,15 @@ def published_in(records: Records, state: PublicationState) -> Publication:
     }[state]:
         records.move_publication(publication, step)
     return publication
+
+
+def test_what_the_signer_remembers_is_not_given_out_again(records: Records) -> None:
+    def after(signed: Version | None) -> Version:
+        return build_version(records.reserve("soe", Path("/recipes/soe.yaml"), DIGEST, Path("/logs"), after=signed))
+
+    first = after(None)
+    assert after(Version(first.day, 7)) == Version(first.day, 8)
+    assert after(Version(first.day, 2)) == Version(first.day, 9)
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------
