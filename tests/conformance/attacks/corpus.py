@@ -14,13 +14,15 @@ A step is {"do": ACTION, "path": PATH, ...}, for what a repository cannot hold: 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from signing.fields import format_time
 from signing.manifest import MANIFEST_FILE
+from tests.conformance.attacks.spoil import Spoil
+from tests.conformance.attacks.steps import Steps
 from tests.conformance.attacks.workshop import Workshop
 from tests.unit.signing.builders import NAME, NOW
 
@@ -50,8 +52,8 @@ class Corpus:
         now: datetime = NOW,
         expected: str | None = NAME,
         min_version: str | None = None,
-        before: tuple[Mapping[str, Any], ...] = (),
-        during: tuple[Mapping[str, Any], ...] = (),
+        before: Steps = (),
+        during: Steps = (),
     ) -> Path:
         """Write one case and return its directory."""
         case = self.root / (f"{name}_pass" if code is None else f"{name}_fail_{code}")
@@ -81,23 +83,37 @@ class Corpus:
         name: str,
         code: str | None,
         attack: str,
-        spoil: Callable[[Path], object] | None = None,
+        spoil: Spoil | None = None,
         *,
-        files: Mapping[str, bytes] | None = None,
         signed_again: bool = False,
         **options: Any,  # noqa: ANN401
     ) -> None:
         """A published release, spoilt; with `signed_again` its SHA256SUMS are those of the spoilt folder."""
         case = self.add(name, code, attack, {}, verify="folder", path="release", **options)
-        write_folder(self.shop, case / "release", self.files if files is None else files)
+        write_folder(self.shop, case / "release", self.files)
         if spoil is not None:
             spoil(case / "release")
         if signed_again:
             self.shop.checksums(case / "release")
 
+    def folders(self, code: str, cases: Mapping[str, tuple[str, Spoil]], *, signed_again: bool = False) -> None:
+        """Spoilt releases that are refused with one code: by their names, the attack and how it spoils the folder."""
+        for name, (attack, spoil) in cases.items():
+            self.folder(name, code, attack, spoil, signed_again=signed_again)
+
+    def prepared(self, code: str, cases: Mapping[str, tuple[str, Steps]]) -> None:
+        """Good releases to which something is done before verification: by their names, the attack and the steps."""
+        for name, (attack, before) in cases.items():
+            self.folder(name, code, attack, before=before)
+
     def manifest(self, name: str, code: str | None, attack: str, raw: bytes, **options: Any) -> None:  # noqa: ANN401
         """A release.sigstore.json alone."""
         self.add(name, code, attack, {MANIFEST_FILE: raw}, verify="manifest", path=MANIFEST_FILE, **options)
+
+    def manifests(self, code: str, cases: Mapping[str, tuple[str, bytes]]) -> None:
+        """Manifests that are refused with one code: by their names, the attack and the bytes."""
+        for name, (attack, raw) in cases.items():
+            self.manifest(name, code, attack, raw)
 
     def image(self, name: str, code: str | None, attack: str, raw: bytes, **options: Any) -> None:  # noqa: ANN401
         """An image file beside the good release.sigstore.json."""

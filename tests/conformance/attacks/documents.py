@@ -1,236 +1,208 @@
-"""Documents that two readers could read in two ways, and clocks that are wrong."""
+"""JSON that two readers could read in two ways, or that costs more than it says."""
 
 import json
-from datetime import timedelta
-from functools import partial
 
-from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
+from signing.manifest import MANIFEST_FILE
 from signing.statement import RELEASE_TYPE
 from tests.conformance.attacks.corpus import Corpus
-from tests.conformance.attacks.spoil import Steps, put
-from tests.conformance.attacks.workshop import (
-    payload_of,
-)
-from tests.unit.signing.builders import DELETE, NOW, changed
+from tests.conformance.attacks.steps import step
+from tests.conformance.attacks.workshop import payload_of
 
-NOT_YET = "release-not-yet"
-
-
-def times(c: Corpus) -> None:
-    """The clock, of the maker and of the one who verifies."""
-    signed = c.files[MANIFEST_FILE]
-    c.manifest(
-        "expired",
-        "release-expired",
-        "The release is past its date: a mirror that is frozen serves it for ever.",
-        signed,
-        now=NOW + timedelta(days=180),
-    )
-    c.manifest(
-        "expired-long-ago",
-        "release-expired",
-        "Expired, and the leaf is, too: the release is what to talk about.",
-        signed,
-        now=NOW + timedelta(days=4000),
-    )
-    for name, value in {
-        "expires-before-created": "2025-11-21T18:59:59Z",
-        "expires-when-created": "2025-11-21T19:00:00Z",
-        "expires-in-another-zone": "2026-11-21T19:00:00+14:00",
-        "expires-no-such-day": "2026-02-30T00:00:00Z",
-        "expires-no-such-hour": "2026-02-20T24:00:00Z",
-        "expires-never-said": DELETE,
-        "expires-a-number": 1900000000,
-    }.items():
-        raw = c.shop.seal(changed(c.shop.statement(), ("predicate", "expires"), value))
-        c.manifest(
-            name,
-            "manifest-invalid",
-            "Signed with a date of expiry that cannot be one, or could be read in two ways.",
-            raw,
-        )
-
-
-def too_early(c: Corpus) -> None:
-    """The release is of a time that has not come."""
-    signed = c.files[MANIFEST_FILE]
-    future = c.shop.statement(created=NOW + timedelta(days=2), expires=NOW + timedelta(days=9))
-    c.manifest(
-        "created-in-the-future",
-        NOT_YET,
-        "Created in two days: its makers' clock is wrong, or it was signed for later.",
-        c.shop.seal(future),
-    )
-    c.manifest(
-        "clock-turned-back",
-        NOT_YET,
-        "The clock of the one who verifies is turned back to before the release.",
-        signed,
-        now=NOW - timedelta(days=30),
-    )
-    c.manifest(
-        "clock-at-the-epoch",
-        NOT_YET,
-        "A machine without a clock thinks that it is 1970.",
-        signed,
-        now=NOW.replace(year=1970),
-    )
+BUNDLE, MANIFEST = "bundle-invalid", "manifest-invalid"
 
 
 def documents(c: Corpus) -> None:
     """JSON that two readers could read in two ways, or that costs more than it says."""
-    shop, signed = c.shop, c.files[MANIFEST_FILE]
+    other_spellings(c)
+    trailing_bytes(c)
+    incomplete_bundles(c)
+    costly_bundles(c)
+    ambiguous_payloads(c)
+    other_payloads(c)
+    other_numbers(c)
+    other_texts(c)
+    other_types(c)
+
+
+# -- the bundle --------------------------------------------------------------------------------------------------------
+
+
+def bundles(c: Corpus, cases: dict[str, tuple[str, bytes]]) -> None:
+    """Bundles that no reader may take for the good one."""
+    c.manifests(BUNDLE, {f"document-{name}": case for name, case in cases.items()})
+
+
+def other_spellings(c: Corpus) -> None:
+    """The good bundle, written in another way."""
+    signed = c.files[MANIFEST_FILE]
     text = signed.decode()
-
-    def unsigned(name: str, attack: str, raw: bytes, before: Steps = ()) -> None:
-        c.manifest(f"document-{name}", "bundle-invalid", attack, raw, before=before)
-
-    payload = payload_of(signed).decode()
-
-    def inside(name: str, attack: str, old: str, new: str, code: str = "manifest-invalid") -> None:
-        if payload.count(old) != 1:
-            raise ValueError(f"{old!r} is there {payload.count(old)} times")
-        c.manifest(
-            f"payload-{name}", code, attack, shop.seal_bytes(payload.replace(old, new).encode("utf-8", "surrogatepass"))
-        )
-
-    unsigned(
-        "duplicate-key",
-        "A second mediaType: one reader takes the first, another the last.",
-        text.replace("{", '{"mediaType":"x",', 1).encode(),
+    document = json.loads(text)
+    unsorted = json.dumps(dict(reversed(document.items())), separators=(",", ":"))
+    bundles(
+        c,
+        {
+            "duplicate-key": (
+                "A second mediaType: one reader takes the first, another the last.",
+                text.replace("{", '{"mediaType":"x",', 1).encode(),
+            ),
+            "spaced": ("White space: the same content under another digest.", json.dumps(document).encode()),
+            "keys-unsorted": ("Keys in another order.", unsorted.encode()),
+            "escaped": ("A letter written as an escape.", text.replace("publicKey", "\\u0070ublicKey").encode()),
+            "byte-order-mark": ("A byte order mark in front.", b"\xef\xbb\xbf" + signed),
+            "utf-16": ("UTF-16 in place of UTF-8.", text.encode("utf-16")),
+            "leading-space": ("A space in front.", b" " + signed),
+            "comment": ("A comment, which JSON does not have.", b"/* */" + signed),
+        },
     )
-    unsigned("spaced", "White space: the same content under another digest.", json.dumps(json.loads(text)).encode())
-    unsigned("keys-unsorted", "Keys in another order.", canonical_unsorted(text))
-    unsigned("escaped", "A letter written as an escape.", text.replace("publicKey", "\\u0070ublicKey").encode())
-    unsigned("byte-order-mark", "A byte order mark in front.", b"\xef\xbb\xbf" + signed)
-    unsigned("utf-16", "UTF-16 in place of UTF-8.", text.encode("utf-16"))
-    unsigned("trailing-newline", "A newline at the end.", signed + b"\n")
-    unsigned("trailing-document", "A second document after the first.", signed + b"{}")
-    unsigned("trailing-nul", "A NUL at the end.", signed + b"\0")
-    unsigned("leading-space", "A space in front.", b" " + signed)
-    unsigned("empty", "Nothing at all.", b"")
-    unsigned("cut", "Half of it is there.", signed[: len(signed) // 2])
-    unsigned("array", "An array around it.", b"[" + signed + b"]")
-    unsigned("null", "The document is null.", b"null")
-    unsigned("deep", "Nested ten thousand deep, to overflow a stack.", b'{"a":' * 10_000 + b"1" + b"}" * 10_000)
-    unsigned("deep-arrays", "Ten thousand open brackets.", b"[" * 10_000)
-    unsigned("long-number", "A number of ten thousand digits.", b'{"a":' + b"9" * 10_000 + b"}")
-    unsigned("comment", "A comment, which JSON does not have.", b"/* */" + signed)
-    c.add(
-        "document-large", "unreadable", "A mebibyte of spaces follows: whoever reads it whole fills his memory.",
-        {MANIFEST_FILE: signed}, verify="manifest", path=MANIFEST_FILE,
-        before=({"do": "append", "path": MANIFEST_FILE, "count": 1 << 20},),
-    )  # fmt: skip
-    invalid = "bundle-invalid"
-    inside(
-        "duplicate-key",
-        "Truly signed with two names: the signer saw one, the user sees the other.",
-        '"name":"debian-12"',
-        '"name":"debian-13","name":"debian-12"',
-        invalid,
-    )
-    inside("nan", "Truly signed with NaN as a size.", '"size":244', '"size":NaN', invalid)
-    inside("infinity", "Truly signed with a number that overflows.", '"size":244', '"size":1e999', invalid)
-    inside(
-        "lone-surrogate",
-        "Truly signed with half a character.",
-        '"codename":"bookworm"',
-        '"codename":"\\ud800"',
-        invalid,
-    )
-    inside(
-        "not-utf8",
-        "Truly signed with bytes that are no UTF-8.",
-        '"codename":"bookworm"',
-        '"codename":"\ud800"',
-        invalid,
+
+
+def trailing_bytes(c: Corpus) -> None:
+    """Something follows the good bundle."""
+    signed = c.files[MANIFEST_FILE]
+    bundles(
+        c,
+        {
+            "trailing-newline": ("A newline at the end.", signed + b"\n"),
+            "trailing-document": ("A second document after the first.", signed + b"{}"),
+            "trailing-nul": ("A NUL at the end.", signed + b"\0"),
+        },
     )
     c.manifest(
-        "payload-deep", invalid, "Truly signed, nested forty deep.", shop.seal_bytes(b'{"a":' * 40 + b"1" + b"}" * 40)
+        "document-large",
+        "unreadable",
+        "A mebibyte of spaces follows: whoever reads it whole fills his memory.",
+        signed,
+        before=(step("append", MANIFEST_FILE, count=1 << 20),),
     )
-    c.manifest("payload-array", invalid, "Truly signed, an array.", shop.seal_bytes(b"[]"))
-    c.manifest("payload-empty", invalid, "Truly signed, nothing at all.", shop.seal_bytes(b""))
-    inside("true-as-1", "true where a number is meant, which Python takes for 1.", '"size":244', '"size":true')
-    inside("fraction", "A size with a fraction.", '"size":244', '"size":244.0')
-    inside("size-as-text", "A size as text.", '"size":244', '"size":"244"')
-    inside("negative-size", "A negative size.", '"size":244', '"size":-244')
-    inside("huge-size", "A size that no integer of other readers holds.", '"size":244', f'"size":{2**64 + 244}')
-    inside("null-name", "null for a name.", '"name":"debian-12"', '"name":null')
-    inside(
-        "list-as-text",
-        "A list where text is meant: regular expressions do not take it.",
-        '"arch":"x86_64"',
-        '"arch":["x86_64"]',
-    )
-    inside(
-        "unknown-field",
-        "A field that nobody knows, and that somebody will read in his own way.",
-        '"arch":',
-        '"aarch":"x","arch":',
-    )
-    inside(
-        "other-predicate",
-        "Another type of predicate.",
-        f'"predicateType":"{RELEASE_TYPE}"',
-        '"predicateType":"urn:imagefactory:release:v2"',
-    )
-    inside(
-        "other-statement",
-        "Another type of statement.",
-        '"_type":"https://in-toto.io/Statement/v1"',
-        '"_type":"https://in-toto.io/Statement/v0.1"',
-    )
-    statement = shop.statement()
-    for name, path, value in (
-        ("no-subject", ("subject",), []),
-        ("subject-twice", ("subject",), [statement["subject"][0], *statement["subject"]]),
-        ("subject-more", ("subject",), [*statement["subject"], {**statement["subject"][0], "name": "more"}]),
-        ("subject-without-sha512", ("subject", 0, "digest"), {"sha256": "ab" * 32}),
-        ("subject-sha1", ("subject", 0, "digest", "sha1"), "ab" * 20),
-        ("digest-upper-case", ("subject", 0, "digest", "sha256"), "AB" * 32),
-        ("no-format", ("predicate", "formats"), {}),
-        ("unknown-format", ("predicate", "formats", "vmdk"), {}),
-        ("no-provenance", ("predicate", "files"), {}),
-        ("no-such-day", ("predicate", "version"), "20250230.1"),
-        ("version-zero", ("predicate", "version"), "20251121.0"),
-        ("version-arabic-digits", ("predicate", "version"), "2025112\u0661.1"),
-        ("property-of-glance", ("predicate", "properties", "owner"), "me"),
-        ("property-reserved", ("predicate", "properties", "IMG_SIGNATURE"), "AAAA"),
-        ("property-control", ("predicate", "properties", "os_distro"), "a\x1b[2Jb"),
-        ("property-number", ("predicate", "properties", "min_ram"), "0512"),
-    ):
-        c.manifest(
-            f"payload-{name}",
-            "manifest-invalid",
-            f"Truly signed with what no manifest may say: {name}.",
-            shop.seal(changed(statement, path, value)),
-        )
 
 
-def provenances(c: Corpus) -> None:
-    """Truly signed by the builder, and no provenance of ours."""
-    statement = json.loads(payload_of(c.files[PROVENANCE_FILE]))
-    definition, run = ("predicate", "buildDefinition"), ("predicate", "runDetails")
-    for name, path, value in (
-        ("build-type", (*definition, "buildType"), "https://example.org/other"),
-        ("finished-before-started", (*run, "metadata", "startedOn"), "2025-11-21T19:00:01Z"),
-        ("builder-number", (*run, "builder", "id"), 1),
-        ("builder-more", (*run, "builder", "version"), {}),
-        ("dependency-text", (*definition, "resolvedDependencies"), ["openssl"]),
-        ("parameters-list", (*definition, "externalParameters"), []),
-        ("predicate-v0", ("predicateType",), "https://slsa.dev/provenance/v0.2"),
-        ("no-subject", ("subject",), []),
-    ):
-        raw = c.shop.seal(changed(statement, path, value), "provenance")
-        c.folder(
-            f"provenance-{name}",
-            "provenance-invalid",
-            f"A builder's truly signed statement with what no provenance of ours may say: {name}.",
-            partial(put, name=PROVENANCE_FILE, content=raw),
-            signed_again=True,
-        )
+def incomplete_bundles(c: Corpus) -> None:
+    """What is there is no object, or not all of one."""
+    signed = c.files[MANIFEST_FILE]
+    bundles(
+        c,
+        {
+            "empty": ("Nothing at all.", b""),
+            "cut": ("Half of it is there.", signed[: len(signed) // 2]),
+            "array": ("An array around it.", b"[" + signed + b"]"),
+            "null": ("The document is null.", b"null"),
+        },
+    )
 
 
-def canonical_unsorted(text: str) -> bytes:
-    document = json.loads(text)
-    return json.dumps(dict(reversed(document.items())), separators=(",", ":")).encode()
+def costly_bundles(c: Corpus) -> None:
+    """Few bytes that take much stack or time to read."""
+    bundles(
+        c,
+        {
+            "deep": ("Nested ten thousand deep, to overflow a stack.", b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
+            "deep-arrays": ("Ten thousand open brackets.", b"[" * 10_000),
+            "long-number": ("A number of ten thousand digits.", b'{"a":' + b"9" * 10_000 + b"}"),
+        },
+    )
+
+
+# -- the payload, truly signed -----------------------------------------------------------------------------------------
+
+
+def reworded(c: Corpus, code: str, cases: dict[str, tuple[str, str, str]]) -> None:
+    """Manifests, truly signed: by their names, the attack, a text of the good payload and what stands in its place."""
+    payload = payload_of(c.files[MANIFEST_FILE]).decode()
+    for name, (attack, old, new) in cases.items():
+        if payload.count(old) != 1:
+            raise ValueError(f"{old!r} is there {payload.count(old)} times")
+        raw = payload.replace(old, new).encode("utf-8", "surrogatepass")
+        c.manifest(f"payload-{name}", code, attack, c.shop.seal_bytes(raw))
+
+
+def ambiguous_payloads(c: Corpus) -> None:
+    """JSON that the signer could read in another way than the user."""
+    reworded(
+        c,
+        BUNDLE,
+        {
+            "duplicate-key": (
+                "Truly signed with two names: the signer saw one, the user sees the other.",
+                '"name":"debian-12"',
+                '"name":"debian-13","name":"debian-12"',
+            ),
+            "nan": ("Truly signed with NaN as a size.", '"size":244', '"size":NaN'),
+            "infinity": ("Truly signed with a number that overflows.", '"size":244', '"size":1e999'),
+            "lone-surrogate": (
+                "Truly signed with half a character.",
+                '"codename":"bookworm"',
+                '"codename":"\\ud800"',
+            ),
+            "not-utf8": (
+                "Truly signed with bytes that are no UTF-8.",
+                '"codename":"bookworm"',
+                '"codename":"\ud800"',
+            ),
+        },
+    )
+
+
+def other_payloads(c: Corpus) -> None:
+    """Truly signed, and no object of a statement's depth."""
+    deep = b'{"a":' * 40 + b"1" + b"}" * 40
+    c.manifests(
+        BUNDLE,
+        {
+            "payload-deep": ("Truly signed, nested forty deep.", c.shop.seal_bytes(deep)),
+            "payload-array": ("Truly signed, an array.", c.shop.seal_bytes(b"[]")),
+            "payload-empty": ("Truly signed, nothing at all.", c.shop.seal_bytes(b"")),
+        },
+    )
+
+
+def other_numbers(c: Corpus) -> None:
+    """A size that is no count of bytes."""
+    sizes = {
+        "true-as-1": ("true where a number is meant, which Python takes for 1.", "true"),
+        "fraction": ("A size with a fraction.", "244.0"),
+        "size-as-text": ("A size as text.", '"244"'),
+        "negative-size": ("A negative size.", "-244"),
+        "huge-size": ("A size that no integer of other readers holds.", str(2**64 + 244)),
+    }
+    reworded(c, MANIFEST, {name: (attack, '"size":244', f'"size":{size}') for name, (attack, size) in sizes.items()})
+
+
+def other_texts(c: Corpus) -> None:
+    """Where text is meant, something else, and a field that is not meant."""
+    reworded(
+        c,
+        MANIFEST,
+        {
+            "null-name": ("null for a name.", '"name":"debian-12"', '"name":null'),
+            "list-as-text": (
+                "A list where text is meant: regular expressions do not take it.",
+                '"arch":"x86_64"',
+                '"arch":["x86_64"]',
+            ),
+            "unknown-field": (
+                "A field that nobody knows, and that somebody will read in his own way.",
+                '"arch":',
+                '"aarch":"x","arch":',
+            ),
+        },
+    )
+
+
+def other_types(c: Corpus) -> None:
+    """A document of another kind, or of another version."""
+    reworded(
+        c,
+        MANIFEST,
+        {
+            "other-predicate": (
+                "Another type of predicate.",
+                f'"predicateType":"{RELEASE_TYPE}"',
+                '"predicateType":"urn:imagefactory:release:v2"',
+            ),
+            "other-statement": (
+                "Another type of statement.",
+                '"_type":"https://in-toto.io/Statement/v1"',
+                '"_type":"https://in-toto.io/Statement/v0.1"',
+            ),
+        },
+    )

@@ -5,9 +5,7 @@ from datetime import timedelta
 
 from signing.manifest import MANIFEST_FILE
 from tests.conformance.attacks.corpus import Corpus
-from tests.conformance.attacks.workshop import (
-    IMAGES,
-)
+from tests.conformance.attacks.workshop import IMAGES
 from tests.unit.signing.builders import NOW, VERSION
 
 
@@ -27,7 +25,7 @@ def good(c: Corpus) -> None:
         "manifest-own-leaf",
         None,
         "None: another good leaf.",
-        c.shop.seal(c.shop.certified(c.shop.issue()).to_statement()),
+        c.shop.certified(c.shop.issue()),
     )
     for kind, image in IMAGES.items():
         c.image(f"image-{kind}", None, f"None: the {kind} image as it was signed.", image)

@@ -4,32 +4,40 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.conformance.attacks.bindings import binding
+from tests.conformance.attacks.bindings import bindings
 from tests.conformance.attacks.certificates import certificates
+from tests.conformance.attacks.checksums import checksums
+from tests.conformance.attacks.clocks import clocks
 from tests.conformance.attacks.corpus import Corpus
-from tests.conformance.attacks.documents import documents, provenances, times, too_early
+from tests.conformance.attacks.documents import documents
 from tests.conformance.attacks.file_system import file_system
+from tests.conformance.attacks.folders import folders
+from tests.conformance.attacks.glance_labels import glance_labels
 from tests.conformance.attacks.good import good
-from tests.conformance.attacks.images import holes, image_bytes
+from tests.conformance.attacks.images import images
 from tests.conformance.attacks.lies import lies
 from tests.conformance.attacks.names import names
+from tests.conformance.attacks.races import races
 from tests.conformance.attacks.signatures import signatures
+from tests.conformance.attacks.statements import statements
 from tests.conformance.attacks.trust_files import trust_files
 
 CASES = Path(__file__).parent / "cases"
 SECTIONS = (
     good,
-    image_bytes,
-    holes,
-    binding,
+    images,
+    bindings,
     signatures,
+    checksums,
+    folders,
     certificates,
-    times,
-    too_early,
+    glance_labels,
+    clocks,
     documents,
-    provenances,
+    statements,
     names,
     file_system,
+    races,
     lies,
     trust_files,
 )

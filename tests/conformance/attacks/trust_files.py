@@ -1,6 +1,8 @@
 """The trust file: the administrator's own, so it is not signed, and what is in doubt is refused."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -8,90 +10,137 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from signing.keys import public_pem
 from tests.conformance.attacks.corpus import TRUST, Corpus
+from tests.conformance.attacks.steps import step
 from tests.unit.signing.builders import changed
+
+INVALID = "trust-invalid"
+RELEASE_KEYS, BUILDER_KEYS, CAS = ("keys", "release"), ("keys", "provenance"), ("glance_ca",)
 
 
 def trust_files(c: Corpus) -> None:
     """The trust file is the administrator's own, so it is not signed: what is in doubt is refused, never skipped."""
-    shop = c.shop
-    good_one = json.loads(shop.trust.encode())
-    release, builder = good_one["keys"]["release"][0], good_one["keys"]["provenance"][0]
-    leaf_pem = shop.manifest().formats["raw"].glance.certificate
+    purposes(c)
+    fields(c)
+    key_kinds(c)
+    key_texts(c)
+    authorities(c)
+    spellings(c)
+    other_files(c)
 
-    def changes(name: str, attack: str, path: tuple[str | int, ...], value: object) -> None:
-        c.trusted(f"trust-{name}", "trust-invalid", attack, json.dumps(changed(good_one, path, value)).encode())
 
-    changes(
-        "one-key-two-purposes",
-        "The builder's key is a release key, too: the builder could release.",
-        ("keys", "release"),
-        [release, builder],
+def good_trust(c: Corpus) -> dict[str, Any]:
+    """The good trust file's document."""
+    return dict(json.loads(c.shop.trust.encode()))
+
+
+def trusted_keys(c: Corpus) -> tuple[str, str]:
+    """The PEM of a release key of the good trust file, and that of its builder's key."""
+    keys = good_trust(c)["keys"]
+    return keys["release"][0], keys["provenance"][0]
+
+
+def altered(c: Corpus, cases: Mapping[str, tuple[str, tuple[str, ...], object]]) -> None:
+    """The good trust file but for the value at one path."""
+    for name, (attack, path, value) in cases.items():
+        c.trusted(f"trust-{name}", INVALID, attack, json.dumps(changed(good_trust(c), path, value)).encode())
+
+
+def purposes(c: Corpus) -> None:
+    """Each purpose has keys of its own, and has some."""
+    release, builder = trusted_keys(c)
+    altered(
+        c,
+        {
+            "one-key-two-purposes": (
+                "The builder's key is a release key, too: the builder could release.",
+                RELEASE_KEYS,
+                [release, builder],
+            ),
+            "key-twice": ("A key is listed twice, where keys are counted.", RELEASE_KEYS, [release, release]),
+            "no-release-key": ("No release key: nobody is believed, and that must be said.", RELEASE_KEYS, []),
+            "no-builder-key": ("No provenance key: any build could be told.", BUILDER_KEYS, []),
+            "no-ca": ("No CA: the Glance signature could be by anybody.", CAS, []),
+            "unknown-purpose": ("A purpose that nobody knows.", ("keys", "admin"), [release]),
+        },
     )
-    changes("key-twice", "A key is listed twice, where keys are counted.", ("keys", "release"), [release, release])
-    changes("no-release-key", "No release key: nobody is believed, and that must be said.", ("keys", "release"), [])
-    changes("no-builder-key", "No provenance key: any build could be told.", ("keys", "provenance"), [])
-    changes("no-ca", "No CA: the Glance signature could be by anybody.", ("glance_ca",), [])
-    changes("unknown-purpose", "A purpose that nobody knows.", ("keys", "admin"), [release])
-    changes("unknown-field", "A field that nobody knows, such as a switch.", ("insecure",), True)
-    changes("version-2", "A version that does not exist.", ("version",), 2)
-    changes("version-true", "true for version 1.", ("version",), True)
-    changes("development-text", 'The text "false", which is true to Python.', ("development",), "false")
-    changes("key-null", "null for a key.", ("keys", "release"), [None])
-    changes("leaf-as-ca", "A leaf as a CA.", ("glance_ca",), [leaf_pem])
-    changes("key-certificate", "A certificate where a key is meant.", ("keys", "release"), [leaf_pem])
+
+
+def fields(c: Corpus) -> None:
+    """Fields that are unknown, or of another type."""
+    altered(
+        c,
+        {
+            "unknown-field": ("A field that nobody knows, such as a switch.", ("insecure",), True),
+            "version-2": ("A version that does not exist.", ("version",), 2),
+            "version-true": ("true for version 1.", ("version",), True),
+            "development-text": ('The text "false", which is true to Python.', ("development",), "false"),
+            "key-null": ("null for a key.", RELEASE_KEYS, [None]),
+        },
+    )
+
+
+def key_kinds(c: Corpus) -> None:
+    """A release key is on P-256 and nothing else."""
     for curve in (ec.SECP192R1(), ec.SECP224R1(), ec.SECP256K1(), ec.SECP384R1(), ec.SECP521R1()):
         pem = public_pem(ec.generate_private_key(curve).public_key())
-        changes(f"key-{curve.name}", f"A release key on {curve.name}.", ("keys", "release"), [pem])
-    rsa_pem = (
-        rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        altered(c, {f"key-{curve.name}": (f"A release key on {curve.name}.", RELEASE_KEYS, [pem])})
+    rsa_key = rsa.generate_private_key(65537, 2048).public_key()
+    rsa_pem = rsa_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    leaf_pem = c.shop.manifest().formats["raw"].glance.certificate
+    altered(
+        c,
+        {
+            "key-rsa": ("An RSA key.", RELEASE_KEYS, [rsa_pem]),
+            "key-certificate": ("A certificate where a key is meant.", RELEASE_KEYS, [leaf_pem]),
+        },
     )
-    changes("key-rsa", "An RSA key.", ("keys", "release"), [rsa_pem.decode()])
-    changes("key-windows", "A key with carriage returns.", ("keys", "release"), [release.replace("\n", "\r\n")])
-    changes(
-        "key-two",
-        "Two keys in one text, of which readers of PEM take the first.",
-        ("keys", "release"),
-        [release + builder],
-    )
-    changes("key-with-text", "A word before the key.", ("keys", "release"), ["ours\n" + release])
-    changes(
-        "key-cut",
-        "A key of which a line is missing.",
-        ("keys", "release"),
-        ["".join(release.splitlines(keepends=True)[::2])],
-    )
-    raw = shop.trust.encode()
-    for name, bad in {
+
+
+def key_texts(c: Corpus) -> None:
+    """A key is one PEM text in its one form."""
+    release, builder = trusted_keys(c)
+    texts = {
+        "windows": ("A key with carriage returns.", release.replace("\n", "\r\n")),
+        "two": ("Two keys in one text, of which readers of PEM take the first.", release + builder),
+        "with-text": ("A word before the key.", "ours\n" + release),
+        "cut": ("A key of which a line is missing.", "".join(release.splitlines(keepends=True)[::2])),
+    }
+    altered(c, {f"key-{name}": (attack, RELEASE_KEYS, [text]) for name, (attack, text) in texts.items()})
+
+
+def authorities(c: Corpus) -> None:
+    """The CA is none, or was altered after it was signed."""
+    leaf_pem = c.shop.manifest().formats["raw"].glance.certificate
+    altered(c, {"leaf-as-ca": ("A leaf as a CA.", CAS, [leaf_pem])})
+    der = c.shop.ca.public_bytes(Encoding.DER)
+    longer = der.replace(c.shop.ca.not_valid_after_utc.strftime("%y%m%d").encode(), b"491231")
+    for name, spoilt in {"signature": der[:-1] + bytes((der[-1] ^ 1,)), "end": longer}.items():
+        pem = x509.load_der_x509_certificate(spoilt).public_bytes(Encoding.PEM).decode()
+        attack = f"The {name} of the CA is altered: its own signature does not fit any more."
+        altered(c, {f"ca-{name}": (attack, CAS, [pem])})
+
+
+def spellings(c: Corpus) -> None:
+    """JSON that two readers could read in two ways, or not at all."""
+    raw = c.shop.trust.encode()
+    spoilt = {
         "byte-order-mark": b"\xef\xbb\xbf" + raw,
         "duplicate-key": raw.replace(b"{", b'{"version":1,', 1),
         "trailing": raw + b"{}",
         "empty": b"",
         "cut": raw[:-10],
         "array": b"[" + raw + b"]",
-    }.items():
-        c.trusted(f"trust-{name}", "trust-invalid", f"A trust file with what JSON must not have: {name}.", bad)
-    der = shop.ca.public_bytes(Encoding.DER)
-    longer = der.replace(shop.ca.not_valid_after_utc.strftime("%y%m%d").encode(), b"491231")
-    for name, spoilt in {"signature": der[:-1] + bytes((der[-1] ^ 1,)), "end": longer}.items():
-        pem = x509.load_der_x509_certificate(spoilt).public_bytes(Encoding.PEM).decode()
-        attack = f"The {name} of the CA is altered: its own signature does not fit any more."
-        changes(f"ca-{name}", attack, ("glance_ca",), [pem])
-    steps = ({"do": "remove", "path": TRUST},)
-    c.trusted("trust-gone", "unreadable", "The trust file is gone.", raw, before=steps)
-    c.trusted(
-        "trust-directory",
-        "not-a-regular-file",
-        "A directory in its place.",
-        raw,
-        before=(*steps, {"do": "directory", "path": TRUST}),
-    )
-    c.trusted(
-        "trust-pipe", "not-a-regular-file", "A pipe in its place.", raw, before=(*steps, {"do": "pipe", "path": TRUST})
-    )
-    c.trusted(
-        "trust-large",
-        "unreadable",
-        "A trust file of two mebibytes.",
-        raw,
-        before=({"do": "append", "path": TRUST, "count": 2 << 20},),
-    )
+    }
+    for name, bad in spoilt.items():
+        c.trusted(f"trust-{name}", INVALID, f"A trust file with what JSON must not have: {name}.", bad)
+
+
+def other_files(c: Corpus) -> None:
+    """The trust file is gone, no file, or too large."""
+    raw, gone = c.shop.trust.encode(), step("remove", TRUST)
+    large = step("append", TRUST, count=2 << 20)
+    c.trusted("trust-gone", "unreadable", "The trust file is gone.", raw, before=(gone,))
+    c.trusted("trust-large", "unreadable", "A trust file of two mebibytes.", raw, before=(large,))
+    for kind in ("directory", "pipe"):
+        attack = f"A {kind} in its place."
+        c.trusted(f"trust-{kind}", "not-a-regular-file", attack, raw, before=(gone, step(kind, TRUST)))

@@ -19,7 +19,7 @@ from signing.certificates import certificate_pem, fingerprint
 from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature
 from signing.keys import PURPOSES, PublicKey, Purpose, curve_of, keyid_of
-from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest
+from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, FormatEntry, ReleaseManifest
 from signing.signer import CHECKSUMS_PREFIX, one_spelling
 from signing.trust import Trust
 from tests.unit.signing.builders import (
@@ -28,6 +28,7 @@ from tests.unit.signing.builders import (
     SBOM_FILE,
     STEM,
     Keys,
+    changed,
     make_entry,
     make_manifest,
     make_provenance,
@@ -45,7 +46,18 @@ CERTIFYING = x509.KeyUsage(True, False, False, False, False, True, False, False,
 AGREEING = x509.KeyUsage(False, False, False, False, True, False, False, False, False)
 CODE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
 END = x509.BasicConstraints(ca=False, path_length=None)
-GOOD_LEAF: Sequence[tuple[x509.ExtensionType, bool]] = ((SIGNING, True), (CODE, False), (END, True))
+Extensions = Sequence[tuple[x509.ExtensionType, bool]]
+"""The extensions of a certificate, and whether each is critical."""
+
+
+def leaf_extensions(
+    usage: x509.KeyUsage = SIGNING, purposes: x509.ExtendedKeyUsage = CODE, constraints: x509.BasicConstraints = END
+) -> Extensions:
+    """The extensions of a good leaf but for what is given."""
+    return (usage, True), (purposes, False), (constraints, True)
+
+
+GOOD_LEAF = leaf_extensions()
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,10 @@ class Workshop:
         """A bundle of any statement at all, truly signed."""
         return self.seal_bytes(json.dumps(statement, sort_keys=True, separators=(",", ":")).encode(), by)
 
+    def seal_changed(self, path: tuple[str | int, ...], value: object) -> bytes:
+        """A manifest, good but for the value at `path` of its statement, and truly signed."""
+        return self.seal(changed(self.statement(), path, value))
+
     def seal_bytes(self, payload: bytes, by: Purpose | MemorySigner = "release") -> bytes:
         """A bundle around any bytes, truly signed over DSSE's pre-authentication encoding."""
         signer = by if isinstance(by, MemorySigner) else self.signer(by)
@@ -148,7 +164,7 @@ class Workshop:
 
     def issue(
         self,
-        extensions: Sequence[tuple[x509.ExtensionType, bool]] = GOOD_LEAF,
+        extensions: Extensions = GOOD_LEAF,
         *,
         key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None = None,
         issuer: x509.Name | None = None,
@@ -157,7 +173,7 @@ class Workshop:
         end: datetime = NOW + timedelta(days=3000),
         subject: str = "leaf",
     ) -> x509.Certificate:
-        """A certificate with these extensions (and whether each is critical), by our CA unless another key is given."""
+        """A certificate with these extensions, by our CA unless another key is given."""
         signed_by = by or self.ca_key
         builder = (
             x509.CertificateBuilder()
@@ -173,16 +189,15 @@ class Workshop:
             builder = builder.add_extension(extension, critical)
         return builder.sign(signed_by, hashes.SHA384())
 
-    def certified(self, leaf: x509.Certificate, by: MemorySigner | None = None) -> ReleaseManifest:
-        """A manifest whose formats are all signed for Glance under another certificate."""
+    def certified(self, leaf: x509.Certificate, by: MemorySigner | None = None) -> bytes:
+        """A manifest, truly signed, whose formats are all signed for Glance under another certificate."""
         signer = by or self.signer("glance")
 
-        def again(entry: Any) -> Any:  # noqa: ANN401
-            signature = signer.sign_prehashed(bytes.fromhex(entry.sha512))
-            return replace(entry, glance=glance(signature, leaf))
+        def again(entry: FormatEntry) -> FormatEntry:
+            return replace(entry, glance=glance(signer.sign_prehashed(bytes.fromhex(entry.sha512)), leaf))
 
-        manifest = self.manifest()
-        return replace(manifest, formats={kind: again(entry) for kind, entry in manifest.formats.items()})
+        formats = {kind: again(entry) for kind, entry in self.manifest().formats.items()}
+        return self.seal(self.statement(formats=formats))
 
 
 def glance(signature: bytes, leaf: x509.Certificate) -> GlanceSignature:
