@@ -14,7 +14,6 @@ from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
-from imagefactory.model.target import place_of
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
@@ -171,7 +170,7 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         index_directory=index_directory,
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
-        targets={str(place_of(target)): target for target in targets},
+        targets={str(target.place): target for target in targets},
     )
 
 

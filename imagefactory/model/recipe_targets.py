@@ -1,12 +1,14 @@
 """Where a recipe publishes to, and what has to hold there."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from imagefactory.model.quantity import GIB, KIB, Between, Rate, format_rate, refusal
 from imagefactory.model.recipe_fields import CloudName, FilePath, ImageTag, Items, KeystoneId, Part, Unique
+from imagefactory.model.target import CataloguePlace, CloudPlace
 
 Visibility: TypeAlias = Literal["private", "shared", "community", "public"]
 CloudFormat: TypeAlias = Literal["qcow2", "raw"]
@@ -17,6 +19,10 @@ class CatalogueTarget(Part):
 
     catalogue: FilePath
     """Its folder, absolute or from the folder of this file."""
+
+    @property
+    def place(self) -> CataloguePlace:
+        return CataloguePlace(Path(self.catalogue))
 
 
 class CloudTarget(Part):
@@ -42,6 +48,10 @@ class CloudTarget(Part):
     """Ids of the users, besides those of the project, who may read the certificate of the signature in Barbican."""
     bandwidth: Annotated[Rate, Between(KIB, 100 * GIB, format_rate)] | None = None
     """How fast to upload at most, such as 20 MiB/s. Default: as fast as it goes."""
+
+    @property
+    def place(self) -> CloudPlace:
+        return CloudPlace(self.cloud)
 
     @model_validator(mode="after")
     def _members_share(self) -> "CloudTarget":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from imagefactory.errors import TargetUnsupported
-from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 
 CATALOGUE, GLANCE = "catalogue:", "glance:"
 _CLOUD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -43,13 +42,6 @@ def parse_place(text: str) -> Place:
     if scheme in {"glance", "cloud"} and _CLOUD.fullmatch(rest):
         return CloudPlace(rest)
     raise TargetUnsupported(f"{text} is no place to publish to", advice="say catalogue:PATH or glance:CLOUD")
-
-
-def place_of(target: CatalogueTarget | CloudTarget) -> Place:
-    """The place that a recipe's target names."""
-    if isinstance(target, CatalogueTarget):
-        return CataloguePlace(Path(target.catalogue))
-    return CloudPlace(target.cloud)
 
 
 def split_image(text: str) -> tuple[str, str]:

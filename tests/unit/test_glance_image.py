@@ -1,5 +1,6 @@
 """What Glance says of an image is read with suspicion; what we say is one document."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import TargetUnsupported
 from imagefactory.model.glance import MAX_PROPERTIES, NUMBERS, Audience, GlanceImage, creation, revealing
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, visibility_refusal
-from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place, place_of, split_image
+from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place, split_image
 
 ID = "6a3c2f0e-1b5d-4f6a-9a2e-0123456789ab"
 DOCUMENT: dict[str, Any] = {
@@ -109,8 +110,8 @@ def test_places_are_written_as_they_are_read(text: str) -> None:
 
 
 def test_places_of_recipes() -> None:
-    assert place_of(CloudTarget(cloud="mine")) == CloudPlace("mine") == parse_place("cloud:mine")
-    assert isinstance(place_of(CatalogueTarget(catalogue="/srv")), CataloguePlace)
+    assert CloudTarget(cloud="mine").place == CloudPlace("mine") == parse_place("cloud:mine")
+    assert CatalogueTarget(catalogue="/srv").place == CataloguePlace(Path("/srv"))
 
 
 @pytest.mark.parametrize("text", ["", "catalogue:", "glance:", "glance:a/b", "glance:../x", "ftp:x", "mycloud"])
