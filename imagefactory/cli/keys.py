@@ -12,8 +12,8 @@ from rich.table import Table
 from imagefactory.cli import revoke
 from imagefactory.cli.common import TrustFile
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.render import print_table
 from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
+from imagefactory.cli.tables import print_table
 from imagefactory.errors import UsageError
 from imagefactory.factory import approvals, key_inventory, key_notes
 from imagefactory.factory.keys import Custody, init_keys

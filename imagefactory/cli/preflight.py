@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.render import print_table
+from imagefactory.cli.tables import print_table
 
 MARKS = {"yes": "+", "no": "-", "unknown": "?"}
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.render import print_table
 from imagefactory.cli.session import factory_session, read_recipe
+from imagefactory.cli.tables import print_table
 from imagefactory.cli.targets import FromCatalogue, Manifest
 from imagefactory.errors import PropertiesIncomplete, UsageError
 from imagefactory.factory import claims

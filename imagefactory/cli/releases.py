@@ -6,8 +6,9 @@ import typer
 from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.render import human, print_table
+from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
+from imagefactory.cli.tables import print_table
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release

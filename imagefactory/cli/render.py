@@ -3,38 +3,33 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
-
-from imagefactory.cli.output import say
-from imagefactory.progress import Event, Note, Progress, StepAdvanced, StepFinished, StepStarted
+from imagefactory.progress import Event, Note, StepAdvanced, StepFinished, StepStarted
 from imagefactory.tools.passphrase import Ask
 
 HEARTBEAT = 30.0  # seconds between two plain lines about the same step
 
 
+class Renderer(Protocol):
+    """Shows progress; `hidden` while somebody else writes."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def hidden(self) -> AbstractContextManager[None]: ...
+
+
 @contextmanager
-def renderer() -> Iterator[Progress]:
+def renderer() -> Iterator[Renderer]:
     """The renderer that fits where stderr goes."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield _Plain()
         return
-    with Bars(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[text]}"),
-        DownloadColumn(binary_units=True),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as bars:
-        yield _Terminal(bars)
+    from imagefactory.cli.live import live  # noqa: PLC0415 - rich takes a while to load
+
+    with live() as shown:
+        yield shown
 
 
 class _Plain:
@@ -42,6 +37,9 @@ class _Plain:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+
+    def hidden(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
@@ -59,39 +57,8 @@ class _Plain:
                 _line(f"{level}: {text}")
 
 
-class _Terminal:
-    """A live line for the running step above which finished ones stay."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._task = bars.add_task("", visible=False, text="", total=None)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Out of the way."""
-        self._bars.stop()
-        try:
-            yield
-        finally:
-            self._bars.start()
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case StepStarted(step, reason, _):
-                self._bars.reset(self._task, description=step, visible=True, total=None, text=reason)
-            case StepAdvanced(_, done, total, _, text):
-                self._bars.update(self._task, completed=done, total=total or None, text=text)
-            case StepFinished():
-                self._bars.update(self._task, visible=False)
-                self._bars.console.print(finished(event), markup=False)
-            case Note(level, text):
-                self._bars.console.print(f"{level}: {text}", markup=False)
-
-
-def undisturbed(progress: Progress, ask: Ask) -> Ask:
+def undisturbed(progress: Renderer, ask: Ask) -> Ask:
     """`ask`, without a live display that would write over what a person is asked."""
-    if not isinstance(progress, _Terminal):
-        return ask
 
     def asking(prompt: str) -> bytes:
         with progress.hidden():
@@ -105,16 +72,6 @@ def finished(event: StepFinished) -> str:
     mark = "=" if event.reused else "+"
     duration = "" if event.reused else f" ({event.seconds:.1f} s)"
     return f"{mark} {event.step}: {event.outcome}{duration}"
-
-
-def print_table(table: Table) -> None:
-    """A table on stdout, its texts as they are."""
-    # A pipe has no width; what reads it wants whole lines.
-    width = None if sys.stdout.isatty() else 1000
-    console = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(table)
-    say(captured.get().rstrip("\n"))
 
 
 def human(size: int) -> str:

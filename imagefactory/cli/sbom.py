@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.render import print_table
 from imagefactory.cli.session import factory_session
+from imagefactory.cli.tables import print_table
 from imagefactory.errors import ArtifactMissing, SbomInvalid
 from imagefactory.factory.loop import Factory
 from imagefactory.model import sbom

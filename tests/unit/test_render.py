@@ -71,10 +71,15 @@ def test_plain_lines_now_and_then(draw: Callable[..., str], monkeypatch: pytest.
     assert text == "convert: why\nconvert: 5.0 MiB of 10.0 MiB\nconvert: unpacking, 3 of 9 packages\n"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_terminal_gets_what_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    written = io.StringIO()
+    written = Terminal()
     monkeypatch.setattr("sys.stderr", written)
     with render.renderer() as progress:
         progress(StepStarted("convert [raw]", "[bold]why"))
@@ -83,3 +88,4 @@ def test_a_terminal_gets_what_stays_too(monkeypatch: pytest.MonkeyPatch) -> None
         progress(Note("info", "[x] markup is text"))
     assert "+ convert [raw]: [red]done (1.0 s)" in written.getvalue()
     assert "info: [x] markup is text" in written.getvalue()
+    assert "\x1b[" in written.getvalue(), "the line of the running step came and went"

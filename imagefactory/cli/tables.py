@@ -1,0 +1,18 @@
+"""Tables on stdout."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from imagefactory.cli.output import say
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, its texts as they are."""
+    # A pipe has no width; what reads it wants whole lines.
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().rstrip("\n"))
