@@ -1,0 +1,184 @@
+"""How well an image keeps a published standard: what each rule said, the score, and the gate. Pure.
+
+Rules are those of the SCAP Security Guide, by their short names (sshd_disable_root_login, where the benchmark says
+xccdf_org.ssgproject.content_rule_sshd_disable_root_login). Outcomes are those of XCCDF 1.2 (NIST IR 7275 revision 4,
+table 26).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias, get_args
+
+from imagefactory.model.evidence import JSON
+
+Outcome: TypeAlias = Literal[
+    "pass", "fixed", "fail", "error", "unknown", "notapplicable", "notchecked", "informational"
+]
+Severity: TypeAlias = Literal["high", "medium", "low", "info", "unknown"]
+Judge: TypeAlias = Literal["files", "guest"]
+
+PASSED: frozenset[Outcome] = frozenset({"pass", "fixed"})
+# What could not be judged is no pass.
+FAILED: frozenset[Outcome] = frozenset({"fail", "error", "unknown"})
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one rule said: by the `files` of the image, or by the running `guest`."""
+
+    rule: str
+    outcome: Outcome
+    severity: Severity
+    title: str
+    judge: Judge = "files"
+
+    @property
+    def applicable(self) -> bool:
+        return self.outcome in PASSED | FAILED
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What an image was measured by: the profile's short name and title, the benchmark's id, the SHA-256 (hex) of the
+    content, its version, and the scanner's."""
+
+    profile: str
+    title: str
+    benchmark: str
+    content: str
+    version: str
+    scanner: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A measurement: one result for each rule that the profile selects, in the order of their names."""
+
+    standard: Standard
+    rules: tuple[RuleResult, ...]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many rules had which outcome."""
+        return Counter(each.outcome for each in self.rules)
+
+    @property
+    def passed(self) -> int:
+        return sum(each.outcome in PASSED for each in self.rules)
+
+    @property
+    def applicable(self) -> int:
+        return sum(each.applicable for each in self.rules)
+
+    @property
+    def score(self) -> Fraction:
+        """The share of the applicable rules that pass, in percent; nothing applicable is nothing proved."""
+        return Fraction(100 * self.passed, self.applicable) if self.applicable else Fraction(0)
+
+    def score_apart_from(self, rules: Iterable[str]) -> Fraction:
+        """The score of the other rules."""
+        left_out = frozenset(rules)
+        return replace(self, rules=tuple(each for each in self.rules if each.rule not in left_out)).score
+
+    def failing(self) -> tuple[RuleResult, ...]:
+        return tuple(each for each in self.rules if each.outcome in FAILED)
+
+    def with_guest(self, guest: "Scan") -> "Scan":
+        """What a running guest says of a rule counts more than what its files say. Raises ValueError when it was
+        measured by another standard."""
+        if guest.standard != self.standard:
+            raise ValueError("files and guest were measured by different standards")
+        said = {each.rule: replace(each, judge="guest") for each in guest.rules}
+        return replace(self, rules=tuple(said.get(each.rule, each) for each in self.rules))
+
+    def to_json(self) -> dict[str, JSON]:
+        """The same for `from_json`, and for evidence."""
+        rules: list[JSON] = [asdict(each) for each in self.rules]
+        return {"standard": asdict(self.standard), "rules": rules}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Scan":
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
+        rules = tuple(RuleResult(**each) for each in document["rules"])
+        for each in rules:
+            if each.outcome not in get_args(Outcome) or each.severity not in get_args(Severity):
+                raise ValueError(f"{each.rule} has the outcome {each.outcome!r} and the severity {each.severity!r}")
+        return cls(Standard(**document["standard"]), rules)
+
+
+@dataclass(frozen=True)
+class RuleException:
+    """A rule that may fail until the day `expires`, included: why, and who answers for that."""
+
+    rule: str
+    reason: str
+    owner: str
+    expires: date
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a measurement must reach: a score in percent, and no failing rule of severity high without an exception."""
+
+    min_score: Fraction
+    exceptions: tuple[RuleException, ...] = ()
+
+    def expired(self, today: date) -> tuple[RuleException, ...]:
+        return tuple(each for each in self.exceptions if each.expires < today)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says. `refused` are its reasons, for people (none: it passes); `excepted` the failing rules that
+    may fail, `needless` the exceptions of rules that do not fail."""
+
+    refused: tuple[str, ...]
+    excepted: tuple[RuleException, ...]
+    needless: tuple[RuleException, ...]
+
+
+def judge(scan: Scan, gate: Gate, today: date) -> Verdict:
+    """Hold a measurement against a gate."""
+    failing = {each.rule: each for each in scan.failing()}
+    valid = {each.rule: each for each in gate.exceptions if each.expires >= today}
+    refused = [f"the exception for {each.rule} expired on {each.expires}" for each in gate.expired(today)]
+    refused += [
+        f"{each.rule} fails, is of severity high, and has no exception: {each.title}"
+        for each in failing.values()
+        if each.severity == "high" and each.rule not in valid
+    ]
+    if scan.score < gate.min_score:
+        refused.append(f"the score is {percent(scan.score)}, and {percent(gate.min_score)} is wanted")
+    return Verdict(
+        tuple(refused),
+        tuple(each for each in gate.exceptions if each.rule in failing),
+        tuple(each for each in gate.exceptions if each.rule not in failing),
+    )
+
+
+def percent(score: Fraction) -> str:
+    """For people, rounded down: "95.9 %" is never shown as 96."""
+    tenths = score * 10 // 1
+    return f"{tenths // 10}.{tenths % 10} %"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A rule whose outcome is another one in a later measurement; None: the rule was not selected."""
+
+    rule: str
+    old: Outcome | None
+    new: Outcome | None
+
+
+def differences(old: Scan, new: Scan) -> Sequence[Difference]:
+    """What changed between two measurements, by rule."""
+    before, after = ({each.rule: each.outcome for each in scan.rules} for scan in (old, new))
+    return [
+        Difference(rule, before.get(rule), after.get(rule))
+        for rule in sorted(before.keys() | after.keys())
+        if before.get(rule) != after.get(rule)
+    ]
