@@ -5,7 +5,7 @@
     repositories, proxy                 where packages come from (default: as the host's apt)
     ca_certificates, elements, packages, environment        what goes into it
     disk, formats                       what it looks like
-    tests                               what it must prove
+    tests, compliance                   what it must prove
     properties, licensed, publish       how it appears elsewhere
     lifecycle, schedule                 nothing yet
 
@@ -36,6 +36,7 @@ from imagefactory.model.quantity import (
     refusal,
     shown,
 )
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import (
     Component,
     ElementName,
@@ -210,6 +211,8 @@ class Recipe(Part):
     """The files to make, at least one."""
     tests: Tests = Tests()
     """What the image must prove."""
+    compliance: Compliance | None = None
+    """The standard that it must keep. Default: it is not measured."""
     properties: Properties = Field(default_factory=lambda: MappingProxyType({}))
     """Glance properties that no test can find out, at most 80. docs/reference/properties.md has them all."""
     licensed: Line | None = None
