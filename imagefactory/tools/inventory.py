@@ -6,6 +6,7 @@ Policy allows, or the whole is refused. A link is followed by its name among the
 nowhere else.
 """
 
+import io
 import posixpath
 import re
 import tarfile
@@ -124,7 +125,8 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
 def _paragraphs(status: bytes) -> Iterator[Deb822]:
     """The paragraphs of installed packages."""
     fields = ["Package", "Status", "Version", "Architecture", "Source", "Maintainer"]
-    text = status.decode(errors="replace")
+    # A stream: python-debian would take a text of one line for the name of a file.
+    text = io.StringIO(status.decode(errors="replace"))
     count = 0
     for each in Deb822.iter_paragraphs(text, use_apt_pkg=False, fields=fields):
         if each.get("Status", "").endswith(" installed"):

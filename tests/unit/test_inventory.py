@@ -144,6 +144,13 @@ def test_a_status_that_is_a_link_is_refused(tmp_path: Path) -> None:
         read(tmp_path, {STATUS: (LINK, "/var/lib/dpkg/status-old")})
 
 
+def test_one_long_line_is_no_file_name() -> None:
+    """python-debian takes a text of one line for a path, if there is such a file; a long one is none."""
+    line = b"a" * 5000
+    assert licences(line) == ()
+    assert read_status(line) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 512, b"x" * 2000, b"\x1f\x8b\x08" + bytes(600)])
 def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rootfs.tar").write_bytes(content)
