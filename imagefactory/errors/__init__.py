@@ -65,6 +65,16 @@ from imagefactory.errors.clouds import (
     NoImageService,
     UploadFailed,
 )
+from imagefactory.errors.compliance import (
+    ComplianceFailed,
+    ContentInvalid,
+    ContentMissing,
+    ExceptionExpired,
+    ProfileUnknown,
+    RuleUnknown,
+    ScanFailed,
+    TailoringInvalid,
+)
 from imagefactory.errors.disks import (
     BootloaderMissing,
     DiskTooSmall,
@@ -203,6 +213,14 @@ __all__ = [
     "BootRefused",
     "BootReset",
     "BootCheckFailed",
+    "ContentMissing",
+    "ContentInvalid",
+    "ProfileUnknown",
+    "RuleUnknown",
+    "TailoringInvalid",
+    "ScanFailed",
+    "ComplianceFailed",
+    "ExceptionExpired",
     "ImageRefused",
     "ImageTooLarge",
     "FormatUnknown",
