@@ -65,7 +65,8 @@ def approve(
     its name, or beside it."""
     before = policy.names.get(loaded.recipe.name)
     states = {name: frozenset({digest}) for name, digest in found.items()}
-    new = Approval(frozenset(builders), frozenset({loaded.digest}), states, before.evidence if before else EVIDENCE)
+    evidence = (before.evidence if before else EVIDENCE) | ({"compliance"} if loaded.recipe.compliance else set())
+    new = Approval(frozenset(builders), frozenset({loaded.digest}), states, evidence)
     if add and before is not None:
         known = dict(before.elements or {})
         new = replace(

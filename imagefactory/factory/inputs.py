@@ -83,6 +83,15 @@ class Inputs:
         library = {"cyclonedx-python-lib": version("cyclonedx-python-lib")}
         return key("sbom", {"name": self.recipe.name, **own, **library, "revision": sbom.REVISION})
 
+    def compliance_key(self, rootfs_digest: str) -> str:
+        """Raises AssertionError where the recipe wants no standard kept."""
+        wanted = self.recipe.compliance
+        assert wanted is not None and self.content is not None  # noqa: S101, PT018
+        tailoring = self.loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None
+        own = {"rootfs": rootfs_digest, "content": self.content.sha256, "profile": wanted.profile}
+        revision = {"tailoring": tailoring, "revision": compliance.REVISION}
+        return key("compliance", {"name": self.recipe.name, **own, **revision})
+
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")
         own = {"rootfs": rootfs_digest, "epoch": epoch, "layout": layout, "revision": disk.REVISION}

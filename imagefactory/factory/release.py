@@ -41,6 +41,7 @@ class Made:
 
     rootfs: StepResult
     sbom: StepResult
+    compliance: StepResult | None
     disk: StepResult
     images: Mapping[str, StepResult]
     boot: StepResult
@@ -53,6 +54,11 @@ class Made:
     @cached_property
     def evidence(self) -> tuple[Evidence, ...]:
         return tuple(Evidence.from_json(piece) for piece in self.boot.facts["evidence"])
+
+    @property
+    def booted(self) -> str:
+        """What the boot test booted, "sha256:HEX": the other images are proved to be the same disk."""
+        return next(piece.about for piece in self.evidence if piece.kind == "boot")
 
 
 def sign(line: Line, made: Made) -> Release:

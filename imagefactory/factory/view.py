@@ -41,6 +41,7 @@ class View:
 
     rootfs: StepResult | None
     sbom: StepResult | None
+    compliance: StepResult | None
     disk: StepResult | None
     images: Mapping[str, StepResult]
     boot: StepResult | None
@@ -97,6 +98,9 @@ class Lookout:
         )
         content = (rootfs.outputs["rootfs"], rootfs.facts["epoch"]) if rootfs else None
         sbom = self._kept(self.records.result(inputs.sbom_key(*content)) if content else None)
+        wanted = inputs.recipe.compliance is not None
+        measured = self.records.result(inputs.compliance_key(content[0])) if content and wanted else None
+        compliance = self._kept(measured)
         disk = self._kept(self.records.result(inputs.disk_key(*content)) if content else None)
         formats = {
             name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
@@ -110,6 +114,7 @@ class Lookout:
         return View(
             rootfs,
             sbom,
+            compliance,
             disk,
             images,
             boot,
@@ -118,6 +123,7 @@ class Lookout:
                 rootfs=why,
                 rootfs_kept="inputs unchanged, and no package has a newer version",
                 sbom=sbom is not None,
+                compliance=compliance is not None if wanted else None,
                 disk=disk is not None,
                 formats={name: result is not None for name, result in formats.items()},
                 boot=boot is not None,

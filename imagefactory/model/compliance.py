@@ -126,6 +126,15 @@ class Gate:
     min_score: Fraction
     exceptions: tuple[RuleException, ...] = ()
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Gate":
+        """Read the part `compliance` of a recipe as JSON. Raises KeyError, TypeError, ValueError."""
+        exceptions = tuple(
+            RuleException(each["rule"], each["reason"], each["owner"], date.fromisoformat(each["expires"]))
+            for each in document.get("exceptions", ())
+        )
+        return cls(Fraction(document.get("min_score", 0)), exceptions)
+
     def expired(self, today: date) -> tuple[RuleException, ...]:
         return tuple(each for each in self.exceptions if each.expires < today)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from imagefactory.model.packages import Change, summary
 
-ROOTFS, SBOM, DISK, CONVERT, BOOT = "rootfs", "sbom", "disk", "convert", "boot-test"
+ROOTFS, SBOM, COMPLIANCE, DISK, CONVERT, BOOT = "rootfs", "sbom", "compliance", "disk", "convert", "boot-test"
 SIGN, PUBLISH = "sign", "publish"
 
 
@@ -32,7 +32,7 @@ class Situation:
     """What is there already.
 
     `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
-    `disk` and `boot` tell whether results for the current root file system and images are there, `formats` the same for
+    `compliance` (None: it is not wanted), `disk` and `boot` tell whether results for the current root file system and images are there, `formats` the same for
     each wanted format. `released` is the release that has this very content; where there is none that counts,
     `unsigned` may say why one does not. `targets` maps each target to whether that
     release is published and was verified there. `fresh` does every step again that is not in `done`.
@@ -41,6 +41,7 @@ class Situation:
     rootfs: str | None
     rootfs_kept: str
     sbom: bool
+    compliance: bool | None
     disk: bool
     formats: Mapping[str, bool]
     boot: bool
@@ -58,8 +59,8 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     again = "--fresh builds everything again"
 
     def add(step: str, reason: str | None, kept: str, subject: str | None = None) -> None:
-        # The images do not depend on the bill of materials.
-        before = next((action for action in actions if action.run and action.step != SBOM), None)
+        # The images do not depend on what is found out about their content.
+        before = next((action for action in actions if action.run and action.step not in {SBOM, COMPLIANCE}), None)
         title = f"{step} {subject}" if subject else step
         if s.fresh and title not in s.done and step not in {SIGN, PUBLISH}:
             reason = reason or again
@@ -70,6 +71,8 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     same = "the root file system is the same"
     add(ROOTFS, s.rootfs, s.rootfs_kept)
     add(SBOM, None if s.sbom else "nobody listed what is in this root file system", same)
+    if s.compliance is not None:
+        add(COMPLIANCE, None if s.compliance else "nobody measured this root file system", same)
     add(DISK, None if s.disk else "there is no disk of this root file system", same)
     for name, there in s.formats.items():
         add(CONVERT, None if there else f"there is no {name} of this disk", "the disk is the same", name)

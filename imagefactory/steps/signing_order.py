@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import EvidenceMissing
+from imagefactory.errors import ComplianceFailed, EvidenceMissing
 from imagefactory.model import properties
+from imagefactory.model.compliance import Gate, Scan, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.policy import Approval
 from imagefactory.model.proof import prove
@@ -148,13 +149,49 @@ def check_evidence(
             kinds[piece.about.removeprefix("sha256:")] |= kinds.get(str(piece.facts.get("booted"))[7:], set())
     if not any("boot" in found for found in kinds.values()):
         raise EvidenceMissing("there is no evidence that this release boots")
+    wanted = {"compliance"} if measured_by(provenance) else set()
     for digest, file in digests.items():
-        if missing := ({"boot"} | approval.evidence) - kinds[digest]:
+        if missing := ({"boot"} | wanted | approval.evidence) - kinds[digest]:
             raise EvidenceMissing(f"there is no evidence of kind {min(missing)} about {file}")
     return tuple(
         EvidenceEntry(piece.kind, piece.about.removeprefix("sha256:"), piece.digest, piece.outcome)
         for piece in evidence
     )
+
+
+def measured_by(provenance: Provenance) -> Mapping[str, Any] | None:
+    """What the approved recipe says about compliance. Raises ProvenanceInvalid."""
+    said = provenance.external_parameters["recipe"].get("compliance")
+    if not isinstance(said, dict | None):
+        raise ProvenanceInvalid("the recipe in the provenance has a part `compliance` that is none")
+    return said
+
+
+def check_compliance(evidence: Sequence[Evidence], provenance: Provenance, today: date) -> None:
+    """Rule 6, what was measured: the signer holds it against the gate of the approved recipe by itself.
+
+    Raises ComplianceFailed, ProvenanceInvalid.
+    """
+    wanted = measured_by(provenance)
+    if wanted is None:
+        return
+    for piece in evidence:
+        if piece.kind == "compliance":
+            refused = _judged(piece, wanted, today)
+            if refused:
+                raise ComplianceFailed(refused[0], lines=tuple(refused[1:]))
+
+
+def _judged(piece: Evidence, wanted: Mapping[str, Any], today: date) -> Sequence[str]:
+    try:
+        scan = Scan.from_json(piece.to_json()["facts"]["scan"])  # type: ignore[index,call-overload,arg-type]
+        gate = Gate.from_json(wanted)
+        profile = wanted["profile"]
+    except (KeyError, TypeError, ValueError):
+        raise ProvenanceInvalid("the measurement, or what the recipe wants of it, cannot be read") from None
+    if scan.standard.profile != profile:
+        return [f"the image was measured by {scan.standard.profile}, and the recipe says {profile}"]
+    return judge(scan, gate, today).refused
 
 
 def _digest_of(byproduct: Mapping[str, Any]) -> str | None:
