@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
+from imagefactory.factory import standard
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.publishing import Desk, Published, published, recipe_of
@@ -18,6 +19,7 @@ from imagefactory.factory.release import Made, check, sign
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
+from imagefactory.model.compliance import Scan, percent
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
@@ -32,6 +34,10 @@ from signing.errors import SigningError
 from signing.keys import KeyRing
 from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
+
+
+# Steps that want nothing but a root file system.
+OF_ROOTFS = frozenset({plan.SBOM, plan.COMPLIANCE, plan.DISK})
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,15 @@ class _Run:
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
             if coming is None:
                 return self._outcome(view)
+            self._hold_to_standard(coming, view)
             self._do(coming, view)
+
+    def _hold_to_standard(self, coming: Action, view: View) -> None:
+        """Nothing is made of a root file system that does not keep its standard. Raises ComplianceFailed."""
+        wanted = self._inputs.recipe.compliance
+        if wanted is None or view.compliance is None or coming.step in {plan.ROOTFS, plan.SBOM, plan.COMPLIANCE}:
+            return
+        standard.require(wanted, view.compliance)
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
         if self._line is not None and self._line.build.state == BuildState.RUNNING:
@@ -217,9 +231,9 @@ class _Run:
             made = line.rootfs(self._packages.in_release)
             self._packages = replace(self._packages, changes=())
             return f"{len(made.facts['packages'])} packages, sha256:{made.outputs['rootfs'][:12]}"
-        if view.rootfs is None or (view.disk is None and action.step not in {plan.SBOM, plan.DISK}):
+        if view.rootfs is None or (view.disk is None and action.step not in OF_ROOTFS):
             raise AssertionError("a plan never puts a step before what it needs")
-        if action.step in {plan.SBOM, plan.DISK}:
+        if action.step in OF_ROOTFS:
             return _of_rootfs(line, action, view.rootfs)
         assert view.disk is not None  # noqa: S101
         if action.step == plan.CONVERT and action.subject is not None:
@@ -228,7 +242,7 @@ class _Run:
         if action.step == plan.BOOT:
             return _booted(line.boot(view.images))
         assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
-        release = sign(line, Made(view.rootfs, view.sbom, view.disk, view.images, view.boot))
+        release = sign(line, Made(view.rootfs, view.sbom, view.compliance, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
     def _to_target(self, action: Action, view: View) -> str:
@@ -281,7 +295,14 @@ class _Run:
 def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
     if action.step == plan.SBOM:
         return f"{line.sbom(rootfs).facts['components']} components"
+    if action.step == plan.COMPLIANCE:
+        return _measured(line.compliance(rootfs))
     return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
+
+
+def _measured(result: StepResult) -> str:
+    scan = Scan.from_json(result.facts["scan"])
+    return f"{percent(scan.score)} of {scan.applicable} rules of {scan.standard.profile}"
 
 
 def _booted(result: StepResult) -> str:

@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from imagefactory.factory import standard
 from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.line import Line
 from imagefactory.model import plan, properties, sbom
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.release import Version, sbom_file
 from imagefactory.progress import advancer, silent
 from imagefactory.settings import Settings
@@ -55,10 +57,13 @@ class Made:
     def evidence(self) -> tuple[Evidence, ...]:
         return tuple(Evidence.from_json(piece) for piece in self.boot.facts["evidence"])
 
-    @property
-    def booted(self) -> str:
-        """What the boot test booted, "sha256:HEX": the other images are proved to be the same disk."""
-        return next(piece.about for piece in self.evidence if piece.kind == "boot")
+    def measured(self, wanted: Compliance | None) -> tuple[Evidence, ...]:
+        """What was measured, about the image that was booted: the others are proved to be the same disk. Raises
+        ComplianceFailed."""
+        if wanted is None or self.compliance is None:
+            return ()
+        booted = next(piece.about for piece in self.evidence if piece.kind == "boot")
+        return (standard.evidence(wanted, self.compliance, booted),)
 
 
 def sign(line: Line, made: Made) -> Release:
@@ -71,8 +76,10 @@ def sign(line: Line, made: Made) -> Release:
     _check_claims(line, made)
     sbom_name = sbom_file(recipe.name, line.version)
     (work / sbom_name).write_bytes(_sbom(line, made))
+    measured = made.measured(recipe.compliance)
+    evidence = (*made.evidence, *measured)
     others = {sbom_name: line.keep(work / sbom_name, "document").sha256}
-    (work / PROVENANCE_FILE).write_bytes(_attest(line, made, others))
+    (work / PROVENANCE_FILE).write_bytes(_attest(line, made, evidence, others))
     answer = call_signer(
         {
             "action": "sign",
@@ -81,7 +88,7 @@ def sign(line: Line, made: Made) -> Release:
             "images": {name: str(line.artifacts.require(digest)) for name, digest in made.digests.items()},
             "documents": {name: str(line.artifacts.require(digest)) for name, digest in others.items()},
             "provenance": str(work / PROVENANCE_FILE),
-            "evidence": made.boot.facts["evidence"],
+            "evidence": [piece.to_json() for piece in evidence],
             **_signers(line.settings, line.trust_file),
             "output": str(work),
             "expires": int((datetime.now(UTC) + EXPIRY).timestamp()),
@@ -98,7 +105,7 @@ def sign(line: Line, made: Made) -> Release:
         content_digest=line.inputs.content_digest(made.digests),
         files={**files, **others, **documents},
         images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in made.images.items()},
-        evidence={"boot": made.boot.facts["evidence"]},
+        evidence={"boot": made.boot.facts["evidence"], "compliance": [piece.to_json() for piece in measured]},
     )
 
 
@@ -156,7 +163,7 @@ def _sbom(line: Line, made: Made) -> bytes:
     return sbom.of_release(decode(raw, "bill of materials", most=sbom.MAX_SBOM), line.version)
 
 
-def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:
+def _attest(line: Line, made: Made, evidence: Sequence[Evidence], documents: Mapping[str, str]) -> bytes:
     account = attest.BuildAccount(
         name=line.inputs.recipe.name,
         version=str(line.version),
@@ -178,7 +185,7 @@ def _attest(line: Line, made: Made, documents: Mapping[str, str]) -> bytes:
         finished=datetime.now(UTC),
     )
     audited = AuditedSigner(_builder(line.settings), AuditLog(line.settings.audit), f"{account.name}@{account.version}")
-    return attest.attest(account, _converted(line, made), made.evidence, audited)
+    return attest.attest(account, _converted(line, made), evidence, audited)
 
 
 def _packages(rows: Sequence[Mapping[str, Any]]) -> dict[Package, str | None]:
