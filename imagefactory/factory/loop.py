@@ -35,7 +35,6 @@ from signing.keys import KeyRing
 from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
 
-
 # Steps that want nothing but a root file system.
 OF_ROOTFS = frozenset({plan.SBOM, plan.COMPLIANCE, plan.DISK})
 

@@ -32,9 +32,9 @@ class Situation:
     """What is there already.
 
     `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
-    `compliance` (None: it is not wanted), `disk` and `boot` tell whether results for the current root file system and images are there, `formats` the same for
-    each wanted format. `released` is the release that has this very content; where there is none that counts,
-    `unsigned` may say why one does not. `targets` maps each target to whether that
+    `compliance` (None: nobody wants it), `disk` and `boot` tell whether results for the current root file system and
+    images are there, `formats` the same for each wanted format. `released` is the release that has this very content;
+    where there is none that counts, `unsigned` may say why one does not. `targets` maps each target to whether that
     release is published and was verified there. `fresh` does every step again that is not in `done`.
     """
 

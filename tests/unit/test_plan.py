@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from imagefactory.model.packages import Change
 from imagefactory.model.plan import (
     BOOT,
+    COMPLIANCE,
     CONVERT,
     DISK,
     PUBLISH,
@@ -27,6 +28,7 @@ DONE = Situation(
     rootfs=None,
     rootfs_kept=KEPT,
     sbom=True,
+    compliance=None,
     disk=True,
     formats={"raw": True, "qcow2": True},
     boot=True,
@@ -37,6 +39,7 @@ NOTHING = Situation(
     rootfs="it was never built",
     rootfs_kept=KEPT,
     sbom=False,
+    compliance=None,
     disk=False,
     formats={"raw": False, "qcow2": False},
     boot=False,
@@ -82,6 +85,14 @@ def test_what_runs(situation: Situation, expected: list[str]) -> None:
         title for title in TITLES if title != "publish /srv" or "/srv" in situation.targets
     ]
     assert runs(situation) == expected
+
+
+def test_a_standard_is_measured_where_it_is_wanted() -> None:
+    wanted = replace(DONE, compliance=False)
+    assert runs(wanted) == ["compliance"]
+    assert [action.title for action in plan(wanted)][:4] == ["rootfs", "sbom", "compliance", "disk"]
+    assert runs(replace(DONE, compliance=True)) == []
+    assert runs(replace(DONE, compliance=False, disk=False)) == ["compliance", *TITLES[2:]]
 
 
 def test_every_action_has_its_reason() -> None:
@@ -135,6 +146,7 @@ situations = st.builds(
     rootfs=st.sampled_from([None, "it was never built"]),
     rootfs_kept=st.just(KEPT),
     sbom=st.booleans(),
+    compliance=st.sampled_from([None, False, True]),
     disk=st.booleans(),
     formats=st.dictionaries(st.sampled_from(["raw", "qcow2", "iso"]), st.booleans(), min_size=1),
     boot=st.booleans(),
@@ -151,9 +163,11 @@ def perform(situation: Situation, action: Action) -> Situation:
     none: Mapping[str, bool] = dict.fromkeys(situation.formats, False)
     match action.step:
         case "rootfs":
-            return replace(
-                situation, rootfs=None, sbom=False, disk=False, formats=none, boot=False, released=None, done=done
-            )
+            measured = None if situation.compliance is None else False
+            made = replace(situation, rootfs=None, sbom=False, compliance=measured, disk=False, done=done)
+            return replace(made, formats=none, boot=False, released=None)
+        case "compliance":
+            return replace(situation, compliance=True, done=done)
         case "disk":
             return replace(situation, disk=True, formats=none, boot=False, released=None, done=done)
         case "convert":
@@ -187,10 +201,11 @@ def can_run(situation: Situation, action: Action) -> bool:
     needs = {
         ROOTFS: True,
         SBOM: situation.rootfs is None,
+        COMPLIANCE: situation.rootfs is None and situation.compliance is not None,
         DISK: situation.rootfs is None,
         CONVERT: situation.rootfs is None and situation.disk,
         BOOT: situation.disk and all(situation.formats.values()),
-        SIGN: situation.sbom and all(situation.formats.values()) and situation.boot,
+        SIGN: situation.sbom and situation.compliance is not False and all(situation.formats.values()) and situation.boot,
         PUBLISH: situation.released is not None,
     }
     return needs[action.step]
