@@ -184,7 +184,8 @@ def check_compliance(evidence: Sequence[Evidence], provenance: Provenance, today
 
 def _judged(piece: Evidence, wanted: Mapping[str, Any], today: date) -> Sequence[str]:
     try:
-        scan = Scan.from_json(piece.to_json()["facts"]["scan"])  # type: ignore[index,call-overload,arg-type]
+        facts: Any = piece.to_json()["facts"]
+        scan = Scan.from_json(facts["scan"])
         gate = Gate.from_json(wanted)
         profile = wanted["profile"]
     except (KeyError, TypeError, ValueError):

@@ -166,16 +166,15 @@ def perform(situation: Situation, action: Action) -> Situation:
             measured = None if situation.compliance is None else False
             made = replace(situation, rootfs=None, sbom=False, compliance=measured, disk=False, done=done)
             return replace(made, formats=none, boot=False, released=None)
-        case "compliance":
-            return replace(situation, compliance=True, done=done)
         case "disk":
             return replace(situation, disk=True, formats=none, boot=False, released=None, done=done)
         case "convert":
             formats = {**situation.formats, str(action.subject): True}
             return replace(situation, formats=formats, boot=False, released=None, done=done)
-        case "sbom" | "boot-test":
-            sbom = situation.sbom or action.step == "sbom"
-            return replace(situation, sbom=sbom, boot=situation.boot or action.step == "boot-test", done=done)
+        case "sbom" | "compliance" | "boot-test" as found_out:
+            sbom, boot = (situation.sbom or found_out == "sbom"), (situation.boot or found_out == "boot-test")
+            measured = found_out == "compliance" or situation.compliance
+            return replace(situation, sbom=sbom, compliance=measured, boot=boot, done=done)
         case "sign":
             unpublished = dict.fromkeys(situation.targets, False)
             return replace(situation, released="soe@20251121.2", targets=unpublished, done=done)
@@ -205,7 +204,10 @@ def can_run(situation: Situation, action: Action) -> bool:
         DISK: situation.rootfs is None,
         CONVERT: situation.rootfs is None and situation.disk,
         BOOT: situation.disk and all(situation.formats.values()),
-        SIGN: situation.sbom and situation.compliance is not False and all(situation.formats.values()) and situation.boot,
+        SIGN: situation.sbom
+        and situation.compliance is not False
+        and all(situation.formats.values())
+        and situation.boot,
         PUBLISH: situation.released is not None,
     }
     return needs[action.step]
