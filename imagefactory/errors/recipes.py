@@ -87,7 +87,7 @@ class RecipeExtendsLoop(RecipeError):
 
 
 class RecipeReference(RecipeError):
-    """A key or certificate that the recipe names cannot be used."""
+    """A file that the recipe names, such as a key or a certificate, cannot be used."""
 
     code = "recipe-reference"
     default_advice = "paths count from the folder of the file that writes them"

@@ -5,6 +5,7 @@ xccdf_org.ssgproject.content_rule_sshd_disable_root_login). Outcomes are those o
 table 26).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,8 @@ Judge: TypeAlias = Literal["files", "guest"]
 PASSED: frozenset[Outcome] = frozenset({"pass", "fixed"})
 # What could not be judged is no pass.
 FAILED: frozenset[Outcome] = frozenset({"fail", "error", "unknown"})
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,23 @@ class Scan:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Scan":
         """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
+        standard = Standard(**document["standard"])
         rules = tuple(RuleResult(**each) for each in document["rules"])
+        _check_texts(standard, *rules)
         for each in rules:
-            if each.outcome not in get_args(Outcome) or each.severity not in get_args(Severity):
-                raise ValueError(f"{each.rule} has the outcome {each.outcome!r} and the severity {each.severity!r}")
-        return cls(Standard(**document["standard"]), rules)
+            for word, words in ((each.outcome, Outcome), (each.severity, Severity), (each.judge, Judge)):
+                if word not in get_args(words):
+                    raise ValueError(f"{each.rule} has {word!r}, which is none of {', '.join(get_args(words))}")
+        if len({each.rule for each in rules}) < len(rules):
+            raise ValueError("a rule has two results")
+        return cls(standard, rules)
+
+
+def _check_texts(*records: "Standard | RuleResult | RuleException") -> None:
+    """Raises TypeError where a field is neither text nor a day."""
+    for name, value in (pair for record in records for pair in asdict(record).items()):
+        if not isinstance(value, str | date):
+            raise TypeError(f"{name} should be text, not {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -118,12 +133,23 @@ class RuleException:
     owner: str
     expires: date
 
+    def to_json(self) -> dict[str, JSON]:
+        """The same for `from_json`, and for evidence."""
+        return {**asdict(self), "expires": self.expires.isoformat()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "RuleException":
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
+        found = cls(**{**document, "expires": date.fromisoformat(document["expires"])})
+        _check_texts(found)
+        return found
+
 
 @dataclass(frozen=True)
 class Gate:
     """What a measurement must reach: a score in percent, and no failing rule of severity high without an exception."""
 
-    min_score: Fraction
+    min_score: int
     exceptions: tuple[RuleException, ...] = ()
 
     @classmethod
@@ -141,8 +167,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says. `refused` are its reasons, for people (none: it passes); `excepted` the failing rules that
-    may fail, `needless` the exceptions of rules that do not fail."""
+    """What the gate says. `refused` are its reasons, for people (none: it passes); `excepted` are the exceptions of
+    failing rules that still hold, `needless` those of rules that do not fail."""
 
     refused: tuple[str, ...]
     excepted: tuple[RuleException, ...]
@@ -163,15 +189,60 @@ def judge(scan: Scan, gate: Gate, today: date) -> Verdict:
         refused.append(f"the score is {percent(scan.score)}, and {percent(gate.min_score)} is wanted")
     return Verdict(
         tuple(refused),
-        tuple(each for each in gate.exceptions if each.rule in failing),
+        tuple(each for each in valid.values() if each.rule in failing),
         tuple(each for each in gate.exceptions if each.rule not in failing),
     )
 
 
-def percent(score: Fraction) -> str:
-    """For people, rounded down: "95.9 %" is never shown as 96."""
+def decimal(score: Fraction | int) -> str:
+    """A score with one decimal, rounded down: 95.96 is "95.9", never 96."""
     tenths = score * 10 // 1
-    return f"{tenths // 10}.{tenths % 10} %"
+    return f"{tenths // 10}.{tenths % 10}"
+
+
+def percent(score: Fraction | int) -> str:
+    """The same for people: "95.9 %"."""
+    return f"{decimal(score)} %"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What evidence of the kind "compliance" says: a scan, the gate that it was held against, and the digests
+    ("sha256:HEX") of the root file system and of the HTML report, None where that was not kept."""
+
+    scan: Scan
+    gate: Gate
+    rootfs: str
+    report: str | None = None
+
+    @property
+    def needless(self) -> tuple[RuleException, ...]:
+        """The exceptions of rules that do not fail."""
+        failing = {each.rule for each in self.scan.failing()}
+        return tuple(each for each in self.gate.exceptions if each.rule not in failing)
+
+    def facts(self) -> dict[str, JSON]:
+        """The facts of the evidence. `needless` (rules) and `score` follow from the others, for whoever reads it."""
+        return {
+            "scan": self.scan.to_json(),
+            "min_score": self.gate.min_score,
+            "exceptions": [each.to_json() for each in self.gate.exceptions],
+            "needless": [each.rule for each in self.needless],
+            "score": decimal(self.scan.score),
+            "rootfs": self.rootfs,
+            "report": self.report,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Measurement":
+        """Read what `facts` wrote. Raises KeyError, TypeError, ValueError."""
+        if type(facts["min_score"]) is not int:
+            raise TypeError("min_score should be a whole number")
+        gate = Gate(facts["min_score"], tuple(RuleException.from_json(each) for each in facts["exceptions"]))
+        for digest in (facts["rootfs"], *([] if facts["report"] is None else [facts["report"]])):
+            if _DIGEST.fullmatch(digest) is None:
+                raise ValueError(f"{digest!r} is not sha256:HEX")
+        return cls(Scan.from_json(facts["scan"]), gate, facts["rootfs"], facts["report"])
 
 
 @dataclass(frozen=True)

@@ -229,10 +229,10 @@ class Recipe(Part):
 class LoadedRecipe:
     """A recipe as it was read.
 
-    `files` is every file that was read, the recipe first, then what it extends, then keys and certificates; `digests`
-    has the SHA-256 (hex) of each. `digest` is the SHA-256 (hex) of the whole: the merged recipe as canonical JSON,
-    with the contents of keys and certificates in place of their paths; `document` is that JSON, which holds no path
-    but those that somebody wrote. `places` says where each value is written.
+    `files` is every file that was read, the recipe first, then what it extends, then the files that it names;
+    `digests` has the SHA-256 (hex) of each. `digest` is the SHA-256 (hex) of the whole: the merged recipe as canonical
+    JSON, with the contents of the files that it names in place of their paths; `document` is that JSON, which holds no
+    path but those that somebody wrote. `places` says where each value is written.
     """
 
     recipe: Recipe

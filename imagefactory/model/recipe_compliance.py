@@ -1,8 +1,7 @@
 """The standard that a recipe's image must keep, and how well."""
 
 from datetime import date
-from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -13,10 +12,24 @@ from imagefactory.model.recipe_fields import FilePath, Items, Line, Matching, Pa
 
 Name = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", "the short name that the SCAP Security Guide uses")]
 
+MIN_REASON: Final = 10  # characters
+
 
 def _day(value: str) -> str:
     if day_of(value) is None:
-        raise refusal("recipe-invalid", f'should be a day in quotes, such as "2027-06-30", not {shown(value)}')
+        raise refusal("recipe-invalid", f"should be a day, such as 2027-06-30, not {shown(value)}")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise refusal("recipe-invalid", "should not be blank")
+    return value
+
+
+def _a_reason(value: str) -> str:
+    if len(" ".join(value.split())) < MIN_REASON:
+        raise refusal("recipe-invalid", f"should have at least {MIN_REASON} characters that are not blank")
     return value
 
 
@@ -25,12 +38,12 @@ class ExceptionOf(Part):
 
     rule: Name
     """The rule, such as partition_for_boot."""
-    reason: Annotated[Prose, Field(min_length=10)]
+    reason: Annotated[Prose, AfterValidator(_a_reason), Field(json_schema_extra={"minLength": MIN_REASON})]
     """Why it may fail: what a reviewer accepts."""
-    owner: Line
+    owner: Annotated[Line, AfterValidator(_not_blank)]
     """Who answers for that: a team or an address."""
-    expires: Annotated[str, AfterValidator(_day)]
-    """The last day on which it may fail, YYYY-MM-DD in quotes. A build after that day fails."""
+    expires: Annotated[str, AfterValidator(_day), Field(json_schema_extra={"format": "date"})]
+    """The last day on which it may fail, YYYY-MM-DD. A build after that day fails."""
 
     @property
     def value(self) -> RuleException:
@@ -62,4 +75,4 @@ class Compliance(Part):
 
     @property
     def gate(self) -> Gate:
-        return Gate(Fraction(self.min_score), tuple(each.value for each in self.exceptions))
+        return Gate(self.min_score, tuple(each.value for each in self.exceptions))

@@ -12,10 +12,11 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -37,18 +38,26 @@ from imagefactory.errors import (
     catalogue,
 )
 from imagefactory.model.properties import check_forms, typed_in
-from imagefactory.model.quantity import shown
+from imagefactory.model.quantity import format_size, shown
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import holds_private_key
 from imagefactory.model.recipe_targets import misfits
 from imagefactory.tools.recipe_yaml import Node, read_tree
 
 MAX_BYTES: Final = 1 << 20  # of a recipe, and of each file that it names
+MAX_CONTENT: Final = 64 << 20  # bytes of a SCAP data stream; Debian's own has 10 MB
 MAX_EXTENDS: Final = 8  # files that one recipe extends, one after the other
 MAX_LINES: Final = 20  # errors that are listed
 
 _ALL: Final = "*"  # in a path: every item of a list
-_PATHS: Final = (("ca_certificates", _ALL), ("repositories", _ALL, "signed_by"), ("publish", _ALL, "catalogue"))
+_PATHS: Final = (
+    ("ca_certificates", _ALL),
+    ("repositories", _ALL, "signed_by"),
+    ("publish", _ALL, "catalogue"),
+    ("compliance", "content"),
+    ("compliance", "tailoring"),
+)
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -70,11 +79,12 @@ def load_recipe(path: Path) -> LoadedRecipe:
 
 
 def copy_reference(loaded: LoadedRecipe, path: Path, target: Path) -> None:
-    """Copy a key or certificate of the recipe, the very bytes that were digested, to the new or old file `target`.
+    """Copy a file that the recipe names, the very bytes that were digested, to the new or old file `target`.
 
     Raises RecipeError, and InputsChanged when it holds other bytes now.
     """
-    content, _ = _read(path, None)
+    with _opened(path, None) as file:
+        content = file.read(MAX_CONTENT + 1)
     if hashlib.sha256(content).hexdigest() != loaded.digests[path]:
         raise InputsChanged(f"{path} changed after the recipe was read")
     target.write_bytes(content)
@@ -123,15 +133,15 @@ def _merged(path: Path, digests: dict[Path, str]) -> Node:
     return merged
 
 
-def _read(path: Path, at: Place | None) -> tuple[bytes, tuple[int, int]]:
-    """At most MAX_BYTES of a regular file, and its device and inode. Never waits for a FIFO or a device."""
+@contextmanager
+def _opened(path: Path, at: Place | None) -> Iterator[BinaryIO]:
+    """A regular file. Never waits for a FIFO or a device. What goes wrong with it inside is a RecipeError, too."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise RecipeUnreadable(f"{path} is no regular file", at=at)
-            content = file.read(MAX_BYTES + 1)
+            yield file
     except ValueError:
         raise RecipeNotFound(f"{str(path)!r} is no path", at=at) from None
     except OSError as error:
@@ -139,9 +149,31 @@ def _read(path: Path, at: Place | None) -> tuple[bytes, tuple[int, int]]:
             raise RecipeNotFound(f"there is no file {path}", at=at) from None
         reason = {errno.ELOOP: "symbolic links in a circle", errno.EISDIR: "a folder"}.get(error.errno or 0)
         raise RecipeUnreadable(f"{path} cannot be read: {reason or error.strerror}", at=at) from None
-    if len(content) > MAX_BYTES:
-        raise RecipeTooLarge(f"{path} has more than {MAX_BYTES >> 10} KiB", at=at)
+
+
+def _read(path: Path, at: Place | None) -> tuple[bytes, tuple[int, int]]:
+    """At most MAX_BYTES of a regular file, and its device and inode."""
+    with _opened(path, at) as file:
+        status = os.fstat(file.fileno())
+        content = file.read(MAX_BYTES + 1)
+    _check_size(path, len(content), MAX_BYTES, at)
     return content, (status.st_dev, status.st_ino)
+
+
+def _digest(path: Path, most: int) -> str:
+    """The SHA-256 (hex) of a regular file of at most `most` bytes, which are never all in memory."""
+    hasher, size = hashlib.sha256(), 0
+    with _opened(path, None) as file:
+        while size <= most and (piece := file.read(MAX_BYTES)):
+            hasher.update(piece)
+            size += len(piece)
+    _check_size(path, size, most, None)
+    return hasher.hexdigest()
+
+
+def _check_size(path: Path, size: int, most: int, at: Place | None) -> None:
+    if size > most:
+        raise RecipeTooLarge(f"{path} has more than {format_size(most)}", at=at)
 
 
 def _decoded(content: bytes, path: Path) -> str:
@@ -218,6 +250,7 @@ def _check_across(recipe: Recipe, tree: Node) -> None:
 
 _PLAINER: Final = {
     "missing": "is missing",
+    "int_type": "should be a whole number",
     "string_type": "should be text: put it in quotes if it looks like something else",
     "tuple_type": "should be a list",
     "model_type": "should be a mapping",
@@ -293,10 +326,27 @@ def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str,
         if repository.signed_by is not None:
             _reference(Path(repository.signed_by), _at(tree, "repositories", index, "signed_by").at, digests)
             document["repositories"][index]["signed_by"] = {"sha256": digests[Path(repository.signed_by)]}
+    if recipe.compliance is not None:
+        document["compliance"] |= _standard(recipe.compliance, _at(tree, "compliance"), digests)
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written
     return document
+
+
+def _standard(compliance: Compliance, node: Node, digests: dict[Path, str]) -> dict[str, Any]:
+    """What stands in the document for the files of a standard. XML is not for this room to read."""
+    found: dict[str, Any] = {}
+    if compliance.content is not None:
+        path = Path(compliance.content)
+        with _referring(_at(node, "content").at):
+            digests[path] = _digest(path, MAX_CONTENT)
+        found["content"] = {"sha256": digests[path]}
+    if compliance.tailoring is not None:
+        path = Path(compliance.tailoring)
+        _reference(path, _at(node, "tailoring").at, digests)
+        found["tailoring"] = {"sha256": digests[path]}
+    return found
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:
@@ -305,14 +355,21 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
 
 def _reference(path: Path, at: Place, digests: dict[Path, str]) -> bytes:
     """The content of a file that the recipe names, its digest added to `digests`."""
-    try:
+    with _referring(at):
         content, _ = _read(path, None)
-    except RecipeError as error:
-        raise RecipeReference(error.message, at=at) from None
     if holds_private_key(content.decode(errors="replace")):
         raise SecretInRecipe(f"{path} holds a private key", at=at)
     digests[path] = hashlib.sha256(content).hexdigest()
     return content
+
+
+@contextmanager
+def _referring(at: Place) -> Iterator[None]:
+    """What is wrong with a file is wrong with what the recipe says at `at`."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeReference(error.message, at=at) from None
 
 
 def _at(tree: Node, *path: str | int) -> Node:
