@@ -155,14 +155,17 @@ class Gate:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Gate":
         """Read the part `compliance` of a recipe as JSON. Raises KeyError, TypeError, ValueError."""
-        exceptions = tuple(
-            RuleException(each["rule"], each["reason"], each["owner"], date.fromisoformat(each["expires"]))
-            for each in document.get("exceptions", ())
-        )
-        return cls(Fraction(document.get("min_score", 0)), exceptions)
+        exceptions = tuple(RuleException.from_json(each) for each in document.get("exceptions", ()))
+        return cls(_whole(document.get("min_score", 0)), exceptions)
 
     def expired(self, today: date) -> tuple[RuleException, ...]:
         return tuple(each for each in self.exceptions if each.expires < today)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"should be a whole number, not {type(value).__name__}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -207,28 +210,25 @@ def percent(score: Fraction | int) -> str:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What evidence of the kind "compliance" says: a scan, the gate that it was held against, and the digests
-    ("sha256:HEX") of the root file system and of the HTML report, None where that was not kept."""
+    """What evidence of the kind "compliance" says: a scan and the score in percent that was wanted, the exceptions of
+    failing rules and the needless ones, and the digests ("sha256:HEX") of the root file system and of the HTML report,
+    None where that was not kept."""
 
     scan: Scan
-    gate: Gate
+    min_score: int
+    exceptions: tuple[RuleException, ...]
+    needless: tuple[RuleException, ...]
     rootfs: str
     report: str | None = None
 
-    @property
-    def needless(self) -> tuple[RuleException, ...]:
-        """The exceptions of rules that do not fail."""
-        failing = {each.rule for each in self.scan.failing()}
-        return tuple(each for each in self.gate.exceptions if each.rule not in failing)
-
     def facts(self) -> dict[str, JSON]:
-        """The facts of the evidence. `needless` (rules) and `score` follow from the others, for whoever reads it."""
+        """The facts of the evidence. `score` follows from the scan, for whoever reads it."""
         return {
             "scan": self.scan.to_json(),
-            "min_score": self.gate.min_score,
-            "exceptions": [each.to_json() for each in self.gate.exceptions],
-            "needless": [each.rule for each in self.needless],
             "score": decimal(self.scan.score),
+            "min_score": self.min_score,
+            "exceptions": [each.to_json() for each in self.exceptions],
+            "needless": [each.to_json() for each in self.needless],
             "rootfs": self.rootfs,
             "report": self.report,
         }
@@ -236,13 +236,14 @@ class Measurement:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Measurement":
         """Read what `facts` wrote. Raises KeyError, TypeError, ValueError."""
-        if type(facts["min_score"]) is not int:
-            raise TypeError("min_score should be a whole number")
-        gate = Gate(facts["min_score"], tuple(RuleException.from_json(each) for each in facts["exceptions"]))
+        exceptions, needless = (
+            tuple(RuleException.from_json(each) for each in facts[name]) for name in ("exceptions", "needless")
+        )
         for digest in (facts["rootfs"], *([] if facts["report"] is None else [facts["report"]])):
             if _DIGEST.fullmatch(digest) is None:
                 raise ValueError(f"{digest!r} is not sha256:HEX")
-        return cls(Scan.from_json(facts["scan"]), gate, facts["rootfs"], facts["report"])
+        scan, wanted = Scan.from_json(facts["scan"]), _whole(facts["min_score"])
+        return cls(scan, wanted, exceptions, needless, facts["rootfs"], facts["report"])
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,6 @@ def test_a_needless_exception_is_told_and_refuses_nothing() -> None:
     verdict = judge(measured, gate, TODAY)
     assert verdict.refused == ()
     assert [each.rule for each in verdict.needless] == ["a", "c", "gone"]
-    assert [each.rule for each in Measurement(measured, gate, ROOTFS).needless] == ["a", "c", "gone"]
 
 
 def test_a_needless_exception_expires_as_well() -> None:
@@ -255,9 +254,15 @@ def test_differences_lead_from_one_to_the_other(old: Scan, new: Scan) -> None:
 # -- what evidence says -----------------------------------------------------------------------------------------------
 
 
-@given(SCANS, GATES, st.none() | st.just(REPORT))
-def test_evidence_keeps_all_of_it(measured: Scan, gate: Gate, report: str | None) -> None:
-    said = Measurement(measured, gate, ROOTFS, report)
+@given(SCANS, st.integers(0, 100), EXCEPTIONS, EXCEPTIONS, st.none() | st.just(REPORT))
+def test_evidence_keeps_all_of_it(
+    measured: Scan,
+    wanted: int,
+    exceptions: tuple[RuleException, ...],
+    needless: tuple[RuleException, ...],
+    report: str | None,
+) -> None:
+    said = Measurement(measured, wanted, exceptions, needless, ROOTFS, report)
     written = Evidence("compliance", ROOTFS, "pass", said.facts()).to_json()
     read = Evidence.from_json(json.loads(json.dumps(written)))
     assert Measurement.from_facts(read.facts) == said
@@ -265,23 +270,35 @@ def test_evidence_keeps_all_of_it(measured: Scan, gate: Gate, report: str | None
 
 
 def test_the_facts_of_evidence() -> None:
-    gate = Gate(60, (exception("b"), exception("a", date(2027, 6, 30))))
-    facts = Measurement(scan(a="pass", b="fail", c="pass"), gate, ROOTFS, REPORT).facts()
+    measured = scan(a="pass", b="fail", c="pass")
+    needless = exception("a", date(2027, 6, 30))
+    facts = Measurement(measured, 60, (exception("b"),), (needless,), ROOTFS, REPORT).facts()
+    said = {"reason": "The platform does that.", "owner": "platform team"}
     assert {key: value for key, value in facts.items() if key != "scan"} == {
-        "min_score": 60,
-        "exceptions": [
-            {"rule": "b", "reason": "The platform does that.", "owner": "platform team", "expires": "2026-11-22"},
-            {"rule": "a", "reason": "The platform does that.", "owner": "platform team", "expires": "2027-06-30"},
-        ],
-        "needless": ["a"],
         "score": "66.6",
+        "min_score": 60,
+        "exceptions": [{"rule": "b", **said, "expires": "2026-11-22"}],
+        "needless": [{"rule": "a", **said, "expires": "2027-06-30"}],
         "rootfs": ROOTFS,
         "report": REPORT,
     }
 
 
+@given(GATES)
+def test_a_gate_is_read_as_the_recipe_writes_it(gate: Gate) -> None:
+    document = {"min_score": gate.min_score, "exceptions": [each.to_json() for each in gate.exceptions]}
+    assert Gate.from_json(json.loads(json.dumps(document))) == gate
+    assert Gate.from_json({"profile": "standard"}) == Gate(0)
+
+
+@pytest.mark.parametrize("score", ["95", 95.0, True, None, [95]])
+def test_a_gate_wants_a_whole_number(score: object) -> None:
+    with pytest.raises(TypeError):
+        Gate.from_json({"min_score": score})
+
+
 def facts_with(**changes: object) -> dict[str, Any]:
-    facts = Measurement(scan(a="fail"), Gate(0, (exception("a"),)), ROOTFS, REPORT).facts()
+    facts = Measurement(scan(a="fail"), 0, (exception("a"),), (), ROOTFS, REPORT).facts()
     return {**json.loads(json.dumps(facts)), **changes}
 
 
@@ -309,6 +326,7 @@ BAD_FACTS: dict[str, dict[str, Any]] = {
     "an exception until soon": facts_with(exceptions=[{**exception("a").to_json(), "expires": "soon"}]),
     "an exception of nobody": facts_with(exceptions=[{**exception("a").to_json(), "owner": None}]),
     "an exception that is text": facts_with(exceptions=["a"]),
+    "an exception with more": facts_with(needless=[{**exception("a").to_json(), "why": "?"}]),
     "no root file system": facts_with(rootfs=None),
     "a report that is a path": facts_with(report="../../etc/passwd"),
     "a report with no name": facts_with(report=""),
