@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import unquote
 
 from imagefactory.errors import MirrorUnreachable, NoMirror, PackageMissing, ProgramFailed
-from imagefactory.model.packages import Change, Source
+from imagefactory.model.packages import Change, Package, Source
 from imagefactory.tools.process import run
 
 UPDATE_TIMEOUT = 300.0
 QUERY_TIMEOUT = 60.0
+DOWNLOAD_TIMEOUT = 900.0
+MAX_DOWNLOAD = 512 << 20  # bytes of all archives that one call fetches
 
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
@@ -26,6 +29,22 @@ _UPDATE = ["-o", "APT::Update::Error-Mode=any", "-o", "pkgCacheFile::Generate=fa
 _SCHEME = re.compile(r"^[a-z0-9+]+:/*")
 _DEBIAN_URI = re.compile(r"/debian(-security)?/?$")
 _UPGRADE = re.compile(r"^Inst (?P<name>\S+)(?: \[(?P<old>[^\]]+)\])? \((?P<new>\S+) ")
+# 'URI' pool_1%3a2.0-1_amd64.deb 1234 SHA256:...
+_ARCHIVE = re.compile(
+    r"'[^']+' (?P<file>(?P<name>[a-z0-9][a-z0-9+.-]*)_(?P<version>[\w.+~%-]+)_(?P<arch>[a-z0-9-]+)\.deb) "
+    r"(?P<size>\d{1,15}) SHA256:(?P<sha256>[0-9a-f]{64})",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The archive of a package that a source offers: its file name, its size in bytes, its SHA-256 in hex."""
+
+    package: Package
+    file: str
+    size: int
+    sha256: str
 
 
 def host_sources(codename: str, environment: Mapping[str, str]) -> tuple[Source, ...]:
@@ -121,6 +140,36 @@ class Index:
         matches = filter(None, map(_UPGRADE.match, simulated.splitlines()))
         return tuple(Change(match["name"], match["old"], match["new"]) for match in matches)
 
+    def archives(self, packages: Sequence[str], status: Path | None = None) -> tuple[Archive, ...]:
+        """The archives of `packages`; with the dpkg status file of a system, those that it lacks for them to be
+        installed there, without what they only recommend. In apt's order. Raises PackageMissing."""
+        verb = ["download"] if status is None else ["install", "--no-install-recommends"]
+        fixed = ["-qq", "--print-uris", "-o", "Acquire::ForceHash=SHA256"]
+        try:
+            listed = run(
+                ["apt-get", *self._options(status), *fixed, *verb, *packages],
+                env=self.environment,
+                timeout=QUERY_TIMEOUT,
+            )
+        except ProgramFailed as error:
+            raise PackageMissing(f"no source offers all of {', '.join(packages)}", lines=error.lines) from error
+        return tuple(map(_archive, listed.stdout.decode(errors="replace").splitlines()))
+
+    def download(self, archives: Sequence[Archive], directory: Path) -> None:
+        """Fetch archives into a directory; apt checks their digests. Raises MirrorUnreachable."""
+        if sum(each.size for each in archives) > MAX_DOWNLOAD:
+            raise MirrorUnreachable(f"{len(archives)} packages have more than {MAX_DOWNLOAD} bytes")
+        wanted = [f"{each.package.name}:{each.package.architecture}={each.package.version}" for each in archives]
+        try:
+            run(
+                ["apt-get", *self._options(), "-qq", "download", *wanted],
+                env=self.environment,
+                timeout=DOWNLOAD_TIMEOUT,
+                cwd=directory,
+            )
+        except ProgramFailed as error:
+            raise MirrorUnreachable("the packages could not be fetched", lines=error.lines) from error
+
     def _options(self, status: Path | None = None) -> list[str]:
         settings = {
             "Dir::State": self.directory,
@@ -139,3 +188,11 @@ class Index:
             "Debug::NoLocking": "true",
         }
         return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def _archive(line: str) -> Archive:
+    match = _ARCHIVE.fullmatch(line)
+    if match is None:
+        raise MirrorUnreachable("apt names an archive without a SHA-256", lines=(line[:200],))
+    package = Package(match["name"], unquote(match["version"]), match["arch"])
+    return Archive(package, match["file"], int(match["size"]), match["sha256"])
