@@ -13,8 +13,9 @@ from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.disk import DiskLayout
 from imagefactory.model.packages import Source
 from imagefactory.progress import Advance
-from imagefactory.steps import disk, rootfs
+from imagefactory.steps import compliance, disk, rootfs
 from imagefactory.tools.process import run
+from imagefactory.tools.scap import Kit
 
 
 def build_rootfs(request: Document, advance: Advance) -> Document:
@@ -68,6 +69,23 @@ def build_disk(request: Document, advance: Advance) -> Document:
     return {"disk": str(output)}
 
 
+def measure(request: Document, advance: Advance) -> Document:
+    scratch = _prepare(request)
+    made = compliance.scan(
+        Path(request["rootfs"]),
+        Kit.from_json(request["kit"]),
+        request["profile"],
+        Path(request["tailoring"]) if request["tailoring"] else None,
+        Path(request["output"]),
+        scratch=scratch,
+        log=Path(request["log"]),
+        environment=request["environment"],
+        on_advance=advance,
+    )
+    _give_back(request, made.report, made.results)
+    return {"scan": made.scan.to_json(), "report": str(made.report), "results": str(made.results)}
+
+
 def _prepare(request: Document) -> Path:
     """A private tmpfs to work in, and nothing where the keys were. Both are seen in this namespace only."""
     environment: Mapping[str, str] = request["environment"]
@@ -93,4 +111,4 @@ def _sources(documents: list[Document]) -> tuple[Source, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"rootfs": build_rootfs, "disk": build_disk}))
+    sys.exit(serve({"rootfs": build_rootfs, "disk": build_disk, "compliance": measure}))

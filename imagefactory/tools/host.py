@@ -18,7 +18,9 @@ from imagefactory.tools.process import run
 PROGRAMS: Mapping[str, str] = {
     "apt-cache": "apt",
     "apt-get": "apt",
+    "bwrap": "bubblewrap",
     "debugfs": "e2fsprogs",
+    "dpkg-deb": "dpkg",
     "dpkg-query": "dpkg",
     "dumpe2fs": "e2fsprogs",
     "grub-mkimage": "grub-common",
@@ -42,7 +44,9 @@ PROGRAMS: Mapping[str, str] = {
 # Of these, what the builder starts: root does not follow the caller's PATH.
 FOR_ROOT = frozenset(
     (
+        "bwrap",
         "debugfs",
+        "dpkg-deb",
         "dumpe2fs",
         "grub-mkimage",
         "mcopy",
