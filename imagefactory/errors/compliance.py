@@ -57,3 +57,10 @@ class ExceptionExpired(Refused):
 
     code = "exception-expired"
     default_advice = "mend what the rule finds, or have the exception's owner renew it"
+
+
+class NotMeasured(Refused):
+    """A release was not measured by any standard."""
+
+    code = "not-measured"
+    default_advice = "write compliance into the recipe and build again; docs/reference/recipe.md says how"

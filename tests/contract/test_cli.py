@@ -28,8 +28,9 @@ from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost
 
 NAME = "fake-debian-12"
+GROUPS = ("audit", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom")
 COMMANDS = [
-    *([verb] for verb in VERBS if verb not in {"recipe", "properties", "keys", "policy", "releases", "sbom", "audit"}),
+    *([verb] for verb in VERBS if verb not in GROUPS),
     ["recipe", "schema"],
     ["recipe", "check"],
     ["properties", "show"],
@@ -44,6 +45,8 @@ COMMANDS = [
     ["releases", "show"],
     ["sbom", "show"],
     ["sbom", "diff"],
+    ["compliance", "show"],
+    ["compliance", "diff"],
     ["audit", "verify"],
     ["audit", "show"],
 ]
@@ -74,7 +77,7 @@ def test_the_whole_explains_itself(shell: Shell) -> None:
 
 
 def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
-    for argv in ([], ["audit"], ["keys"], ["policy"], ["properties"], ["recipe"], ["releases"], ["sbom"]):
+    for argv in ([], *([group] for group in GROUPS)):
         status, text = shell.text(*argv)
         assert status == 2
         assert "Usage: imagefactory" in text + shell.stderr

@@ -1,0 +1,196 @@
+"""imagefactory compliance: how well the image of a release keeps a standard, and what changed between two."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.table import Table
+
+from imagefactory.cli.output import Json, answer, say, verb
+from imagefactory.cli.session import factory_session
+from imagefactory.cli.tables import print_table
+from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
+from imagefactory.factory.loop import Factory
+from imagefactory.model.compliance import (
+    Measurement,
+    RuleException,
+    RuleResult,
+    Severity,
+    decimal,
+    differences,
+    percent,
+)
+from imagefactory.model.evidence import Evidence
+from imagefactory.model.release import ReleaseRef
+from imagefactory.store.records import release_version
+from imagefactory.tools.new_file import new_file
+from signing.digest import read_document
+
+MAX_REPORT = 64 << 20  # bytes
+_SERIOUS_FIRST = get_args(Severity)
+
+app = typer.Typer(no_args_is_help=True, help="How well the image of a release keeps a published standard.")
+
+
+@app.command("show", epilog="Example: imagefactory compliance show soe-debian-12")
+@verb
+def show(
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    everything: Annotated[bool, typer.Option("--all", help="Every rule, not only those that fail.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write OpenSCAP's report to FILE, which must not exist."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the score of a release, and the rules that fail with their exceptions."""
+    with factory_session() as factory:
+        name, found = _measured(factory, release)
+        if html is not None:
+            _write_report(factory, name, found, html)
+    rules = found.scan.rules if everything else found.scan.failing()
+    listed = sorted(rules, key=lambda each: (_SERIOUS_FIRST.index(each.severity), each.rule))
+    excepted = {each.rule: each for each in found.exceptions}
+    if as_json:
+        answer(_document(name, found, listed, excepted), "", as_json)
+        return
+    for line in _head(name, found):
+        say(line)
+    _print(listed, excepted)
+    for each in found.needless:
+        say(f"needless exception for {each.rule}: {_said(each)}")
+
+
+@app.command("diff", epilog="Example: imagefactory compliance diff soe-debian-12@20261121.1 soe-debian-12")
+@verb
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="NAME or NAME@VERSION.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="NAME or NAME@VERSION.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show which rules have another outcome in a newer release, and how the score changed."""
+    with factory_session() as factory:
+        (old_name, before), (new_name, after) = (_measured(factory, release) for release in (old, new))
+    severities = {each.rule: each.severity for scan in (before.scan, after.scan) for each in scan.rules}
+    changed = [{**asdict(each), "severity": severities[each.rule]} for each in differences(before.scan, after.scan)]
+    if as_json:
+        sides = {"old": _summary(old_name, before), "new": _summary(new_name, after)}
+        answer({**sides, "changed": changed}, "", as_json)
+        return
+    say(f"{old_name} -> {new_name}")
+    say(f"  score      {percent(before.scan.score)} -> {percent(after.scan.score)}")
+    was, now = (asdict(each.scan.standard) for each in (before, after))
+    for field in was:
+        if was[field] != now[field]:
+            say(f"  {field:9}  {was[field]} -> {now[field]}")
+    if not changed:
+        say("every rule has the same outcome")
+        return
+    table = _table("RULE", "SEVERITY", "OLD", "NEW")
+    for each in changed:
+        table.add_row(each["rule"], each["severity"], *(each[side] or "not selected" for side in ("old", "new")))
+    say()
+    print_table(table)
+
+
+def _measured(factory: Factory, text: str) -> tuple[str, Measurement]:
+    """NAME@VERSION, and what its evidence says. All its images hold one root file system, so one piece says it all.
+
+    Raises ReleaseUnknown, NotMeasured, EvidenceMissing.
+    """
+    release = factory.records.release(ReleaseRef.parse(text))
+    name = f"{release.name}@{release_version(release)}"
+    pieces = release.evidence.get("compliance")
+    if not pieces:
+        raise NotMeasured(f"{name} was released without being measured by a standard")
+    try:
+        return name, Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
+
+
+def _write_report(factory: Factory, name: str, found: Measurement, output: Path) -> None:
+    """Write the very bytes that the evidence names. Raises ArtifactMissing, EvidenceMissing, and as `new_file` does."""
+    if found.report is None:
+        raise ArtifactMissing(f"no report of {name} was kept")
+    digest = found.report.removeprefix("sha256:")
+    raw = read_document(factory.artifacts.require(digest), most=MAX_REPORT)
+    if sha256(raw).hexdigest() != digest:
+        raise EvidenceMissing(f"the report of {name} that is kept is not the one that its evidence names")
+    with new_file(output) as made:
+        made.write_bytes(raw)
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def _head(name: str, found: Measurement) -> Sequence[str]:
+    scan, standard = found.scan, found.scan.standard
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(scan.counts.items()))
+    return (
+        name,
+        f"  profile   {standard.profile}, {standard.title}",
+        f"  content   {standard.version}, sha256:{standard.content}",
+        f"  scanner   {standard.scanner}",
+        f"  score     {percent(scan.score)}, {percent(found.min_score)} was wanted",
+        f"  rules     {scan.passed} of {scan.applicable} applicable ones pass: {counts}",
+    )
+
+
+def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException]) -> None:
+    if not rules:
+        return
+    table = _table("RULE", "SEVERITY", "OUTCOME", "BY", "EXCEPTION")
+    for each in rules:
+        said = _said(excepted[each.rule]) if each.rule in excepted else ""
+        table.add_row(each.rule, each.severity, each.outcome, each.judge, said)
+    say()
+    print_table(table)
+
+
+def _said(exception: RuleException) -> str:
+    over = exception.expires < datetime.now(UTC).date()
+    reason = " ".join(exception.reason.split())
+    return f"{'expired' if over else 'until'} {exception.expires}, {exception.owner}: {reason}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+# -- for programs -----------------------------------------------------------------------------------------------------
+
+
+def _summary(name: str, found: Measurement) -> dict[str, Any]:
+    return {
+        "release": name,
+        "standard": asdict(found.scan.standard),
+        "score": decimal(found.scan.score),
+        "min_score": found.min_score,
+        "passed": found.scan.passed,
+        "applicable": found.scan.applicable,
+        "counts": dict(found.scan.counts),
+    }
+
+
+def _document(
+    name: str, found: Measurement, rules: Sequence[RuleResult], excepted: Mapping[str, RuleException]
+) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = [
+        {**asdict(each), "exception": excepted[each.rule].to_json() if each.rule in excepted else None}
+        for each in rules
+    ]
+    return {
+        **_summary(name, found),
+        "rules": listed,
+        "needless": [each.to_json() for each in found.needless],
+        "rootfs": found.rootfs,
+        "report": found.report,
+    }
