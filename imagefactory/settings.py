@@ -87,6 +87,11 @@ class Settings:
         return self.home / "audit.log"
 
     @property
+    def scap(self) -> Path:
+        """What measures images: a cache that may be removed."""
+        return self.home / "scap"
+
+    @property
     def signed(self) -> Path:
         """The signer's memory of what it signed."""
         return self.home / "signed"

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
+from imagefactory.factory import standard
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.settings import PLAIN_PATH, Settings
-from imagefactory.steps import boot_test, convert, disk, rootfs
+from imagefactory.steps import boot_test, compliance, convert, disk, rootfs
 from imagefactory.tools import elements as element_tools
 from imagefactory.tools.apt import ARCHIVE_KEYRING, Index, host_sources, through
 from imagefactory.tools.dib import dib_version
 from imagefactory.tools.host_packages import versions
 from imagefactory.tools.recipe_file import copy_reference
+from imagefactory.tools.scap import DataStream, data_stream
 
 BUILD_TOOLS = ("mmdebstrap",)
 DISK_TOOLS = ("e2fsprogs", "fdisk", "mtools", "grub-common", "tar")
@@ -38,7 +40,7 @@ class Inputs:
     image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
     recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
-    go, by place: catalogue:PATH or glance:CLOUD.
+    go, by place: catalogue:PATH or glance:CLOUD. `content` is what the image is measured by, if a standard is wanted.
     """
 
     loaded: LoadedRecipe
@@ -52,6 +54,7 @@ class Inputs:
     keyrings: Mapping[str, Path]
     tools: Mapping[str, str]
     targets: Mapping[str, CatalogueTarget | CloudTarget]
+    content: DataStream | None
 
     @property
     def recipe(self) -> Recipe:
@@ -145,10 +148,11 @@ class Inputs:
 def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
     """Look at the recipe, its elements and this host; change nothing.
 
-    Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ElementsConflict, ElementsUnsafe, NoMirror,
-    ProgramMissing.
+    Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
+    ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, ProgramMissing.
     """
     recipe = loaded.recipe
+    standard.refuse_expired(recipe)
     refuse_false_claims(loaded)
     refuse_wrong_audience(loaded)
     _refuse_what_cannot_be_built(recipe)
@@ -180,7 +184,16 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
+        content=_content(recipe, settings),
     )
+
+
+def _content(recipe: Recipe, settings: Settings) -> DataStream | None:
+    wanted = recipe.compliance
+    if wanted is None:
+        return None
+    own = Path(wanted.content) if wanted.content else None
+    return data_stream(settings.scap, recipe.os.codename, own, settings.environment)
 
 
 def key(step: str, inputs: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
-from imagefactory.tools import qemu_img
+from imagefactory.tools import qemu_img, scap
 from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
@@ -146,6 +146,29 @@ class Line:
         facts = call_clerk(request, environment=environment, log=log, on_advance=self.advancer(plan.SBOM))
         outputs = {"sbom": self.keep(made, "sbom").sha256}
         return self.records.remember(self.inputs.sbom_key(digest, epoch), plan.SBOM, recipe.name, outputs, facts)
+
+    def compliance(self, rootfs: StepResult) -> StepResult:
+        """Measure the root file system by the standard that the recipe wants kept."""
+        recipe, wanted = self.inputs.recipe, self.inputs.recipe.compliance
+        assert wanted is not None and self.inputs.content is not None  # noqa: S101, PT018 - or else no plan has this step
+        digest = rootfs.outputs["rootfs"]
+        status = self.artifacts.require(rootfs.outputs["dpkg_status"])
+        index = self.inputs.index(self.settings.environment)
+        kit = scap.fetch(self.settings.scap, self.inputs.content, status, index)
+        request = {
+            "action": "compliance",
+            "rootfs": str(self.artifacts.require(digest)),
+            "kit": kit.to_json(),
+            "profile": wanted.profile,
+            "tailoring": wanted.tailoring,
+            "output": str(self.work),
+            "log": str(self.log(plan.COMPLIANCE)),
+            **self._isolation(recipe.disk.size + SCRATCH_ROOM),
+        }
+        made = self._build(request, plan.COMPLIANCE)
+        outputs = {"report": self.keep(Path(made["report"]), "report").sha256}
+        facts = {"scan": made["scan"], "rootfs": digest}
+        return self.records.remember(self.inputs.compliance_key(digest), plan.COMPLIANCE, recipe.name, outputs, facts)
 
     def disk(self, rootfs: StepResult) -> StepResult:
         """Assemble the raw disk."""

@@ -1,13 +1,18 @@
 """The published standard that a recipe wants kept: held against what was measured, and turned into evidence."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from imagefactory.errors import ComplianceFailed, ExceptionExpired
-from imagefactory.model.compliance import RuleException, Scan, Verdict, judge, percent
-from imagefactory.model.evidence import JSON, Evidence
+from imagefactory.model.compliance import Measurement, Scan, Verdict, judge
+from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
+from imagefactory.steps.compliance import read_tailoring
 from imagefactory.store.tables import StepResult
+from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
+from imagefactory.tools.scap import DataStream
+from signing.digest import read_document
 
 
 def refuse_expired(recipe: Recipe) -> None:
@@ -32,21 +37,25 @@ def require(wanted: Compliance, measured: StepResult) -> Verdict:
 def evidence(wanted: Compliance, measured: StepResult, about: str) -> Evidence:
     """The proof that the image `about` ("sha256:HEX") keeps the standard. Raises ComplianceFailed."""
     verdict = require(wanted, measured)
-    scan = Scan.from_json(measured.facts["scan"])
-    facts: dict[str, JSON] = {
-        "scan": scan.to_json(),
-        "score": percent(scan.score),
-        "min_score": wanted.min_score,
-        "exceptions": [_exception(each) for each in verdict.excepted],
-        "needless": [_exception(each) for each in verdict.needless],
-        "rootfs": f"sha256:{measured.facts['rootfs']}",
-        "report": f"sha256:{measured.outputs['report']}",
-    }
-    return Evidence("compliance", about, "pass", facts)
+    measurement = Measurement(
+        scan=Scan.from_json(measured.facts["scan"]),
+        min_score=wanted.min_score,
+        exceptions=verdict.excepted,
+        needless=verdict.needless,
+        rootfs=f"sha256:{measured.facts['rootfs']}",
+        report=f"sha256:{measured.outputs['report']}",
+    )
+    return Evidence("compliance", about, "pass", measurement.facts())
 
 
-def _exception(each: RuleException) -> JSON:
-    return {"rule": each.rule, "reason": each.reason, "owner": each.owner, "expires": each.expires.isoformat()}
+def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:
+    """See, before any work, that the content is for this system, and has the profile and each rule that an exception is
+    for. Raises ContentInvalid, TailoringInvalid, ProfileUnknown, RuleUnknown."""
+    known = read_content(read_document(content.path, most=MAX_CONTENT))
+    if wanted.tailoring is not None:
+        known = tailor(known, read_tailoring(Path(wanted.tailoring)))
+    known.require_platform(distro, version)
+    known.require_rules(known.profile(wanted.profile), [each.rule for each in wanted.exceptions])
 
 
 def _today() -> date:

@@ -65,22 +65,14 @@ class Kit:
         return cls(**{**document, **paths})
 
 
-def fetch(
-    directory: Path,
-    codename: str,
-    status: Path,
-    own_content: Path | None,
-    index: Index,
-    environment: Mapping[str, str],
-) -> Kit:
-    """Get what measures a system of the release `codename` whose dpkg status file is `status`.
+def fetch(directory: Path, content: DataStream, status: Path, index: Index) -> Kit:
+    """Get a scanner for a system whose dpkg status file is `status`, to measure it by `content`.
 
     `directory` is disposable, and shared by everybody who asks; `index` has the sources of the system, refreshed. What
     is there is not fetched again.
 
-    Raises ContentMissing, ContentInvalid, NoMirror, MirrorUnreachable, PackageMissing, DiskFull.
+    Raises MirrorUnreachable, PackageMissing, ScanFailed, DiskFull.
     """
-    content = data_stream(directory, codename, own_content, environment)
     with held(directory):
         scanner, scanner_version = _scanner(directory, status, index)
     return Kit(content.path, content.sha256, content.version, scanner, scanner_version)
