@@ -60,7 +60,8 @@ extends another may leave out what that one says.
 These fields are understood and refused for now: `formats.iso` (`format-unsupported`) and `publish` to a cloud
 (`target-unsupported`).
 
-[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes.
+[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. How to
+write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md).
 """
 
 PROPERTIES = """\
