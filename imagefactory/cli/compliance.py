@@ -26,11 +26,11 @@ from imagefactory.model.compliance import (
 )
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import ReleaseRef
+from imagefactory.steps.compliance import MAX_REPORT
 from imagefactory.store.records import release_version
 from imagefactory.tools.new_file import new_file
 from signing.digest import read_document
 
-MAX_REPORT = 64 << 20  # bytes
 _SERIOUS_FIRST = get_args(Severity)
 
 app = typer.Typer(no_args_is_help=True, help="How well the image of a release keeps a published standard.")

@@ -41,6 +41,15 @@ FULL: dict[str, Any] = {
     "disk": {"size": "4 GiB", "firmware": ["uefi"], "filesystem": "ext4"},
     "formats": {"raw": None, "qcow2": {"compression": "none", "cluster_size": "2 MiB"}, "iso": {}},
     "tests": {"boot": {"memory": "512 MiB", "timeout": "90s", "expect": ["ready"]}},
+    "compliance": {
+        "profile": "anssi_bp28_enhanced",
+        "content": "/srv/scap/ds.xml",
+        "tailoring": "/srv/scap/tailoring.xml",
+        "min_score": 95,
+        "exceptions": [
+            {"rule": "grub2_password", "reason": "Nobody has a console.", "owner": "SOE", "expires": "2027-06-30"}
+        ],
+    },
     "properties": {"hw_rng_model": "virtio", "trait:HW_CPU_X86_VMX": "required", "hw_watchdog": 3},
     "licensed": "BYOL",
     "publish": [
