@@ -3,7 +3,7 @@
 Results were written by a program that ran in the image under test, with the image's own libraries; data streams and
 tailoring files are a stranger's, too. They are XML without a document type, bounded in bytes, elements and depth. Of
 the results nothing but the outcomes is believed: titles and severities come from the content, and each rule that the
-profile selects must have an outcome.
+profile selects, whatever others it selects, must have an outcome.
 """
 
 import difflib
@@ -33,6 +33,7 @@ MAX_RESULTS = 64 << 20  # bytes; they repeat the benchmark
 MAX_ELEMENTS = 1_000_000  # Debian 12's data stream has 64,000
 MAX_DEPTH = 100
 MAX_TITLE = 300  # characters
+CHUNK = 1 << 20  # bytes that expat is given at a time
 MAX_EXTENDS = 16  # profiles, one extending the other
 OUTCOMES = frozenset(get_args(Outcome))
 # What a rule says when it has several results, one for each of its checks: the first of these that any has.
@@ -57,7 +58,8 @@ _ID = re.compile(r"xccdf_[A-Za-z0-9.-]{1,200}_(?P<kind>rule|profile|benchmark|gr
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of a benchmark: its id, its short name, and the groups around it."""
+    """A rule of a benchmark: its id, its short name, and the groups around it. A `conditional` one is left out where
+    others that it requires are not selected, or others that it conflicts with are: the scanner knows."""
 
     id: str
     name: str
@@ -66,6 +68,7 @@ class Rule:
     selected: bool
     clusters: frozenset[str]
     groups: tuple[str, ...]
+    conditional: bool
 
 
 @dataclass(frozen=True)
@@ -234,13 +237,15 @@ def scan_of(content: Content, profile: Profile, results: Results, standard: Stan
         raise ScanFailed(f"the scanner's results are not those of the profile {profile.name}")
     selection = content.selection(profile)
     differing = {rule.id for rule in selection.values()} ^ results.outcomes.keys()
+    differing -= {rule.id for rule in selection.values() if rule.conditional}
     if differing:
         some = ", ".join(f"{each!r:.300}" for each in sorted(differing)[:3])
         raise ScanFailed(f"the scanner's results have too many rules or too few for {profile.name}: {some}")
-    rules = (RuleResult(rule.name, results.outcomes[rule.id], rule.severity, rule.title) for rule in selection.values())
-    return Scan(standard, tuple(rules))
+    said = ((rule, results.outcomes[rule.id]) for rule in selection.values() if rule.id in results.outcomes)
+    return Scan(standard, tuple(RuleResult(rule.name, each, rule.severity, rule.title) for rule, each in said))
 
 
+_CONDITIONS = frozenset(f"{_XCCDF}{name}" for name in ("requires", "conflicts"))
 _NOT_ASKED_FOR = frozenset(f"{_XCCDF}{name}" for name in ("Rule", "Group", "Profile", "Value"))
 
 
@@ -252,6 +257,7 @@ class _Benchmark:
         self.benchmarks: list[str] = []
         self.platforms: list[str] = []
         self.groups: dict[str, bool] = {}
+        self.conditional: set[str] = set()  # groups
         self.rules: dict[str, Rule] = {}
         self.profiles: dict[str, Profile] = {}
 
@@ -266,6 +272,8 @@ class _Benchmark:
         within = parents[-1].tag if parents else None
         if element.tag == f"{_XCCDF}platform" and within == f"{_XCCDF}Benchmark":
             self.platforms.append(element.get("idref", ""))
+        elif element.tag in _CONDITIONS and within == f"{_XCCDF}Group":
+            self.conditional.add(parents[-1].get("id", ""))
         elif element.tag == f"{_XCCDF}Rule":
             made = self._rule(element, parents)
             if made.id in self.rules:
@@ -290,7 +298,17 @@ class _Benchmark:
             _true(element.get("selected", "true")),
             frozenset(filter(None, [element.get("cluster-id")])),
             groups,
+            not self.conditional.isdisjoint(groups) or any(element.find(each) is not None for each in _CONDITIONS),
         )
+
+
+class _Chunks(io.BytesIO):
+    """Bytes in large pieces. expat before 2.6.0 reads a tag anew with each piece that does not end it
+    (CVE-2023-52425), so the small ones that are asked for would take minutes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        del size
+        return super().read(CHUNK)
 
 
 def _walk(raw: bytes, root: str, what: str, wrong: Wrong) -> Iterator[tuple[str, Element, Sequence[Element]]]:
@@ -298,7 +316,7 @@ def _walk(raw: bytes, root: str, what: str, wrong: Wrong) -> Iterator[tuple[str,
     parents: list[Element] = []
     count = 0
     try:
-        events: Any = iterparse(io.BytesIO(raw), ("start", "end"), forbid_dtd=True)
+        events: Any = iterparse(_Chunks(raw), ("start", "end"), forbid_dtd=True)
         for event, element in events:
             if event == "end":
                 parents.pop()
