@@ -1,6 +1,6 @@
 """The questions that a booted image must answer well. Pure: from what was seen to a list of checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imagefactory.model.disk import Firmware
@@ -11,6 +11,10 @@ from imagefactory.tools.guest import Answers
 SLACK = 8 << 20  # bytes that a partition may leave at the end of its disk: alignment and the second partition table
 TAINT_DIED = 1 << 7  # the kernel has oopsed
 MOST_LINES = 20  # of a console that complains and complains
+# Ports that may be open: ssh; DHCP clients (RFC 2131 section 4.1, RFC 8415 section 7.2).
+ALLOWED: Mapping[str, frozenset[int]] = {"tcp": frozenset({22}), "udp": frozenset({68, 546})}
+# ::1 and 127.0.0.1 as /proc/net writes them on a little-endian machine, the latter in IPv6, too.
+LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
 PASSWORDS = frozenset({"none", "password", "keyboard-interactive"})
 
 
@@ -67,6 +71,37 @@ def firmware(answers: Answers, expected: Firmware, console: str) -> list[Check]:
         found.append(Check("secure-boot", variable == "1", f"SecureBoot={variable or 'absent'}"))
         found.append(Check("kernel-secure-boot", "Secure boot enabled" in said, printable(said) or "kernel is silent"))
     return found
+
+
+def identity(answers: Answers, hostname: str) -> list[Check]:
+    """Whether the system took the name that its cloud gave it, and its user may become root."""
+    found, root = answers.get("hostname"), answers.get("sudo")
+    return [
+        Check("hostname", found == hostname, f"{found or 'unknown'}, from the cloud's metadata {hostname}"),
+        Check("sudo", root == "0", "without a password" if root == "0" else "the user cannot become root by sudo -n"),
+    ]
+
+
+def ports(answers: Answers) -> list[Check]:
+    """Whether nothing can be reached from the network but ssh. A DHCP client has a port as well."""
+    open_ = [
+        f"{protocol} {port}"
+        for protocol, allowed in ALLOWED.items()
+        for address, port in map(_socket, answers.all(protocol))
+        if port not in allowed and address not in LOOPBACK
+    ]
+    listed = printable(", ".join(dict.fromkeys(open_)))
+    heard = answers.all("tcp") != ()  # whoever asks came by ssh, so that there is something to see
+    return [Check("ports", heard and not open_, f"also {listed}" if open_ else "ssh only" if heard else "not told")]
+
+
+def _socket(text: str) -> tuple[str, int]:
+    """ADDRESS:PORT in hex, as the kernel writes it. What is none is no address that is allowed."""
+    address, _, port = text.partition(":")
+    try:
+        return address, int(port, 16)
+    except ValueError:
+        return text, -1
 
 
 def login(methods: frozenset[str]) -> list[Check]:

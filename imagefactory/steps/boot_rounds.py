@@ -32,7 +32,7 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 
 @dataclass(frozen=True)
 class Bench:
-    """What every boot under one firmware shares: `memory` in MiB, `timeout` in seconds per boot.
+    """What every boot of one round shares: `source` of the metadata, `memory` in MiB, `timeout` in seconds per boot.
 
     Every machine ends soon after `stop` is set.
     """
@@ -40,6 +40,7 @@ class Bench:
     image: Path
     image_format: str
     firmware: Firmware
+    source: seed.Source
     memory: int
     timeout: float
     expect: Sequence[str]
@@ -88,12 +89,10 @@ class Report:
 
 def boots(bench: Bench) -> list[Report]:
     """All the boots under one firmware."""
-    identity = seed.create(bench.work, environment=bench.environment)
-    login = ssh.Guest(bench.user, identity.key, bench.work / "known_hosts", bench.environment)
-    disk = bench.disk("disk")
-    first = Report(bench.firmware)
+    identity = seed.create(bench.work, bench.source, environment=bench.environment)
+    disk, first = bench.disk("disk"), Report(bench.firmware)
     with bench.vm(first.name, disk, identity.disk) as vm:
-        login = _first_boot(bench, vm, login, first)
+        login = _first_boot(bench, vm, identity, first)
     second = Report(f"{bench.firmware}-again")
     with bench.vm(second.name, disk, identity.disk) as vm:
         _second_boot(bench, vm, login, second)
@@ -102,9 +101,19 @@ def boots(bench: Bench) -> list[Report]:
     return [first, second, _altered_boot(bench)]
 
 
-def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.Guest:
+def first_boot(bench: Bench) -> list[Report]:
+    """A first boot and no more, with metadata from a source that no other round has."""
+    identity = seed.create(bench.work, bench.source, environment=bench.environment)
+    report = Report(f"{bench.firmware}-{bench.source}")
+    with bench.vm(report.name, bench.disk("disk"), identity.disk) as vm:
+        _first_boot(bench, vm, identity, report)
+    return [report]
+
+
+def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ssh.Guest:
     """Everything about a system that boots for the first time. Returns how to log in to it again."""
     deadline = time.monotonic() + bench.timeout
+    login = ssh.Guest(bench.user, identity.key, bench.work / "known_hosts", bench.environment)
     _login_prompt(bench, vm, report, deadline)
     login = _host_keys(bench, vm, login, report, deadline)
     bench.on_advance(f"{vm.name}: waiting for cloud-init and all units")
@@ -112,6 +121,8 @@ def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.G
     report.seconds["settled"] = vm.seconds()
     report.checks += checks.settled(answers)
     report.checks += checks.grown(answers, vm.machine.disk.image_size, vm.machine.disk.size)
+    report.checks += checks.identity(answers, identity.hostname)
+    report.checks += checks.ports(answers)
     report.checks += checks.login(login.methods(vm.port, deadline=deadline, watch=vm.check))
     pong = vm.agent.ask("guest-ping", deadline=min(deadline, time.monotonic() + AGENT_SECONDS))
     report.checks.append(Check("guest-agent", pong is not None, "answers" if pong is not None else "does not answer"))
@@ -124,6 +135,7 @@ def _first_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> ssh.G
         "os": answers.get("os"),
         "kernel": answers.get("kernel"),
         "user": login.user,
+        "source": bench.source,
         "rng": answers.get("rng"),
         "memory_available_kib": answers.number("memory"),
     }

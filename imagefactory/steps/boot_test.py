@@ -18,15 +18,20 @@ from typing import TypeVar
 from imagefactory.errors import Interrupted
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
-from imagefactory.steps.boot_rounds import CPUS, Bench, boots
+from imagefactory.steps.boot_rounds import CPUS, Bench, Report, boots, first_boot
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.machine import DEVICES
+from imagefactory.tools.seed import Source
 from imagefactory.tools.vm import POLL
 
 T = TypeVar("T")
 
+# Where an image gets its key and its name from: one source under the first firmware, the other under the second, or, if
+# there is none, in a round of its own.
+SOURCES: Sequence[Source] = ("nocloud", "config-drive")
+
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 2
+REVISION = 3
 
 
 def boot_test(
@@ -50,8 +55,9 @@ def boot_test(
     `memory` is in MiB, `timeout` in seconds for each single boot, `expect` are strings that the console must show.
     Throwaway files go to a directory of their own under `work`, console logs and pictures to `logs`; the image is only
     read. `user` is tried when cloud-init does not name the default user. UEFI means Secure Boot, enforced, with one
-    more boot whose boot loader was altered. Where there are processors enough, the firmwares take their turns side by
-    side, each with as much memory; `on_advance` is called in the thread of the caller.
+    more boot whose boot loader was altered. Name and key come from NoCloud and from a config drive, in turn. Where
+    there are processors enough, the rounds take place side by side, each with as much memory; `on_advance` is called in
+    the thread of the caller.
 
     Raises a BootFailed (its class says what), FirmwareMissing, AcceleratorBroken, or what programs raise.
     """
@@ -65,6 +71,7 @@ def boot_test(
         image=image,
         image_format=image_format,
         firmware=kinds[0],
+        source=SOURCES[0],
         memory=memory,
         timeout=timeout,
         expect=expect,
@@ -76,15 +83,19 @@ def boot_test(
         on_advance=said.put,
         stop=Event(),
     )
-    rounds = [partial(_under, replace(bench, firmware=kind)) for kind in kinds]
+    rounds = [
+        partial(_under, replace(bench, firmware=kind, source=source), boots)
+        for kind, source in zip(kinds, SOURCES, strict=False)
+    ]
+    rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]
     results = _side_by_side(rounds, said, on_advance, bench.stop)
     return Evidence("boot", about, "pass", _facts(bench, kinds, results))
 
 
-def _under(bench: Bench) -> list[JSON]:
-    """The reports of one firmware's boots, done in a directory of their own."""
+def _under(bench: Bench, round_: Callable[[Bench], list[Report]]) -> list[JSON]:
+    """The reports of a round of boots, done in a directory of their own."""
     with TemporaryDirectory(prefix=f"boot-{bench.firmware}-", dir=bench.work) as directory:
-        return [report.to_json() for report in boots(replace(bench, work=Path(directory)))]
+        return [report.to_json() for report in round_(replace(bench, work=Path(directory)))]
 
 
 def _facts(bench: Bench, kinds: Sequence[Firmware], results: Sequence[Sequence[JSON]]) -> dict[str, JSON]:

@@ -39,6 +39,12 @@ if [ -f "/sys/class/block/$device/partition" ]; then
     say part_end "$(( ($(cat "/sys/class/block/$device/start") + $(cat "/sys/class/block/$device/size")) * 512 ))"
 fi
 
+say hostname "$(uname -n)"
+say sudo "$(as_root id -u)"
+# The kernel's own tables (proc_net_tcp, Documentation/networking): 0A is LISTEN; a datagram socket just is there.
+awk '$4 == "0A" {{print "tcp=" $2}}' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+awk 'FNR > 1 {{print "udp=" $2}}' /proc/net/udp /proc/net/udp6 2>/dev/null
+
 if [ -d /sys/firmware/efi ]; then say firmware uefi; else say firmware bios; fi
 say secure_boot "$(od -An -j4 -N1 -tu1 {SECURE_BOOT} 2>/dev/null | tr -d ' ')"
 say kernel_secure_boot "$(as_root dmesg | grep -i -m1 'secureboot: secure boot')"

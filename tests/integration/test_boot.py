@@ -18,7 +18,7 @@ MEMORY = 1024  # MiB
 ABOUT = "sha256:" + "0" * 64
 
 SETTLED = {"login-prompt", "ssh", "cloud-init", "units", "system", "root-writable", "kernel", "power-off"}
-FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "firmware"}
+FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "firmware", "hostname", "sudo", "ports"}
 
 
 def boot(image: Path, image_format: str, directory: Path, *firmware: Firmware, expect: str) -> Evidence:

@@ -316,13 +316,18 @@ def test_no_loader_to_alter(tmp_path: Path) -> None:
         loader.alter(disk, tmp_path, environment=ENVIRONMENT)
 
 
-def test_the_seed(tmp_path: Path) -> None:
-    made = seed.create(tmp_path, environment=ENVIRONMENT)
+@pytest.mark.parametrize(
+    ("source", "label", "metadata"),
+    [("nocloud", b"cidata", "/meta-data"), ("config-drive", b"config-2", "/openstack/latest/meta_data.json")],
+)
+def test_the_seed(tmp_path: Path, source: seed.Source, label: bytes, metadata: str) -> None:
+    made = seed.create(tmp_path, source, environment=ENVIRONMENT)
     assert made.key.stat().st_mode & 0o777 == 0o600
     run("ssh-keygen", "-y", "-P", "", "-f", str(made.key))
-    run("xorriso", "-osirrox", "on", "-indev", str(made.disk), "-extract", "/meta-data", str(tmp_path / "meta"))
+    run("xorriso", "-osirrox", "on", "-indev", str(made.disk), "-extract", metadata, str(tmp_path / "meta"))
     assert "ssh-ed25519 " in (tmp_path / "meta").read_text()
-    assert made.disk.read_bytes()[0x8028:0x802E] == b"cidata"
+    assert made.hostname in (tmp_path / "meta").read_text()
+    assert made.disk.read_bytes()[0x8028:0x8048].rstrip() == label
 
 
 # -- on the user's terminal -------------------------------------------------------------------------------------------

@@ -127,6 +127,40 @@ def test_nobody_gets_in_without_a_key(methods: set[str], passed: bool) -> None:
     assert checks.login(frozenset(methods))[0].passed is passed
 
 
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [
+        ("tcp=00000000:0016\ntcp=00000000000000000000000000000000:0016", True),
+        ("tcp=00000000:0016\nudp=00000000:0044\nudp=000080FE00000000FF120250563412FE:0222", True),
+        ("tcp=00000000:0016\ntcp=0100007F:0019\nudp=0100007F:0143", True),  # a mail server and a clock for itself
+        ("tcp=00000000:0016\ntcp=00000000000000000000000001000000:0019", True),
+        ("tcp=00000000:0016\ntcp=00000000:0019", False),
+        ("tcp=00000000:0016\nudp=00000000:006F", False),
+        ("tcp=00000000:0016\ntcp=0100A8C0:0016", True),
+        ("tcp=00000000:0016\ntcp=nonsense", False),
+        ("tcp=00000000:0016\n" + "udp=0100007F:0143\n" * 30, False),  # nobody counts on
+        ("", False),
+    ],
+)
+def test_nothing_listens_but_ssh(said: str, passed: bool) -> None:
+    (check,) = checks.ports(parse(said))
+    assert check.passed is passed, check.detail
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        ("hostname=boot-test-1\nsudo=0", set()),
+        ("hostname=localhost\nsudo=0", {"hostname"}),
+        ("hostname=boot-test-1\nsudo=1000", {"sudo"}),
+        ("hostname=boot-test-1", {"sudo"}),
+        ("", {"hostname", "sudo"}),
+    ],
+)
+def test_who_the_guest_thinks_it_is(said: str, failed: set[str]) -> None:
+    assert {check.name for check in checks.identity(parse(said), "boot-test-1") if not check.passed} == failed
+
+
 def test_the_kernel_log_may_be_on_the_console_only() -> None:
     answers = parse("firmware=uefi\nsecure_boot=1")
     console = "x\n[    0.0] secureboot: Secure boot enabled\n"
