@@ -60,13 +60,14 @@ def test_nothing_is_left_behind(built: Built) -> None:
 
 def test_evidence_of_both_firmwares(built: Built) -> None:
     shown = built.run("releases", "show", built.release, "--json").document
-    boot, same = shown["evidence"]
+    boot, same, measured = shown["evidence"]
     assert (boot["kind"], boot["outcome"]) == ("boot", "pass")
     assert boot["facts"]["firmware"] == ["bios", "uefi"]
     assert boot["facts"]["secure_boot"] is True
     checks = {(one["boot"], check["name"]) for one in boot["facts"]["boots"] for check in one["checks"]}
     assert {("bios", "login-prompt"), ("uefi", "secure-boot"), ("uefi", "power-off"), ("bios-again", "units")} <= checks
     assert same["kind"] == "same-disk"
+    assert (measured["kind"], measured["about"]) == ("compliance", boot["about"])
     about = {piece["about"].removeprefix("sha256:") for piece in (boot, same)}
     assert about == {image["sha256"] for image in shown["images"].values()}
 
@@ -110,7 +111,7 @@ def test_a_second_build_does_no_work(built: Built) -> None:
 
 def test_plan_says_keep(built: Built) -> None:
     actions = built.run("plan", built.recipe, "--json").document["actions"]
-    assert [action["run"] for action in actions] == [False] * 8
+    assert [action["run"] for action in actions] == [False] * 9
 
 
 def test_convert_gives_the_published_disk(built: Built, tmp_path: Path) -> None:
