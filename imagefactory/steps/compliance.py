@@ -6,13 +6,15 @@ with, so the image cannot be believed more than it is believed already: it can l
 surroundings (tools/sandbox.py).
 """
 
+import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from imagefactory.errors import InputsChanged, ProgramFailed, RootfsUnreadable, ScanFailed, TailoringInvalid
+from imagefactory.errors import InputsChanged, ProgramFailed, ScanFailed, TailoringInvalid
 from imagefactory.model.compliance import Scan, Standard
 from imagefactory.tools import archive, oscap, sandbox
 from imagefactory.tools.durable import write_new
@@ -138,7 +140,7 @@ def read_tailoring(path: Path) -> bytes:
 
 def _unpack_scanner(kit: Kit, layer: Path, tree: Path, environment: Mapping[str, str]) -> None:
     """What is to lie under the root file system: the scanner, and a place for each mount."""
-    layer.mkdir(mode=0o755)
+    layer.mkdir()
     for package in kit.scanner:
         unpack(package, layer, environment=environment)
     for name in MERGED:
@@ -154,9 +156,11 @@ def _overlay(tree: Path, layer: Path, scratch: Path, environment: Mapping[str, s
     have the owners and modes that they have in the image."""
     upper, work, merged = (scratch / name for name in ("upper", "work", "merged"))
     for each in (upper, work, merged):
-        each.mkdir(mode=0o755)
-    if tree.is_symlink() or not tree.is_dir():
-        raise RootfsUnreadable("the root file system has no root")
+        each.mkdir()
+    # The root of an overlay is its upper directory's.
+    owner = tree.stat()
+    os.chown(upper, owner.st_uid, owner.st_gid)
+    upper.chmod(stat.S_IMODE(owner.st_mode))
     options = f"lowerdir={tree}:{layer},upperdir={upper},workdir={work}"
     run(["mount", "-t", "overlay", "-o", options, "overlay", merged], env=environment, timeout=10.0)
     return merged

@@ -2,9 +2,10 @@
 
 They are root there, with one capability: to read every file. They have namespaces of their own for mounts (with the
 root file system as the root, so that leaving a chroot leads nowhere), processes, network (none but loopback), IPC and
-host name; a /dev without devices of the host, a /proc without ways to change the kernel, and no /sys.
+host name; a /dev without devices of the host, a /proc without settings and command line of its kernel, and no /sys.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,8 @@ _ISOLATION = (
     *("--die-with-parent", "--new-session", "--clearenv"),
     *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_READ_SEARCH"),
     *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run"),
+    # What this host's kernel is like says nothing about the image. bubblewrap 0.8 would let root change it, too.
+    *("--tmpfs", "/proc/sys", "--remount-ro", "/proc/sys"),
 )
 
 
@@ -53,12 +56,15 @@ def run_inside(
     for inside, outside in files.items():
         shared += ["--ro-bind", outside, str(inside)]
     environment = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
-    return run(
-        ["bwrap", *seen, *_ISOLATION, *environment, *shared, "--chdir", "/", "--", *map(str, argv)],
-        env=env,
-        timeout=timeout,
-        log=log,
-        limits=limits,
-        accept=accept,
-        on_poll=on_poll,
-    )
+    with os.fdopen(os.memfd_create("empty")) as empty:
+        hidden = ["--ro-bind-data", str(empty.fileno()), "/proc/cmdline"]
+        return run(
+            ["bwrap", *seen, *_ISOLATION, *hidden, *environment, *shared, "--chdir", "/", "--", *map(str, argv)],
+            env=env,
+            timeout=timeout,
+            log=log,
+            limits=limits,
+            pass_fds=(empty.fileno(),),
+            accept=accept,
+            on_poll=on_poll,
+        )

@@ -197,7 +197,7 @@ def test_tailoring_that_is_none(document: bytes, why: str) -> None:
 # -- results -----------------------------------------------------------------------------------------------------------
 
 
-def measured(outcomes: Mapping[str, str], **more: str) -> Scan:
+def measured(outcomes: Mapping[str, str], **more: Any) -> Scan:  # noqa: ANN401 - what results() takes
     content = read_content(CONTENT)
     return scan_of(content, content.profile(PROFILE), read_results(results(outcomes, **more)), STANDARD)
 
