@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from imagefactory.errors import (
     AuditDamaged,
+    ContentInvalid,
     FactoryError,
     PolicyInvalid,
     RecipeError,
     ReleaseNameInvalid,
     RootfsUnreadable,
     SbomInvalid,
+    ScanFailed,
+    TailoringInvalid,
     TargetUnsupported,
 )
 from imagefactory.model.policy import Approval, Policy, decode_policy, inputs_of
@@ -31,7 +34,7 @@ from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import parse_place, split_image
 from imagefactory.steps import sbom
-from imagefactory.tools import guest
+from imagefactory.tools import guest, oscap
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
@@ -67,6 +70,7 @@ from signing.token_uri import TokenUri
 from signing.trust import decode_trust
 from signing.verify import verify_manifest
 from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
+from tests.fakes.standard import PROFILE, data_stream, group, profile, results, rule, tailoring
 from tests.unit.signing.builders import NOW
 
 SHOP = Workshop()
@@ -244,6 +248,20 @@ def image(raw: bytes) -> None:
         os.close(descriptor)
 
 
+def scap(raw: bytes) -> None:
+    """A data stream, whose profiles are then looked at, a tailoring file, and results."""
+    with contextlib.suppress(ContentInvalid):
+        content = oscap.read_content(raw)
+        for profile in content.profiles.values():
+            assert {rule.name for rule in content.selection(profile).values()} <= {
+                r.name for r in content.rules.values()
+            }
+    with contextlib.suppress(TailoringInvalid):
+        oscap.tailor(oscap.read_content(DATA_STREAM), raw)
+    with contextlib.suppress(ScanFailed):
+        assert set(oscap.read_results(raw).outcomes.values()) <= oscap.OUTCOMES
+
+
 def machine_output(raw: bytes) -> None:
     """What a guest and diskimage-builder say."""
     text = raw.decode(errors="replace")
@@ -310,6 +328,9 @@ SIGNATURE = SIGNED.img_signature
 PEM = public_pem(SHOP.signer("release").public_key)
 SUMS = build_checksums(dict.fromkeys(FILES, "ab" * 32))
 LOG = b"2025-11-21 19:00:00.123 | dib-run-parts Running /tmp/in_target.d/install.d/50-soe-base\n"
+DATA_STREAM = data_stream(group("g", rule("one") + rule("two", "true")), profile(PROFILE, {"rule_one": True}))
+TAILORING = tailoring(profile("ours", {"rule_two": False}, PROFILE, severities={"rule_one": "low"}))
+RESULTS = results({"one": "pass", "two": "fail"})
 WORDS = [
     b"debian-12@20251121.1",
     b"catalogue:/srv/debian-12",
@@ -339,5 +360,6 @@ TARGETS: dict[str, Target] = {
     "token_uri": Target(token_uri, (URI,)),
     "bill_of_materials": Target(bill_of_materials, (SBOM,), 1000),
     "packages": Target(packages, (STATUS, COPYRIGHT, root_file_system(STATUS, COPYRIGHT)), 1000),
+    "scap": Target(scap, (DATA_STREAM, TAILORING, RESULTS), 1000),
     "machine_output": Target(machine_output, (b"memory=512\nunit=a\nunit=b\n", LOG)),
 }
