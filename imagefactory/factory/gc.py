@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagefactory.factory.loop import Factory
 from imagefactory.store.lock import lock_all
+from imagefactory.store.tables import Release
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 
 DOCUMENTS = (MANIFEST_FILE, PROVENANCE_FILE)  # they stay
@@ -105,10 +106,16 @@ def _wanted(factory: Factory, keep: int, old: frozenset[str], name: str | None) 
     for release in factory.records.releases():
         seen[release.name] += 1
         if seen[release.name] <= keep or name not in {None, release.name}:
-            wanted.update(release.files.values())
+            wanted.update(release.files.values(), _reports(release))
         # Small, and who revokes a key wants to know every release that it signed.
         wanted.update(release.files[each] for each in DOCUMENTS if each in release.files)
     return wanted
+
+
+def _reports(release: Release) -> set[str]:
+    """What people read of a measurement: no file of the release, but named by its evidence."""
+    said = (piece["facts"]["report"] for piece in release.evidence.get("compliance", ()))
+    return {digest.removeprefix("sha256:") for digest in said if digest is not None}
 
 
 def _taken(directory: Path) -> int:

@@ -184,16 +184,19 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
-        content=_content(recipe, settings),
+        content=_content(loaded, settings),
     )
 
 
-def _content(recipe: Recipe, settings: Settings) -> DataStream | None:
-    wanted = recipe.compliance
+def _content(loaded: LoadedRecipe, settings: Settings) -> DataStream | None:
+    wanted = loaded.recipe.compliance
     if wanted is None:
         return None
     own = Path(wanted.content) if wanted.content else None
-    return data_stream(settings.scap, recipe.os.codename, own, settings.environment)
+    content = data_stream(settings.scap, loaded.recipe.os.codename, own, settings.environment)
+    if own is not None and content.sha256 != loaded.digests[own]:
+        raise InputsChanged(f"{own} changed after the recipe was read")
+    return content
 
 
 def key(step: str, inputs: Mapping[str, Any]) -> str:

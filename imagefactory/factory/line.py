@@ -25,6 +25,7 @@ from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
 from imagefactory.tools.package_lists import archives, in_releases
+from imagefactory.tools.recipe_file import copy_reference
 from signing.digest import Digests, hash_stream, read_document
 from signing.trust import Trust
 
@@ -160,7 +161,7 @@ class Line:
             "rootfs": str(self.artifacts.require(digest)),
             "kit": kit.to_json(),
             "profile": wanted.profile,
-            "tailoring": wanted.tailoring,
+            "tailoring": self._tailoring(),
             "output": str(self.work),
             "log": str(self.log(plan.COMPLIANCE)),
             **self._isolation(recipe.disk.size + SCRATCH_ROOM),
@@ -247,6 +248,15 @@ class Line:
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _tailoring(self) -> str | None:
+        """A copy of the tailoring file: the bytes that were digested."""
+        wanted = self.inputs.recipe.compliance
+        if wanted is None or wanted.tailoring is None:
+            return None
+        copy = self.work / "tailoring.xml"
+        copy_reference(self.inputs.loaded, Path(wanted.tailoring), copy)
+        return str(copy)
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:
