@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from imagefactory.errors import (
     CloudForbidden,
@@ -253,10 +261,14 @@ class Publisher:
 
     def _abandon(self, image: GlanceImage) -> None:
         """Remove an image that cannot be finished. If that cannot be done now, the next run finds it."""
+        # Its database may be busy just now with the end of the upload, which is a 500.
+        patient = Retrying(
+            stop=stop_after_attempt(3), wait=wait_fixed(POLL), retry=retry_if_exception_type(FactoryError), reraise=True
+        )
         with suppress(FactoryError):
             # Glance cannot delete what it still writes.
             if self._wait(image.id, "saving") is not None:
-                self.glance.delete(image.id)
+                patient(self.glance.delete, image.id)
 
     def _attempt(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         self.on_advance("uploading")

@@ -6,7 +6,6 @@ Policy allows, or the whole is refused. A link is followed by its name among the
 nowhere else.
 """
 
-import io
 import posixpath
 import re
 import tarfile
@@ -125,8 +124,8 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
 def _paragraphs(status: bytes) -> Iterator[Deb822]:
     """The paragraphs of installed packages."""
     fields = ["Package", "Status", "Version", "Architecture", "Source", "Maintainer"]
-    # A stream: python-debian would take a text of one line for the name of a file.
-    text = io.StringIO(status.decode(errors="replace"))
+    # Lines: python-debian would take a text of one line for the name of a file.
+    text = status.decode(errors="replace").splitlines()
     count = 0
     for each in Deb822.iter_paragraphs(text, use_apt_pkg=False, fields=fields):
         if each.get("Status", "").endswith(" installed"):

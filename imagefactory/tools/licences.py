@@ -5,8 +5,6 @@ an image, so nothing about them is believed. python-debian's deb822 reads the th
 module finds the same, and takes seven times as long and more memory.
 """
 
-import io
-
 from debian.deb822 import Deb822
 
 MAX_LICENCES = 100  # a package with more is a collection, whose list would help nobody
@@ -18,8 +16,8 @@ def licences(copyright_file: bytes) -> tuple[str, ...]:
 
     None of them, when the file is not machine-readable, names a licence that is no name, or more than 100.
     """
-    # A stream: python-debian would take a text of one line for the name of a file.
-    text = io.StringIO(copyright_file.decode(errors="replace"))
+    # Lines: python-debian would take a text of one line for the name of a file.
+    text = copyright_file.decode(errors="replace").splitlines()
     wanted = ["Format", "Files", "License"]
     paragraphs = Deb822.iter_paragraphs(text, use_apt_pkg=False, fields=wanted)
     if "Format" not in next(paragraphs, {}):

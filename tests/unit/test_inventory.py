@@ -151,6 +151,15 @@ def test_one_long_line_is_no_file_name() -> None:
     assert read_status(line) == []
 
 
+@pytest.mark.parametrize("break_", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_every_line_break_of_unicode_ends_a_line(break_: str) -> None:
+    """So that python-debian sees no value that it would refuse to have been written."""
+    text = f"Format: x{break_}y\n\nFiles: *\nLicense: GPL-3+{break_}Expat\n text\n".encode()
+    assert licences(text) == ("GPL-3+",)
+    with pytest.raises(RootfsUnreadable, match="Package that is none: 'a'"):
+        read_status(f"Package: a{break_}b\nStatus: x installed\nMaintainer: x{break_}y\n z\n".encode())
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 512, b"x" * 2000, b"\x1f\x8b\x08" + bytes(600)])
 def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rootfs.tar").write_bytes(content)

@@ -5,6 +5,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,7 @@ from imagefactory.errors import (
 from imagefactory.steps import glance_publish
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
+from signing.errors import DigestMismatch
 from tests.fakes.faults import (
     Action,
     CutDownload,
@@ -98,6 +100,16 @@ def test_it_is_done_nevertheless(shop: Shop, network: Network, faults: Sequence[
     # Who comes back before Glance has cleaned up after a cut may find that it burnt the id.
     assert publish_until_done(shop) <= (2 if any(isinstance(fault.action, CutUpload) for fault in faults) else 1)
     assert [fault for fault in proxy.unused if fault.times < ALWAYS] == []
+
+
+def test_what_cannot_be_finished_is_removed_though_glance_fails_once(
+    shop: Shop, network: Network, tmp_path: Path
+) -> None:
+    (tmp_path / "changed").write_bytes(shop.file.read_bytes()[:-1] + b"x")
+    proxy = network(Fault("DELETE", SHOW, Status(500)))
+    with pytest.raises(DigestMismatch):
+        shop.publish(shop.order(file=tmp_path / "changed"))
+    assert (shop.images(), proxy.unused) == ([], [])
 
 
 @pytest.mark.parametrize(
