@@ -70,6 +70,7 @@ def build_disk(request: Document, advance: Advance) -> Document:
 
 
 def measure(request: Document, advance: Advance) -> Document:
+    """Measure a root file system by a published standard."""
     scratch = _prepare(request)
     made = compliance.scan(
         Path(request["rootfs"]),

@@ -1,5 +1,6 @@
 """The questions that a booted image must answer well. Pure: from what was seen to a list of checks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ TAINT_DIED = 1 << 7  # the kernel has oopsed
 MOST_LINES = 20  # of a console that complains and complains
 # Ports that may be open: ssh; DHCP clients (RFC 2131 section 4.1, RFC 8415 section 7.2).
 ALLOWED: Mapping[str, frozenset[int]] = {"tcp": frozenset({22}), "udp": frozenset({68, 546})}
-# ::1 and 127.0.0.1 as /proc/net writes them on a little-endian machine, the latter in IPv6, too.
-LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
+# ::1 and 127.0.0.0/8 as /proc/net writes them on a little-endian machine, the latter in IPv6, too.
+LOOPBACK = re.compile(r"0{24}01000000|(?:0{16}FFFF0000)?[0-9A-F]{6}7F")
 PASSWORDS = frozenset({"none", "password", "keyboard-interactive"})
 
 
@@ -88,7 +89,7 @@ def ports(answers: Answers) -> list[Check]:
         f"{protocol} {port}"
         for protocol, allowed in ALLOWED.items()
         for address, port in map(_socket, answers.all(protocol))
-        if port not in allowed and address not in LOOPBACK
+        if port not in allowed and not LOOPBACK.fullmatch(address)
     ]
     listed = printable(", ".join(dict.fromkeys(open_)))
     heard = answers.all("tcp") != ()  # whoever asks came by ssh, so that there is something to see

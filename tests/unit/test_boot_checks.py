@@ -134,6 +134,9 @@ def test_nobody_gets_in_without_a_key(methods: set[str], passed: bool) -> None:
         ("tcp=00000000:0016\nudp=00000000:0044\nudp=000080FE00000000FF120250563412FE:0222", True),
         ("tcp=00000000:0016\ntcp=0100007F:0019\nudp=0100007F:0143", True),  # a mail server and a clock for itself
         ("tcp=00000000:0016\ntcp=00000000000000000000000001000000:0019", True),
+        ("tcp=00000000:0016\ntcp=3500007F:0035\nudp=0000000000000000FFFF00003500007F:0035", True),  # resolved
+        ("tcp=00000000:0016\ntcp=00000000:14EB\nudp=00000000000000000000000000000000:14EB", False),  # LLMNR
+        ("tcp=00000000:0016\ntcp=7F00000A:0050", False),
         ("tcp=00000000:0016\ntcp=00000000:0019", False),
         ("tcp=00000000:0016\nudp=00000000:006F", False),
         ("tcp=00000000:0016\ntcp=0100A8C0:0016", True),
