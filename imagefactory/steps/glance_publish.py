@@ -14,15 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
 
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_fixed,
-)
+import tenacity
 
 from imagefactory.errors import (
     CloudForbidden,
@@ -206,14 +198,14 @@ class Publisher:
         return self._wait(image.id, "saving")
 
     def _wait(self, image_id: str, status: str, seconds: float = SETTLING) -> GlanceImage | None:
-        retrying = Retrying(
-            stop=stop_after_delay(seconds),
-            wait=wait_fixed(POLL),
-            retry=retry_if_result(lambda image: image is not None and image.status == status),
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(seconds),
+            wait=tenacity.wait_fixed(POLL),
+            retry=tenacity.retry_if_result(lambda image: image is not None and image.status == status),
         )
         try:
             return retrying(self.glance.show, image_id)
-        except RetryError as error:
+        except tenacity.RetryError as error:
             image: GlanceImage | None = error.last_attempt.result()
             return image
 
@@ -262,8 +254,11 @@ class Publisher:
     def _abandon(self, image: GlanceImage) -> None:
         """Remove an image that cannot be finished. If that cannot be done now, the next run finds it."""
         # Its database may be busy just now with the end of the upload, which is a 500.
-        patient = Retrying(
-            stop=stop_after_attempt(3), wait=wait_fixed(POLL), retry=retry_if_exception_type(FactoryError), reraise=True
+        patient = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(3),
+            wait=tenacity.wait_fixed(POLL),
+            retry=tenacity.retry_if_exception_type(FactoryError),
+            reraise=True,
         )
         with suppress(FactoryError):
             # Glance cannot delete what it still writes.
