@@ -6,7 +6,8 @@ host name; a /dev without devices of the host, a /proc without settings and comm
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from imagefactory.errors import RootfsUnreadable
@@ -25,8 +26,6 @@ _ISOLATION = (
     *("--die-with-parent", "--new-session", "--clearenv"),
     *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_READ_SEARCH"),
     *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run"),
-    # What this host's kernel is like says nothing about the image. bubblewrap 0.8 would let root change it, too.
-    *("--tmpfs", "/proc/sys", "--remount-ro", "/proc/sys"),
 )
 
 
@@ -56,15 +55,27 @@ def run_inside(
     for inside, outside in files.items():
         shared += ["--ro-bind", outside, str(inside)]
     environment = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
-    with os.fdopen(os.memfd_create("empty")) as empty:
-        hidden = ["--ro-bind-data", str(empty.fileno()), "/proc/cmdline"]
+    with _memory(b"") as empty, _memory(os.uname().machine.encode() + b"\n") as machine:
+        # What this host's kernel is like says nothing about the image; only the machine is the same. And bubblewrap 0.8
+        # would let root change the settings.
+        kernel = ["--ro-bind-data", str(empty), "/proc/cmdline", "--tmpfs", "/proc/sys"]
+        kernel += ["--ro-bind-data", str(machine), "/proc/sys/kernel/arch", "--remount-ro", "/proc/sys"]
         return run(
-            ["bwrap", *seen, *_ISOLATION, *hidden, *environment, *shared, "--chdir", "/", "--", *map(str, argv)],
+            ["bwrap", *seen, *_ISOLATION, *kernel, *environment, *shared, "--chdir", "/", "--", *map(str, argv)],
             env=env,
             timeout=timeout,
             log=log,
             limits=limits,
-            pass_fds=(empty.fileno(),),
+            pass_fds=(empty, machine),
             accept=accept,
             on_poll=on_poll,
         )
+
+
+@contextmanager
+def _memory(content: bytes) -> Iterator[int]:
+    """A descriptor to read `content` from."""
+    with os.fdopen(os.memfd_create("shown"), "w+b") as stream:
+        stream.write(content)
+        stream.seek(0)
+        yield stream.fileno()

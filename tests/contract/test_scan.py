@@ -124,7 +124,8 @@ def test_the_image_is_seen_as_it_is(measure: Measure, tree: Path) -> None:
             env
             id -u
             uname -n
-            ls /dev /sys /run /run/imagefactory /proc/sys
+            ls /dev /sys /run /run/imagefactory /proc/sys /proc/sys/*
+            cat /proc/sys/kernel/arch
             echo "<$(cat /proc/cmdline)>"
             cat "$content" > /tmp/content && cat /proc/net/dev
         } > "$report"
@@ -136,7 +137,8 @@ def test_the_image_is_seen_as_it_is(measure: Measure, tree: Path) -> None:
     environment = [line for line in report.splitlines() if "=" in line]
     assert {line.partition("=")[0] for line in environment} <= {"PATH", "LC_ALL", "PWD", "_"}
     assert "\n0\nimage\n" in report
-    assert "\n<>\n" in report
+    assert "/proc/sys/kernel:\narch\n" in report
+    assert f"\n{os.uname().machine}\n<>\n" in report
     assert "sda" not in report
     assert "vda" not in report
     devices = [line.split(":")[0].strip() for line in report.splitlines() if line.count(":") == 1 and "0" in line]
