@@ -1,0 +1,160 @@
+"""Whole builds of a recipe that wants a standard kept; what the scanner would say is decided here."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagefactory.errors import ComplianceFailed, ExceptionExpired, InputsChanged, ProfileUnknown, RuleUnknown
+from imagefactory.factory import standard
+from imagefactory.factory.inputs import gather
+from imagefactory.factory.line import Line
+from imagefactory.model import plan
+from imagefactory.model.compliance import RuleResult, Scan, Standard
+from imagefactory.store.tables import StepResult
+from tests.contract.shell import Shell
+from tests.contract.test_factory import NAME, done, releases
+from tests.fakes.host import FakeHost
+from tests.fakes.standard import BENCHMARK, PROFILE, data_stream, group, profile, rule
+
+RULES = ("one", "three", "two")
+CONTENT = data_stream(
+    group("g", rule("one", "true", severity="high") + rule("two", "true") + rule("three", "true")),
+    profile(PROFILE, {"rule_one": True}, title="Strict"),
+)
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.fixture
+def said(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the scanner says of each rule, which a test may change."""
+    outcomes = dict.fromkeys(RULES, "pass")
+    (host.recipe_file.parent / "content.xml").write_bytes(CONTENT)
+    wants(host)
+
+    def compliance(line: Line, rootfs: StepResult) -> StepResult:
+        assert line.inputs.content is not None
+        own = Standard(PROFILE, "Strict", BENCHMARK, line.inputs.content.sha256, "own", "1.3.7")
+        severities: Mapping[str, Any] = {"one": "high"}
+        rules = tuple(RuleResult(name, outcome, severities.get(name, "medium"), f"Rule {name}")  # type: ignore[arg-type]
+                      for name, outcome in outcomes.items())  # fmt: skip
+        made = line.directory("compliance") / "report.html"
+        made.write_text(json.dumps(outcomes))
+        digest, name = rootfs.outputs["rootfs"], line.inputs.recipe.name
+        facts = {"scan": Scan(own, rules).to_json(), "rootfs": digest}
+        outputs = {"report": line.keep(made, "report").sha256}
+        return line.records.remember(line.inputs.compliance_key(digest), plan.COMPLIANCE, name, outputs, facts)
+
+    monkeypatch.setattr(Line, "compliance", compliance)
+    return outcomes
+
+
+def wants(host: FakeHost, *exceptions: str, **changes: object) -> None:
+    """The recipe wants the standard kept."""
+    before = host.recipe_file.read_text().partition("compliance:")[0]
+    wanted = {"profile": PROFILE, "content": "content.xml", "min_score": 60, **changes}
+    if exceptions:
+        day = str(changes.pop("expires", TODAY + timedelta(days=30)))
+        wanted.pop("expires", None)
+        wanted["exceptions"] = [
+            {"rule": each, "reason": "nobody needs it here", "owner": "SOE team", "expires": day} for each in exceptions
+        ]
+    host.recipe_file.write_text(f"{before}compliance: {json.dumps(wanted)}\n")
+
+
+def evidence(host: FakeHost) -> dict[str, Any]:
+    (piece,) = releases(host)[0].evidence["compliance"]
+    assert isinstance(piece, dict)
+    return piece
+
+
+def test_what_was_measured_is_signed_with_the_release(host: FakeHost, said: dict[str, str]) -> None:
+    said["two"] = "fail"
+    wants(host, "two", "three")
+    assert host.build().worked
+    piece = evidence(host)
+    assert (piece["kind"], piece["outcome"]) == ("compliance", "pass")
+    assert piece["about"] == releases(host)[0].evidence["boot"][0]["about"]
+    facts = piece["facts"]
+    assert (facts["score"], facts["min_score"]) == ("66.6", 60)
+    assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["three"]]
+    assert not host.build().worked
+
+
+def test_what_fails_makes_no_disk(host: FakeHost, said: dict[str, str]) -> None:
+    said["one"] = "fail"
+    with pytest.raises(ComplianceFailed, match="one fails, is of severity high") as failed:
+        host.build()
+    assert "high: one (Rule one)" in failed.value.lines
+    assert not {"disk", "convert qcow2", "boot-test", "sign"} & set(done(host))
+    wants(host, "one")
+    assert host.build().worked
+    assert "compliance" not in done(host), "it was measured already"
+
+
+def test_a_score_that_is_too_low(host: FakeHost, said: dict[str, str]) -> None:
+    said.update(two="fail", three="error")
+    wants(host, "two", "three")
+    with pytest.raises(ComplianceFailed, match=r"the score is 33\.3 %, and 60\.0 % is wanted"):
+        host.build()
+
+
+def test_a_measurement_that_failed_does_not_keep_newer_packages_away(host: FakeHost, said: dict[str, str]) -> None:
+    said["one"] = "fail"
+    with pytest.raises(ComplianceFailed):
+        host.build()
+    said["one"] = "pass"
+    host.offer({"openssl": "3.0.18-1", "bash": "5.2.15-2"}, in_release="second")
+    assert host.build().worked
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda host: wants(host, "one", expires=TODAY - timedelta(days=1)), ExceptionExpired),
+        (lambda host: wants(host, "ona"), RuleUnknown),
+        (lambda host: wants(host, profile="strict_profil"), ProfileUnknown),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(
+    host: FakeHost, said: dict[str, str], change: Callable[[FakeHost], None], error: type[Exception]
+) -> None:
+    del said
+    change(host)
+    with pytest.raises(error):
+        host.build()
+    assert done(host) == []
+
+
+def test_content_that_changes_is_noticed(host: FakeHost, said: dict[str, str]) -> None:
+    del said
+    loaded = host.load()
+    (host.recipe_file.parent / "content.xml").write_bytes(CONTENT.replace(b"Strict", b"Lenient"))
+    with pytest.raises(InputsChanged, match=r"content\.xml"):
+        gather(loaded, host.settings)
+
+
+def test_an_exception_serves_until_its_last_day(
+    host: FakeHost, said: dict[str, str], monkeypatch: pytest.MonkeyPatch, shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    said["one"] = "fail"
+    wants(host, "one", expires=TODAY)
+    assert host.build().worked
+    on(host)
+    status, shown = shell.json("compliance", "show", NAME)
+    assert (status, shown["score"]) == (0, "66.6")
+    monkeypatch.setattr(standard, "_today", lambda: TODAY + timedelta(days=1))
+    with pytest.raises(ExceptionExpired, match="one: until"):
+        host.build()
+
+
+def test_approving_the_recipe_asks_for_the_measurement(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    del said
+    on(host)
+    changes = shell.json("policy", "approve", Path(host.recipe_file))[1]["changes"]
+    assert "+ evidence compliance" in changes
