@@ -30,6 +30,7 @@ CONVERT_TOOLS = ("qemu-utils",)
 BOOT_TOOLS = ("qemu-system-x86", "ovmf", "seabios")
 BUILDABLE = ("raw", "qcow2")
 KEYRINGS = "keyrings"
+APPLIES_STANDARD = "soe-compliance"  # an element that makes the image keep what it is measured by
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Inputs:
             "repositories": [source.apt_line() for source in self.image_sources],
             "repository keys": [self.loaded.digests[path] for path in self.keyrings.values()],
             "ca_certificates": [self.loaded.digests[Path(path)] for path in recipe.ca_certificates],
+            **({"compliance": self._standard()} if APPLIES_STANDARD in self.element_digests else {}),
             "imagefactory's rootfs step": rootfs.REVISION,
             **self._tools(BUILD_TOOLS),
             "diskimage-builder": self.tools["diskimage-builder"],

@@ -15,7 +15,7 @@ from imagefactory.model.release import Version
 from imagefactory.progress import Advance, Note, Progress, StepAdvanced, advancer
 from imagefactory.settings import Settings
 from imagefactory.steps import convert
-from imagefactory.steps.compliance import guest_scan
+from imagefactory.steps.compliance import guest_scan, profile_id
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
@@ -111,6 +111,7 @@ class Line:
                 "keyrings": {name: str(path) for name, path in keyrings.items()},
                 "ca_certificates": [str(path) for path in certificates],
                 "proxy": recipe.proxy,
+                "standard": self._standard(),
             },
         }
         made = self._build(request, plan.ROOTFS)
@@ -249,6 +250,13 @@ class Line:
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _standard(self) -> tuple[str, str] | None:
+        """The SCAP content, and the id of its profile, that elements apply."""
+        wanted, content = self.inputs.recipe.compliance, self.inputs.content
+        if wanted is None or content is None:
+            return None
+        return str(content.path), profile_id(content, wanted.profile, self._tailoring())
 
     def _kit(self, rootfs: StepResult) -> Kit:
         """What measures this system."""

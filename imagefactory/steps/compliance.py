@@ -20,7 +20,7 @@ from imagefactory.tools import archive, oscap, sandbox
 from imagefactory.tools.durable import write_new
 from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.process import Limits, run
-from imagefactory.tools.scap import Kit, unpack
+from imagefactory.tools.scap import DataStream, Kit, unpack
 from signing.digest import read_document
 from signing.errors import SigningError
 
@@ -118,6 +118,12 @@ def scan(
     measured = oscap.scan_of(standard.content, standard.profile, oscap.read_results(results), said)
     on_advance(f"{len(measured.rules)} rules judged")
     return Scanned(measured, _kept(output / REPORT, report), _kept(output / RESULTS, results))
+
+
+def profile_id(content: DataStream, profile: str, tailoring: Path | None) -> str:
+    """The id of the profile of the content itself that `profile` is, or is tailored from. Raises as `guest_scan`."""
+    standard = _standard(Kit(content.path, content.sha256, content.version, (), ""), profile, tailoring)
+    return standard.content.base(standard.profile).id
 
 
 def guest_scan(disk: Path, kit: Kit, profile: str, tailoring: Path | None) -> GuestScan:
