@@ -14,6 +14,7 @@ from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.model import plan
 from imagefactory.model.compliance import RuleResult, Scan, Standard
+from imagefactory.progress import Note
 from imagefactory.store.tables import StepResult
 from tests.contract.shell import Shell
 from tests.contract.test_factory import NAME, done, releases
@@ -81,6 +82,8 @@ def test_what_was_measured_is_signed_with_the_release(host: FakeHost, said: dict
     facts = piece["facts"]
     assert (facts["score"], facts["min_score"]) == ("66.6", 60)
     assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["three"]]
+    (told,) = [event.text for event in host.events if isinstance(event, Note) and "exception" in event.text]
+    assert "for three is needless" in told
     assert not host.build().worked
 
 
