@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
@@ -31,9 +30,7 @@ def list_(
     if not found:
         say("no releases yet")
         return
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("RELEASE", "CREATED", "IMAGES", "EVIDENCE", "PUBLISHED"):
-        table.add_column(column, overflow="fold")
+    table = table_of("RELEASE", "CREATED", "IMAGES", "EVIDENCE", "PUBLISHED")
     for release in found:
         table.add_row(
             f"{release.name}@{release_version(release)}",

@@ -8,6 +8,14 @@ from rich.table import Table
 from imagefactory.cli.output import say
 
 
+def table_of(*columns: str) -> Table:
+    """An empty table with these headings. A long text is folded, never cut."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 def print_table(table: Table) -> None:
     """A table on stdout, its texts as they are."""
     # A pipe has no width; what reads it wants whole lines.

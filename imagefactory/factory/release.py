@@ -12,12 +12,13 @@ from imagefactory.factory import standard
 from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.line import Line
 from imagefactory.model import plan, properties, sbom
+from imagefactory.model.compliance import Measurement
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.release import Version, sbom_file
-from imagefactory.progress import advancer, silent
+from imagefactory.progress import Note, advancer, silent
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
@@ -77,6 +78,7 @@ def sign(line: Line, made: Made) -> Release:
     sbom_name = sbom_file(recipe.name, line.version)
     (work / sbom_name).write_bytes(_sbom(line, made))
     measured = made.measured(recipe.compliance)
+    _tell_needless(line, measured)
     evidence = (*made.evidence, *measured)
     others = {sbom_name: line.keep(work / sbom_name, "document").sha256}
     (work / PROVENANCE_FILE).write_bytes(_attest(line, made, evidence, others))
@@ -157,6 +159,14 @@ def _check_claims(line: Line, made: Made) -> None:
     proof = prove(made.evidence, virtual_size=size, built=line.build.started.date())
     loaded = line.inputs.loaded
     properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
+
+
+def _tell_needless(line: Line, measured: Sequence[Evidence]) -> None:
+    """Exceptions that nothing needs any more: a scheduled build's log is where their owner sees it."""
+    for piece in measured:
+        for each in Measurement.from_facts(piece.facts).needless:
+            text = f"the exception for {each.rule} is needless, the rule does not fail: take it out of the recipe"
+            line.progress(Note("warning", text))
 
 
 def _sbom(line: Line, made: Made) -> bytes:

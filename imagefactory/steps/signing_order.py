@@ -187,11 +187,15 @@ def _judged(piece: Evidence, wanted: Mapping[str, Any], today: date) -> Sequence
         facts: Any = piece.to_json()["facts"]
         scan = Scan.from_json(facts["scan"])
         gate = Gate.from_json(wanted)
-        profile = wanted["profile"]
-    except (KeyError, TypeError, ValueError):
+        # A recipe may write the whole id of a profile.
+        profile = wanted["profile"].rpartition("_profile_")[2]
+        content = wanted["content"]["sha256"] if "content" in wanted else scan.standard.content
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ProvenanceInvalid("the measurement, or what the recipe wants of it, cannot be read") from None
     if scan.standard.profile != profile:
         return [f"the image was measured by {scan.standard.profile}, and the recipe says {profile}"]
+    if scan.standard.content != content:
+        return ["the image was measured by other SCAP content than the recipe names"]
     return judge(scan, gate, today).refused
 
 

@@ -14,6 +14,7 @@ from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.model import plan
 from imagefactory.model.compliance import RuleResult, Scan, Standard, is_live
+from imagefactory.progress import Note
 from imagefactory.store.tables import StepResult
 from imagefactory.tools.guest_scan import GuestScan
 from tests.contract.shell import Shell
@@ -84,6 +85,8 @@ def test_what_was_measured_is_signed_with_the_release(host: FakeHost, said: dict
     facts = piece["facts"]
     assert (facts["score"], facts["min_score"]) == ("66.6", 60)
     assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["sysctl_three"]]
+    (told,) = [event.text for event in host.events if isinstance(event, Note) and "exception" in event.text]
+    assert "for sysctl_three is needless" in told
     assert not host.build().worked
 
 
