@@ -14,6 +14,7 @@ from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import print_table
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
+from imagefactory.factory import standard
 from imagefactory.factory.loop import Factory
 from imagefactory.model.compliance import (
     Measurement,
@@ -24,7 +25,6 @@ from imagefactory.model.compliance import (
     differences,
     percent,
 )
-from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import ReleaseRef
 from imagefactory.steps.compliance import MAX_REPORT
 from imagefactory.store.records import release_version
@@ -98,19 +98,13 @@ def diff(
 
 
 def _measured(factory: Factory, text: str) -> tuple[str, Measurement]:
-    """NAME@VERSION, and what its evidence says. All its images hold one root file system, so one piece says it all.
-
-    Raises ReleaseUnknown, NotMeasured, EvidenceMissing.
-    """
+    """NAME@VERSION, and what its evidence says. Raises ReleaseUnknown, NotMeasured, EvidenceMissing."""
     release = factory.records.release(ReleaseRef.parse(text))
     name = f"{release.name}@{release_version(release)}"
-    pieces = release.evidence.get("compliance")
-    if not pieces:
+    found = standard.measurement(release)
+    if found is None:
         raise NotMeasured(f"{name} was released without being measured by a standard")
-    try:
-        return name, Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
+    return name, found
 
 
 def _write_report(factory: Factory, name: str, found: Measurement, output: Path) -> None:

@@ -3,13 +3,14 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from imagefactory.errors import ComplianceFailed, ExceptionExpired
+from imagefactory.errors import ComplianceFailed, EvidenceMissing, ExceptionExpired
 from imagefactory.model.compliance import Measurement, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.steps.compliance import read_tailoring
-from imagefactory.store.tables import StepResult
+from imagefactory.store.records import release_version
+from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
 from imagefactory.tools.scap import DataStream
 from signing.digest import read_document
@@ -46,6 +47,19 @@ def evidence(wanted: Compliance, measured: StepResult, about: str) -> Evidence:
         report=f"sha256:{measured.outputs['report']}",
     )
     return Evidence("compliance", about, "pass", measurement.facts())
+
+
+def measurement(release: Release) -> Measurement | None:
+    """What the evidence of a release says; None when nobody measured it. All its images hold one root file system, so
+    one piece says it all. Raises EvidenceMissing."""
+    pieces = release.evidence.get("compliance")
+    if not pieces:
+        return None
+    try:
+        return Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
+    except (KeyError, TypeError, ValueError) as error:
+        name = f"{release.name}@{release_version(release)}"
+        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
 
 
 def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:
