@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
@@ -92,18 +93,16 @@ def plot(
     as_json: Json = False,
 ) -> None:
     """Draw score, sizes, packages and build time over the releases of a name; --json gives the numbers."""
-    ref = ReleaseRef.parse(name)
-    if ref.version is not None:
-        raise UsageError(f"{name} is one release", advice=f"say {ref.name}, for all its releases")
+    name = image_name(name)
     if output is None and not as_json:
-        output = Path(f"{ref.name}.svg")
+        output = Path(f"{name}.svg")
     image_format = None if output is None else _by_ending(output)
     with factory_session() as factory:
-        found = history(factory, ref.name)
+        found = history(factory, name)
     if output is not None and image_format is not None:
-        _draw(chart(ref.name, found), output, image_format)
-    document = {"name": ref.name, "releases": [each.to_json() for each in found], "file": output and str(output)}
-    answer(document, f"{output}: {len(found)} {'release' if len(found) == 1 else 'releases'} of {ref.name}", as_json)
+        _draw(chart(name, found), output, image_format)
+    document = {"name": name, "releases": [each.to_json() for each in found], "file": output and str(output)}
+    answer(document, f"{output}: {len(found)} {'release' if len(found) == 1 else 'releases'} of {name}", as_json)
 
 
 def _by_ending(output: Path) -> PictureFormat:

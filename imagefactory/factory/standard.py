@@ -4,12 +4,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from imagefactory.errors import ComplianceFailed, EvidenceMissing, ExceptionExpired
+from imagefactory.model import plan
 from imagefactory.model.compliance import Measurement, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.steps.compliance import read_tailoring
-from imagefactory.store.records import release_version
+from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
 from imagefactory.tools.scap import DataStream
@@ -31,8 +32,24 @@ def require(wanted: Compliance, measured: StepResult) -> Verdict:
     if verdict.refused:
         first, *rest = verdict.refused
         failing = (f"{each.severity}: {each.rule} ({each.title})" for each in scan.failing())
-        raise ComplianceFailed(f"{wanted.profile}: {first}", lines=(*rest, *failing))
+        kept = f"report: sha256:{measured.outputs['report']}"
+        read = f"imagefactory compliance last {measured.name} --html FILE writes the report"
+        advice = f"{read}; {ComplianceFailed.default_advice}"
+        raise ComplianceFailed(f"{wanted.profile}: {first}", advice=advice, lines=(*rest, *failing, kept))
     return verdict
+
+
+def last(records: Records, name: str) -> tuple[Scan, str] | None:
+    """What was last measured for a name, whatever became of it, and the digest ("sha256:HEX") of its report; None when
+    nothing is kept. Raises EvidenceMissing."""
+    kept = (each for each in records.results() if (each.step, each.name) == (plan.COMPLIANCE, name))
+    newest = next(kept, None)
+    if newest is None:
+        return None
+    try:
+        return Scan.from_json(newest.facts["scan"]), f"sha256:{newest.outputs['report']}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceMissing(f"what was last measured for {name} cannot be read") from error
 
 
 def evidence(wanted: Compliance, measured: StepResult, about: str) -> Evidence:
