@@ -60,7 +60,7 @@ class ExceptionExpired(Refused):
 
 
 class NotMeasured(Refused):
-    """A release was not measured by any standard."""
+    """A release, or what should become one, was not measured by any standard."""
 
     code = "not-measured"
     default_advice = "write compliance into the recipe and build again; docs/reference/recipe.md says how"
