@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import exception_text, new_table, print_table
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
 from imagefactory.factory.loop import Factory
 from imagefactory.model.compliance import (
@@ -62,7 +60,7 @@ def show(
         say(line)
     _print(listed, excepted)
     for each in found.needless:
-        say(f"needless exception for {each.rule}: {_said(each)}")
+        say(f"needless exception for {each.rule}: {exception_text(each)}")
 
 
 @app.command("diff", epilog="Example: imagefactory compliance diff soe-debian-12@20261121.1 soe-debian-12")
@@ -90,7 +88,7 @@ def diff(
     if not changed:
         say("every rule has the same outcome")
         return
-    table = _table("RULE", "SEVERITY", "OLD", "NEW")
+    table = new_table("RULE", "SEVERITY", "OLD", "NEW")
     for each in changed:
         table.add_row(each["rule"], each["severity"], *(each[side] or "not selected" for side in ("old", "new")))
     say()
@@ -144,25 +142,12 @@ def _head(name: str, found: Measurement) -> Sequence[str]:
 def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException]) -> None:
     if not rules:
         return
-    table = _table("RULE", "SEVERITY", "OUTCOME", "BY", "EXCEPTION")
+    table = new_table("RULE", "SEVERITY", "OUTCOME", "BY", "EXCEPTION")
     for each in rules:
-        said = _said(excepted[each.rule]) if each.rule in excepted else ""
+        said = exception_text(excepted[each.rule]) if each.rule in excepted else ""
         table.add_row(each.rule, each.severity, each.outcome, each.judge, said)
     say()
     print_table(table)
-
-
-def _said(exception: RuleException) -> str:
-    over = exception.expires < datetime.now(UTC).date()
-    reason = " ".join(exception.reason.split())
-    return f"{'expired' if over else 'until'} {exception.expires}, {exception.owner}: {reason}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 # -- for programs -----------------------------------------------------------------------------------------------------

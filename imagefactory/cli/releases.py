@@ -10,6 +10,7 @@ from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import print_table
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
+from imagefactory.model.vulnerabilities import KIND
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 
@@ -66,6 +67,8 @@ def show(
             lines += [f"  sbom      {file}", f"            sha256:{digest}"]
     for piece in found["evidence"]:
         lines.append(f"  evidence  {piece['kind']}: {piece['outcome']}, about {piece['about'][:19]}")
+    if not found["scanned"]:
+        lines.append("  evidence  vulnerabilities: not scanned")
     for publication in found["publications"]:
         verified = publication["verified"] or "never"
         lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
@@ -86,6 +89,7 @@ def describe(release: Release) -> dict[str, Any]:
         "files": release.files,
         "images": release.images,
         "evidence": _evidence(release),
+        "scanned": bool(release.evidence.get(KIND)),
         "publications": [
             {
                 "target": each.target,

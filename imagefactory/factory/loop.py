@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
-from imagefactory.factory import standard
+from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.publishing import Desk, Published, published, recipe_of
@@ -24,6 +24,7 @@ from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
+from imagefactory.model.vulnerabilities import VulnerabilityScan, summary
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
@@ -36,7 +37,7 @@ from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
 
 # Steps that want nothing but a root file system.
-OF_ROOTFS = frozenset({plan.SBOM, plan.COMPLIANCE, plan.DISK})
+OF_ROOTFS = plan.FOUND_OUT | {plan.DISK}
 
 
 @dataclass(frozen=True)
@@ -183,17 +184,23 @@ class _Run:
                 if action.title not in told | self._done:
                     told.add(action.title)
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
+            if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                self._hold_to_gates(view)
             if coming is None:
                 return self._outcome(view)
-            self._hold_to_standard(coming, view)
             self._do(coming, view)
 
-    def _hold_to_standard(self, coming: Action, view: View) -> None:
-        """Nothing is made of a root file system that does not keep its standard. Raises ComplianceFailed."""
-        wanted = self._inputs.recipe.compliance
-        if wanted is None or view.compliance is None or coming.step in {plan.ROOTFS, plan.SBOM, plan.COMPLIANCE}:
-            return
-        standard.require(wanted, view.compliance)
+    def _hold_to_gates(self, view: View) -> None:
+        """Nothing is made of a root file system that does not keep its standard or has vulnerabilities that the recipe
+        does not let pass; and what was made of it is not passed over in silence when more of them become known.
+
+        Raises ComplianceFailed, VulnerabilitiesFound.
+        """
+        recipe = self._inputs.recipe
+        if recipe.compliance is not None and view.compliance is not None:
+            standard.require(recipe.compliance, view.compliance)
+        if recipe.vulnerabilities is not None and view.vulnerabilities is not None:
+            vulnerabilities.require(recipe.vulnerabilities, view.vulnerabilities)
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
         if self._line is not None and self._line.build.state == BuildState.RUNNING:
@@ -241,7 +248,8 @@ class _Run:
         if action.step == plan.BOOT:
             return _booted(line.boot(view.images))
         assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
-        release = sign(line, Made(view.rootfs, view.sbom, view.compliance, view.disk, view.images, view.boot))
+        found = (view.sbom, view.compliance, view.vulnerabilities)
+        release = sign(line, Made(view.rootfs, *found, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
     def _to_target(self, action: Action, view: View) -> str:
@@ -296,12 +304,19 @@ def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
         return f"{line.sbom(rootfs).facts['components']} components"
     if action.step == plan.COMPLIANCE:
         return _measured(line.compliance(rootfs))
+    if action.step == plan.VULNERABILITIES:
+        return _scanned(line.vulnerabilities(rootfs))
     return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
 
 
 def _measured(result: StepResult) -> str:
     scan = Scan.from_json(result.facts["scan"])
     return f"{percent(scan.score)} of {scan.applicable} rules of {scan.standard.profile}"
+
+
+def _scanned(result: StepResult) -> str:
+    scan = VulnerabilityScan.from_json(result.facts["scan"])
+    return f"{summary(scan.counts)} in {scan.sources} source packages, known on {scan.feed.dated}"
 
 
 def _booted(result: StepResult) -> str:
