@@ -69,6 +69,7 @@ def weigh(exceptions: Sequence[Kind], found: Container[str], today: date) -> Wei
 
 
 def expired(exceptions: Sequence[Kind], today: date) -> tuple[Kind, ...]:
+    """Those whose last day is over."""
     return tuple(each for each in exceptions if each.expires < today)
 
 

@@ -189,8 +189,8 @@ def perform(situation: Situation, action: Action) -> Situation:
             formats = {**situation.formats, str(action.subject): True}
             return replace(situation, formats=formats, boot=False, released=None, done=done)
         case "sbom" | "compliance" | "vulnerabilities" | "boot-test" as found_out:
-            known: dict[str, Any] = {found_out.removesuffix("-test"): True}
-            return replace(situation, **known, done=done)
+            now: dict[str, Any] = {found_out.removesuffix("-test"): True}
+            return replace(situation, **now, done=done)
         case "sign":
             unpublished = dict.fromkeys(situation.targets, False)
             return replace(situation, released="soe@20251121.2", targets=unpublished, done=done)
