@@ -15,6 +15,7 @@ from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.progress import Progress, silent
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, compliance, convert, disk, rootfs
 from imagefactory.steps import vulnerabilities as lookup
@@ -156,8 +157,8 @@ class Inputs:
         return {name: self.tools.get(name, "not installed") for name in names}
 
 
-def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
-    """Look at the recipe, its elements and this host; change nothing.
+def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent) -> Inputs:
+    """Look at the recipe, its elements and this host; change nothing. `progress` is told of what takes long.
 
     Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
     ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge, FeedStale,
@@ -197,7 +198,7 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
         content=_content(loaded, settings),
-        feed=vulnerabilities.feed_of(loaded, settings),
+        feed=vulnerabilities.feed_of(loaded, settings, progress),
     )
 
 

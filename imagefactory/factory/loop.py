@@ -73,7 +73,7 @@ class Factory:
         Raises Busy, errors of gathering, MirrorUnreachable, PackageMissing.
         """
         with lock(self.settings.home / "locks", loaded.recipe.name):
-            inputs = gather(loaded, self.settings)
+            inputs = gather(loaded, self.settings, self.progress)
             packages = self.lookout.packages(inputs, self.settings.environment)
             return plan.plan(self.lookout.view(inputs, packages, self._trust(), fresh, frozenset(), publish).situation)
 
@@ -87,7 +87,7 @@ class Factory:
             KeyRing(self.settings.keys)
             trust_file = find_trust(self.settings.trust_files())
             trust = load_trust(trust_file)
-            run = _Run(self, gather(loaded, self.settings), trust, trust_file, fresh, publish)
+            run = _Run(self, gather(loaded, self.settings, self.progress), trust, trust_file, fresh, publish)
             with self._recorded(run):
                 return run.to_the_end()
 

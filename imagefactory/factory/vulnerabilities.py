@@ -7,6 +7,7 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 from imagefactory.model.vulnerabilities import KIND, Assessment, Verdict, VulnerabilityScan, judge, why_stale
+from imagefactory.progress import Note, Progress
 from imagefactory.settings import Settings
 from imagefactory.store.tables import StepResult
 from imagefactory.tools.apt import through
@@ -15,8 +16,8 @@ from imagefactory.tools.feed_source import FeedFile, get_feed
 MOST_SHOWN = 50  # lines of an error
 
 
-def feed_of(loaded: LoadedRecipe, settings: Settings) -> FeedFile | None:
-    """The feed that the recipe wants its image held against, if any.
+def feed_of(loaded: LoadedRecipe, settings: Settings, progress: Progress) -> FeedFile | None:
+    """The feed that the recipe wants its image held against, if any. `progress` is told when it has to be fetched.
 
     Raises FeedMissing, FeedTooLarge, FeedUnreachable, FeedStale, ProgramMissing.
     """
@@ -25,7 +26,13 @@ def feed_of(loaded: LoadedRecipe, settings: Settings) -> FeedFile | None:
         return None
     written = loaded.document["vulnerabilities"]["feed"]
     environment = through(loaded.recipe.proxy, settings.environment)
-    found = get_feed(settings.feeds, wanted.feed, written, environment)
+    found = get_feed(
+        settings.feeds,
+        wanted.feed,
+        written,
+        environment,
+        on_fetch=lambda: progress(Note("info", f"fetching {wanted.feed}")),
+    )
     stale = why_stale(found.dated, _today())
     if stale is not None:
         raise FeedStale(f"{wanted.feed}: {stale}")

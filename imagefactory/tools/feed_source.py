@@ -8,7 +8,7 @@ and fetched again after a day. A file is read where it lies.
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -43,9 +43,11 @@ class FeedFile:
     source: str
 
 
-def get_feed(directory: Path, feed: str, written: str, environment: Mapping[str, str]) -> FeedFile:
+def get_feed(
+    directory: Path, feed: str, written: str, environment: Mapping[str, str], on_fetch: Callable[[], None]
+) -> FeedFile:
     """The feed at the https address or in the file `feed`; the recipe writes `written`. Fetched ones are kept below
-    `directory`, which is disposable and shared by everybody who asks.
+    `directory`, which is disposable and shared by everybody who asks. `on_fetch` is called before one is fetched.
 
     Raises FeedMissing, FeedTooLarge, FeedUnreachable, ProgramMissing, DiskFull.
     """
@@ -55,6 +57,7 @@ def get_feed(directory: Path, feed: str, written: str, environment: Mapping[str,
     with held(folder):
         newest = _newest(folder)
         if newest is None:
+            on_fetch()
             newest = _fetched(folder, feed, environment)
         return _file(newest, written)
 

@@ -42,7 +42,7 @@ class Site:
         return f"https://localhost:{self.port}/tracker/data/json"
 
     def get(self) -> FeedFile:
-        return get_feed(self.home / "feeds", self.url, self.url, self.environment)
+        return get_feed(self.home / "feeds", self.url, self.url, self.environment, lambda: None)
 
 
 def certificate(folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_server_that_has_none(site: Site, status: int) -> None:
 
 def test_nobody_is_there(site: Site) -> None:
     with pytest.raises(FeedUnreachable):
-        get_feed(site.home / "feeds", "https://localhost:1/feed", "x", site.environment)
+        get_feed(site.home / "feeds", "https://localhost:1/feed", "x", site.environment, lambda: None)
 
 
 def test_a_certificate_of_nobody(site: Site) -> None:

@@ -11,10 +11,18 @@ import pytest
 
 from imagefactory.errors import FeedMissing, FeedTooLarge, FeedUnreachable
 from imagefactory.tools import feed_source
-from imagefactory.tools.feed_source import get_feed
+from imagefactory.tools.feed_source import FeedFile, get_feed
 
 URL = "https://security-tracker.debian.org/tracker/data/json"
 DAY = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def nobody() -> None:
+    pass
+
+
+def get(folder: Path, feed: str = URL, written: str = URL, on_fetch: Callable[[], None] = nobody) -> FeedFile:
+    return get_feed(folder, feed, written, {}, on_fetch)
 
 
 def dated(path: Path, when: datetime = DAY) -> None:
@@ -28,7 +36,7 @@ def test_a_file_is_of_the_day_on_which_it_was_modified(tmp_path: Path) -> None:
     path = tmp_path / "feed.json"
     path.write_bytes(b"{}")
     dated(path)
-    found = get_feed(tmp_path / "feeds", str(path), "feed.json", {})
+    found = get(tmp_path / "feeds", str(path), "feed.json")
     assert (found.path, found.sha256, found.dated, found.source) == (
         path,
         sha256(b"{}").hexdigest(),
@@ -41,7 +49,7 @@ def test_a_file_is_of_the_day_on_which_it_was_modified(tmp_path: Path) -> None:
 def test_a_link_to_todays_file(tmp_path: Path) -> None:
     (tmp_path / "2026-11-20.json").write_bytes(b"{}")
     (tmp_path / "latest.json").symlink_to("2026-11-20.json")
-    found = get_feed(tmp_path / "feeds", str(tmp_path / "latest.json"), "latest.json", {})
+    found = get(tmp_path / "feeds", str(tmp_path / "latest.json"), "latest.json")
     assert found.path == tmp_path / "2026-11-20.json"
 
 
@@ -53,14 +61,14 @@ def nothing(path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "feed")
     with pytest.raises(FeedMissing):
-        get_feed(tmp_path / "feeds", str(tmp_path / "feed"), "feed", {})
+        get(tmp_path / "feeds", str(tmp_path / "feed"), "feed")
 
 
 def test_a_file_that_has_no_end(tmp_path: Path) -> None:
     with (tmp_path / "feed").open("wb") as file:
         file.truncate(feed_source.MAX_FEED + 1)
     with pytest.raises(FeedTooLarge):
-        get_feed(tmp_path / "feeds", str(tmp_path / "feed"), "feed", {})
+        get(tmp_path / "feeds", str(tmp_path / "feed"), "feed")
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
@@ -96,53 +104,60 @@ def grown_old(folder: Path, seconds: float) -> None:
 
 
 def test_an_address_is_asked_once_a_day(tmp_path: Path, web: Web) -> None:
-    first = get_feed(tmp_path, URL, URL, {})
+    first = get(tmp_path)
     assert (first.path.read_bytes(), first.dated, first.source) == (b"first", date(2026, 11, 20), URL)
     web.content = b"second"
-    assert get_feed(tmp_path, URL, URL, {}) == first
+    assert get(tmp_path) == first
     grown_old(tmp_path, feed_source.REFRESH - 60)
-    assert get_feed(tmp_path, URL, URL, {}) == first
+    assert get(tmp_path) == first
     assert web.asked == 1
     grown_old(tmp_path, feed_source.REFRESH + 1)
-    second = get_feed(tmp_path, URL, URL, {})
+    second = get(tmp_path)
     assert (second.path.read_bytes(), second.sha256) == (b"second", sha256(b"second").hexdigest())
     assert first.path.read_bytes() == b"first", "somebody may be reading it"
     assert web.asked == 2
 
 
+def test_whoever_waits_is_told(tmp_path: Path, web: Web) -> None:
+    told: list[int] = []
+    for _ in range(2):
+        get(tmp_path, on_fetch=lambda: told.append(web.asked))
+    assert told == [0]
+
+
 def test_a_clock_that_was_ahead(tmp_path: Path, web: Web) -> None:
-    get_feed(tmp_path, URL, URL, {})
+    get(tmp_path)
     grown_old(tmp_path, -3600)
-    get_feed(tmp_path, URL, URL, {})
+    get(tmp_path)
     assert web.asked == 2
 
 
 def test_what_is_old_goes(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = get_feed(tmp_path, URL, URL, {})
+    first = get(tmp_path)
     web.content = b"second"
     grown_old(tmp_path, feed_source.REFRESH + 1)
     monkeypatch.setattr(feed_source, "KEPT", -1.0)
-    second = get_feed(tmp_path, URL, URL, {})
+    second = get(tmp_path)
     assert not first.path.exists()
     assert second.path.exists()
 
 
 def test_two_addresses_are_two_feeds(tmp_path: Path, web: Web) -> None:
-    first = get_feed(tmp_path, URL, URL, {})
+    first = get(tmp_path)
     web.content = b"second"
-    assert get_feed(tmp_path, f"{URL}/2", URL, {}).sha256 != first.sha256
+    assert get(tmp_path, f"{URL}/2").sha256 != first.sha256
 
 
 def test_an_address_that_does_not_answer(tmp_path: Path, web: Web) -> None:
-    get_feed(tmp_path, URL, URL, {})
+    get(tmp_path)
     grown_old(tmp_path, feed_source.REFRESH + 1)
     web.content = None
     with pytest.raises(FeedUnreachable):
-        get_feed(tmp_path, URL, URL, {})
+        get(tmp_path)
     assert [each.name for each in tmp_path.glob("*/.new-*")] == []
 
 
 def test_a_cache_that_was_emptied(tmp_path: Path, web: Web) -> None:
-    get_feed(tmp_path, URL, URL, {}).path.unlink()
-    assert get_feed(tmp_path, URL, URL, {}).path.read_bytes() == b"first"
+    get(tmp_path).path.unlink()
+    assert get(tmp_path).path.read_bytes() == b"first"
     assert web.asked == 2
