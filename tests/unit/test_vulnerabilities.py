@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagefactory.errors import FeedTooLarge
+from imagefactory.errors import FeedTooLarge, VulnerabilitiesFound
+from imagefactory.factory import vulnerabilities
 from imagefactory.model.advisories import RANK, Advisory, Event, Severity
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import OperatingSystem, Recipe, effective
+from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 from imagefactory.model.vulnerabilities import (
     MAX_AGE,
     Assessment,
@@ -30,6 +32,7 @@ from imagefactory.model.vulnerabilities import (
     why_stale,
 )
 from imagefactory.steps import vulnerabilities as step
+from imagefactory.store.tables import StepResult
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.recipe_file import load_recipe
 from tests.fakes.feeds import issue, tracker
@@ -200,6 +203,17 @@ def test_a_feed_says_nothing_about_another_time(days: int, stale: bool) -> None:
     refused = judge(replace(scan(), feed=feed), Gate("critical"), TODAY).refused
     assert [f"the feed is of {feed.dated}" in each for each in refused] == ([True] if stale else [])
     assert why_stale(TODAY - MAX_AGE, TODAY) is None
+
+
+def test_a_build_is_not_told_of_thousands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vulnerabilities, "_today", lambda: TODAY)
+    wanted = Vulnerabilities(feed="feed.json", max_severity="high")
+    found = scan(*(finding(f"CVE-2026-{number:05}", "critical") for number in range(60)), finding("CVE-2026-1", "low"))
+    result = StepResult(facts={"scan": found.to_json(), "rootfs": "a" * 64})
+    with pytest.raises(VulnerabilitiesFound) as refused:
+        vulnerabilities.require(wanted, result)
+    assert refused.value.message.startswith("CVE-2026-00000 in openssl 3.0.17-1, severity critical")
+    assert (len(refused.value.lines), refused.value.lines[-1]) == (51, "and 9 more")
 
 
 @given(SCANS, GATES)
