@@ -126,9 +126,9 @@ class FeedReader:
                 raise ValueError("a package, and an issue of one, should be an object")
             elif depth == 2 and event == "start_map" and package in sources:
                 found = _built(events, event, depth)
-                for each in found.get("releases") or ():
-                    seen.add(each)
                 advisory = of_tracker(package, issue, found, self.codename)
+                for each in found["releases"]:
+                    seen.add(each)
                 if advisory is not None:
                     yield advisory
 

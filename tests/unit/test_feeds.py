@@ -173,6 +173,8 @@ BAD: dict[str, bytes] = {
     "an issue that is a list": b'{"openssl": {"CVE-2026-0001": []}}',
     "an issue that is a number": b'{"zlib": {"CVE-2026-0001": 1}}',
     "an issue without releases": b'{"openssl": {"CVE-2026-0001": {}}}',
+    "releases that are a number": b'{"openssl": {"CVE-2026-0001": {"releases": 1}}}',
+    "releases that are a list of lists": b'{"openssl": {"CVE-2026-0001": {"releases": [[]]}}}',
     "another status": tracker({"openssl": {"CVE-2026-0001": issue(status="fixed")}}),
     "an issue with another name": tracker({"openssl": {"\x1b[31mred": issue()}}),
     "an array of texts": b'["CVE-2026-0001"]',
