@@ -114,6 +114,14 @@ def _fetch(url: str, target: Path, environment: Mapping[str, str]) -> None:
     except ProgramTimeout as error:
         raise FeedUnreachable(f"{url} did not come within {FETCH_TIMEOUT:.0f} s") from error
     except ProgramFailed as error:
-        if target.is_file() and target.stat().st_size >= MAX_FEED:
-            raise FeedTooLarge(f"{url} has more than {MAX_FEED} bytes") from error
+        _require_room(url, target)
         raise FeedUnreachable(f"{url} could not be fetched", lines=error.lines) from error
+    _require_room(url, target)
+    if not target.is_file() or target.stat().st_size == 0:  # apt's word for an answer that does not say its length
+        raise FeedUnreachable(f"{url} gave nothing")
+
+
+def _require_room(url: str, target: Path) -> None:
+    """What fills all the room that it had was cut off there, whatever the helper says."""
+    if target.is_file() and target.stat().st_size >= MAX_FEED:
+        raise FeedTooLarge(f"{url} has {MAX_FEED} bytes or more")
