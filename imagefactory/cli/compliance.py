@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -12,7 +11,7 @@ import typer
 from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table, table_of
+from imagefactory.cli.tables import exception_text, print_table, table_of
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
 from imagefactory.factory import standard
 from imagefactory.factory.loop import Factory
@@ -65,7 +64,7 @@ def show(
         say(line)
     _print(listed, excepted)
     for each in found.needless:
-        say(f"needless exception for {each.rule}: {_said(each)}")
+        say(f"needless exception for {each.rule}: {exception_text(each)}")
 
 
 @app.command("last", epilog="Example: imagefactory compliance last soe-debian-12 --html report.html")
@@ -179,16 +178,10 @@ def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException] | 
         return
     table = table_of("RULE", "SEVERITY", "OUTCOME", "BY", *([] if excepted is None else ["EXCEPTION"]))
     for each in rules:
-        said = [_said(excepted[each.rule])] if excepted and each.rule in excepted else []
+        said = [exception_text(excepted[each.rule])] if excepted and each.rule in excepted else []
         table.add_row(each.rule, each.severity, each.outcome, each.judge, *said)
     say()
     print_table(table)
-
-
-def _said(exception: RuleException) -> str:
-    over = exception.expires < datetime.now(UTC).date()
-    reason = " ".join(exception.reason.split())
-    return f"{'expired' if over else 'until'} {exception.expires}, {exception.owner}: {reason}"
 
 
 # -- for programs -----------------------------------------------------------------------------------------------------

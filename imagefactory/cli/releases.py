@@ -14,6 +14,7 @@ from imagefactory.errors import UsageError
 from imagefactory.factory.history import history
 from imagefactory.model.history import Chart, PictureFormat, chart
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
+from imagefactory.model.vulnerabilities import KIND
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 from imagefactory.tools.new_file import new_file
@@ -69,6 +70,8 @@ def show(
             lines += [f"  sbom      {file}", f"            sha256:{digest}"]
     for piece in found["evidence"]:
         lines.append(f"  evidence  {piece['kind']}: {piece['outcome']}, about {piece['about'][:19]}")
+    if not found["scanned"]:
+        lines.append("  evidence  vulnerabilities: not scanned")
     for publication in found["publications"]:
         verified = publication["verified"] or "never"
         lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
@@ -130,6 +133,7 @@ def describe(release: Release) -> dict[str, Any]:
         "files": release.files,
         "images": release.images,
         "evidence": _evidence(release),
+        "scanned": bool(release.evidence.get(KIND)),
         "publications": [
             {
                 "target": each.target,

@@ -1,11 +1,13 @@
-"""Tables on stdout."""
+"""Tables on stdout, and what stands in several of them."""
 
 import sys
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
 from imagefactory.cli.output import say
+from imagefactory.model.exceptions import Accepted
 
 
 def table_of(*columns: str) -> Table:
@@ -24,3 +26,10 @@ def print_table(table: Table) -> None:
     with console.capture() as captured:
         console.print(table)
     say(captured.get().rstrip("\n"))
+
+
+def exception_text(exception: Accepted) -> str:
+    """An exception, for people: until when, whose, why."""
+    over = exception.expires < datetime.now(UTC).date()
+    reason = " ".join(exception.reason.split())
+    return f"{'expired' if over else 'until'} {exception.expires}, {exception.owner}: {reason}"

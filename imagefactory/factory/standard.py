@@ -20,10 +20,11 @@ from signing.digest import read_document
 
 
 def refuse_expired(recipe: Recipe) -> None:
-    """Raises ExceptionExpired for a recipe with an exception whose day is over."""
-    over = recipe.compliance.gate.expired(_today()) if recipe.compliance else ()
+    """Raises ExceptionExpired for a recipe with an exception of any kind whose day is over."""
+    gates = [part.gate for part in (recipe.compliance, recipe.vulnerabilities) if part is not None]
+    over = [each for gate in gates for each in gate.expired(_today())]
     if over:
-        first, *rest = (f"{each.rule}: until {each.expires}, says {each.owner}" for each in over)
+        first, *rest = (f"{each.subject}: until {each.expires}, says {each.owner}" for each in over)
         raise ExceptionExpired(f"an exception has expired: {first}", lines=tuple(rest))
 
 
