@@ -97,6 +97,11 @@ class Settings:
         return self.home / "feeds"
 
     @property
+    def bases(self) -> Path:
+        """Images that recipes start from and that came from an address: a cache that may be removed."""
+        return self.home / "bases"
+
+    @property
     def signed(self) -> Path:
         """The signer's memory of what it signed."""
         return self.home / "signed"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
+from imagefactory.factory.base import fetch
 from imagefactory.factory.inputs import Inputs
 from imagefactory.model import plan
 from imagefactory.model.disk import Firmware
@@ -21,6 +22,7 @@ from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import qemu_img, scap
+from imagefactory.tools.apt import through
 from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.guest_scan import GuestScan, make_disk
 from imagefactory.tools.hand import call_builder, call_clerk
@@ -94,6 +96,7 @@ class Line:
         recipe = self.inputs.recipe
         keyrings = self.inputs.copy_keyrings(self.work / "keyrings")
         certificates = self.inputs.copy_certificates(self.work / "ca-certificates")
+        unpacked = self._base()
         request = {
             "action": "rootfs",
             "output": str(self.work),
@@ -102,7 +105,7 @@ class Line:
             "rootfs": {
                 "codename": recipe.os.codename,
                 "arch": recipe.os.arch,
-                "elements": list(recipe.elements),
+                "elements": list(self.inputs.asked),
                 "elements_path": [str(path) for path in self.inputs.elements_path],
                 "packages": list(recipe.packages),
                 "environment": dict(recipe.environment),
@@ -112,6 +115,7 @@ class Line:
                 "ca_certificates": [str(path) for path in certificates],
                 "proxy": recipe.proxy,
                 "standard": self._standard(),
+                "base": str(unpacked) if unpacked else None,
             },
         }
         made = self._build(request, plan.ROOTFS)
@@ -131,6 +135,7 @@ class Line:
             "in_releases": in_releases(lists, self.inputs.sources),
             "epoch": made["epoch"],
             "in_release": in_release,
+            "base": self.inputs.base.facts() if self.inputs.base else None,
         }
         return self.records.remember(self.inputs.rootfs_key(), plan.ROOTFS, recipe.name, outputs, facts)
 
@@ -267,6 +272,29 @@ class Line:
         digests = {name: image.outputs["image"] for name, image in images.items()}
         facts = {"evidence": [piece.to_json() for piece in evidence]}
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
+
+    def _base(self) -> Path | None:
+        """The image that the recipe starts from, as a tar."""
+        base, recipe = self.inputs.base, self.inputs.recipe
+        if base is None:
+            return None
+        environment = through(recipe.proxy, self.settings.environment)
+        image = fetch(base, self.settings, self.directory("base"), environment, self.progress)
+        output = self.work / "base.tar"
+        request = {
+            "action": "unpack",
+            "image": str(image),
+            "sha256": base.sha256,
+            "os": recipe.os.model_dump(mode="json"),
+            "most": recipe.disk.size,
+            "output": str(output),
+            "scratch": str(self.directory("base")),
+            "log": str(self.log("base")),
+            "environment": self.settings.environment,
+        }
+        log = self.log("base clerk")
+        call_clerk(request, environment=self.settings.environment, log=log, on_advance=self.advancer(plan.ROOTFS))
+        return output
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

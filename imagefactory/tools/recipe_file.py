@@ -40,6 +40,7 @@ from imagefactory.errors import (
 from imagefactory.model.properties import check_forms, typed_in
 from imagefactory.model.quantity import format_size, shown
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
+from imagefactory.model.recipe_base import is_in_cloud
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import holds_private_key, is_url
 from imagefactory.model.recipe_targets import misfits
@@ -59,6 +60,7 @@ _PATHS: Final = (
     ("compliance", "tailoring"),
 )
 _FEED: Final = ("vulnerabilities", "feed")  # a path, or an address
+_BASE: Final = ("base", "image")  # a path, an address, or an image in a cloud
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -220,7 +222,12 @@ def _over(base: Node | None, child: Node, path: tuple[str, ...]) -> Node:
 def _absolute_paths(tree: Node) -> Node:
     for path in _PATHS:
         tree = _edited(tree, path, _absolute)
-    return _edited(tree, _FEED, lambda node: node if is_url(str(node.value)) else _absolute(node))
+    tree = _edited(tree, _BASE, lambda node: node if is_in_cloud(str(node.value)) else _unless_address(node))
+    return _edited(tree, _FEED, _unless_address)
+
+
+def _unless_address(node: Node) -> Node:
+    return node if is_url(str(node.value)) else _absolute(node)
 
 
 def _absolute(node: Node) -> Node:
@@ -332,6 +339,9 @@ def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str,
     if recipe.vulnerabilities is not None and not recipe.vulnerabilities.is_remote:
         # Its content is what is known today, and no part of the recipe.
         document["vulnerabilities"]["feed"] = _at(tree, *_FEED).written
+    if recipe.base is not None and recipe.base.is_file:
+        # Its content is pinned, wherever it lies.
+        document["base"]["image"] = _at(tree, *_BASE).written
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written
