@@ -47,12 +47,12 @@ def rewrite(path: str, content: bytes) -> bytes:
 
 def _without_password(path: str, line: bytes) -> bytes:
     """A line of passwd(5), shadow(5) or gshadow(5) with a second field that lets nobody in."""
-    name, colon, rest = line.partition(b":")
+    name, colon, rest = line.rstrip(b"\r\n").partition(b":")
     password, second, others = rest.partition(b":")
-    if not second:
+    if not colon:
         return line
     if path == "etc/passwd":
         password = b"x"
     elif password != b"*":
         password = _LOCKED.encode()
-    return name + colon + password + second + others
+    return name + colon + password + second + others + line[len(line.rstrip(b"\r\n")) :]

@@ -196,7 +196,7 @@ def _other(descriptor: int, start: int) -> str | None:
 
 
 def _new_tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, "w:", format=tarfile.PAX_FORMAT, encoding="utf-8", copybufsize=ext4_tree.PIECE)
+    return tarfile.open(path, "w:", format=tarfile.PAX_FORMAT, encoding="utf-8")
 
 
 class _Writer:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ext4
 
@@ -111,7 +112,7 @@ class Ext4:
             yield from self._read(self._volume.inodes[node.inode], node.size)
 
     def _read(self, inode: ext4.Inode, size: int) -> Iterator[bytes]:
-        if size and not inode.has_flag(_EXTENTS):
+        if size and not _has(inode, _EXTENTS):
             raise BaseUnsupported(_OLD)
         at = 0
         for extent in sorted(inode.extents, key=lambda each: int(each.ee_block)):
@@ -136,7 +137,7 @@ class Ext4:
             position, size = position + len(piece), size - len(piece)
 
     def _entries(self, directory: ext4.Directory) -> dict[bytes, int]:
-        if not directory.has_flag(_EXTENTS):
+        if not _has(directory, _EXTENTS):
             raise BaseUnsupported(_OLD)
         found: dict[bytes, int] = {}
         for entry, _ in directory.opendir():
@@ -151,9 +152,9 @@ class Ext4:
         return found
 
     def _node(self, path: bytes, inode: ext4.Inode) -> Node:
-        if inode.has_flag(_INLINE) or inode.has_flag(_ENCRYPTED):
+        if _has(inode, _INLINE | _ENCRYPTED):
             raise BaseUnsupported("the base has encrypted files, or files inside their inodes")
-        mode, size = int(inode.i_mode), int(inode.i_size)
+        mode, size = _number(inode.i_mode), int(inode.i_size)
         return Node(
             path=os.fsdecode(path),
             inode=int(inode.i_no),
@@ -170,7 +171,7 @@ class Ext4:
         """What a symbolic link holds: a short one in its inode, where others have their extents."""
         if not 0 < size <= MOST_LINK:
             raise BaseDamaged("a symbolic link of the base has no end")
-        if size < _FAST_LINK and not inode.has_flag(_EXTENTS):
+        if size < _FAST_LINK and not _has(inode, _EXTENTS):
             return bytes(inode.i_block)[:size]
         return b"".join(self._read(inode, size))
 
@@ -184,7 +185,7 @@ def opened(disk: Path, offset: int) -> Iterator[Ext4]:
     with disk.open("rb") as stream:
         with _sound():
             volume = ext4.Volume(stream, offset=offset)
-            unknown = int(volume.superblock.s_feature_incompat) & ~sum(_FEATURES)
+            unknown = _number(volume.superblock.s_feature_incompat) & ~sum(_FEATURES)
             if unknown:
                 raise BaseUnsupported(f"the base's file system has features that are not known here: {unknown:#x}")
         yield Ext4(volume, stream.fileno(), offset)
@@ -208,6 +209,15 @@ def _sound() -> Iterator[None]:
 def is_ext4(descriptor: int, offset: int) -> bool:
     """Whether a file system of the ext family begins at `offset` (bytes) of an open file."""
     return os.pread(descriptor, len(MAGIC), offset + MAGIC_AT) == MAGIC
+
+
+def _number(field: Any) -> int:  # noqa: ANN401 - one of ctypes' numbers, or a number
+    """A field that the library has as an enumeration."""
+    return int(getattr(field, "value", field))
+
+
+def _has(inode: ext4.Inode, flags: int) -> bool:
+    return _number(inode.i_flags) & flags != 0
 
 
 def _joined(folder: bytes, name: bytes) -> bytes:
