@@ -21,6 +21,7 @@ NOT_RUN = {
     "make soak",
     "make bench",
     "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
+    "imagefactory build recipes/company-debian-12.yaml",
     "imagefactory build recipes/motd-debian-12.yaml",
 }
 
