@@ -182,11 +182,11 @@ def test_the_file_systems_and_the_table_are_clean(disk: Path, tmp_path: Path) ->
 def test_the_table_has_the_identities_of_the_seed(disk: Path) -> None:
     who = identities(SEED)
     dump = call("sfdisk", "--dump", disk).lower()
-    for uuid in (who.disk, who.bios, who.efi, who.root):
+    for uuid in (who.disk, *map(who.partition, ("bios", "efi", "root"))):
         assert str(uuid) in dump
     facts = call("dumpe2fs", "-h", root_of(disk))
-    assert re.search(rf"UUID: +{who.filesystem}", facts)
-    assert re.search(rf"Hash Seed: +{who.hash_seed}", facts)
+    assert re.search(rf"UUID: +{who.filesystem()}", facts)
+    assert re.search(rf"Hash Seed: +{who.hash_seed()}", facts)
     assert re.search(r"volume name: +cloudimg-rootfs", facts)
 
 
@@ -249,7 +249,7 @@ def test_the_efi_system_partition_has_the_signed_programs(disk: Path, tmp_path: 
         assert (tmp_path / "got").read_bytes() == content
         (tmp_path / "got").unlink()
     config = call("mtype", "-i", f"{disk}@@{efi.start}", "::/EFI/debian/grub.cfg")
-    assert f"search.fs_uuid {identities(SEED).filesystem} root" in config
+    assert f"search.fs_uuid {identities(SEED).filesystem()} root" in config
     assert "UEFI" in call("mlabel", "-s", "-i", f"{disk}@@{efi.start}", "::")
 
 
