@@ -30,6 +30,7 @@ CONVERT_TOOLS = ("qemu-utils",)
 BOOT_TOOLS = ("qemu-system-x86", "ovmf", "seabios")
 BUILDABLE = ("raw", "qcow2")
 KEYRINGS = "keyrings"
+APPLIES_STANDARD = "soe-compliance"  # an element that makes the image keep what it is measured by
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Inputs:
             "repositories": [source.apt_line() for source in self.image_sources],
             "repository keys": [self.loaded.digests[path] for path in self.keyrings.values()],
             "ca_certificates": [self.loaded.digests[Path(path)] for path in recipe.ca_certificates],
+            **({"compliance": self._standard()} if APPLIES_STANDARD in self.element_digests else {}),
             "imagefactory's rootfs step": rootfs.REVISION,
             **self._tools(BUILD_TOOLS),
             "diskimage-builder": self.tools["diskimage-builder"],
@@ -88,12 +90,15 @@ class Inputs:
 
     def compliance_key(self, rootfs_digest: str) -> str:
         """Raises AssertionError where the recipe wants no standard kept."""
+        own = {"rootfs": rootfs_digest, "revision": compliance.REVISION}
+        return key("compliance", {"name": self.recipe.name, **self._standard(), **own})
+
+    def _standard(self) -> dict[str, str | None]:
+        """What is measured by."""
         wanted = self.recipe.compliance
         assert wanted is not None and self.content is not None  # noqa: S101, PT018
         tailoring = self.loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None
-        own = {"rootfs": rootfs_digest, "content": self.content.sha256, "profile": wanted.profile}
-        revision = {"tailoring": tailoring, "revision": compliance.REVISION}
-        return key("compliance", {"name": self.recipe.name, **own, **revision})
+        return {"content": self.content.sha256, "profile": wanted.profile, "tailoring": tailoring}
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")
@@ -109,7 +114,9 @@ class Inputs:
         boot = self.recipe.tests.boot
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
-        return key("boot", {**own, "firmware": firmware, "revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)})
+        measured = {"measured": self._standard()} if self.recipe.compliance else {}
+        revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
+        return key("boot", {**own, "firmware": firmware, **measured, **revision})
 
     def content_digest(self, images: Mapping[str, str]) -> str:
         return key("content", {"name": self.recipe.name, "recipe": self.loaded.digest, "images": dict(images)})

@@ -15,17 +15,20 @@ from imagefactory.model.release import Version
 from imagefactory.progress import Advance, Note, Progress, StepAdvanced, advancer
 from imagefactory.settings import Settings
 from imagefactory.steps import convert
+from imagefactory.steps.compliance import guest_scan, profile_id
 from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import qemu_img, scap
 from imagefactory.tools.firmware import Accelerator, probe_kvm
+from imagefactory.tools.guest_scan import GuestScan, make_disk
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
 from imagefactory.tools.package_lists import archives, in_releases
 from imagefactory.tools.recipe_file import copy_reference
+from imagefactory.tools.scap import Kit
 from signing.digest import Digests, hash_stream, read_document
 from signing.trust import Trust
 
@@ -48,6 +51,7 @@ class BootTest(Protocol):
         accelerator: Accelerator,
         environment: Mapping[str, str],
         on_advance: Callable[[str], None],
+        scan: GuestScan | None,
     ) -> Evidence: ...
 
 
@@ -107,6 +111,7 @@ class Line:
                 "keyrings": {name: str(path) for name, path in keyrings.items()},
                 "ca_certificates": [str(path) for path in certificates],
                 "proxy": recipe.proxy,
+                "standard": self._standard(),
             },
         }
         made = self._build(request, plan.ROOTFS)
@@ -150,18 +155,14 @@ class Line:
 
     def compliance(self, rootfs: StepResult) -> StepResult:
         """Measure the root file system by the standard that the recipe wants kept."""
-        recipe, wanted = self.inputs.recipe, self.inputs.recipe.compliance
-        assert wanted is not None and self.inputs.content is not None  # noqa: S101, PT018 - or else no plan has this step
-        digest = rootfs.outputs["rootfs"]
-        status = self.artifacts.require(rootfs.outputs["dpkg_status"])
-        index = self.inputs.index(self.settings.environment)
-        kit = scap.fetch(self.settings.scap, self.inputs.content, status, index)
+        recipe, digest = self.inputs.recipe, rootfs.outputs["rootfs"]
+        tailoring = self._tailoring()
         request = {
             "action": "compliance",
             "rootfs": str(self.artifacts.require(digest)),
-            "kit": kit.to_json(),
-            "profile": wanted.profile,
-            "tailoring": self._tailoring(),
+            "kit": self._kit(rootfs).to_json(),
+            "profile": recipe.compliance.profile if recipe.compliance else None,
+            "tailoring": str(tailoring) if tailoring else None,
             "output": str(self.work),
             "log": str(self.log(plan.COMPLIANCE)),
             **self._isolation(recipe.disk.size + SCRATCH_ROOM),
@@ -214,7 +215,7 @@ class Line:
         key = self.inputs.convert_key(disk.outputs["disk"], image_format)
         return self.records.remember(key, plan.CONVERT, self.inputs.recipe.name, {"image": made.digests.sha256}, facts)
 
-    def boot(self, images: Mapping[str, StepResult]) -> StepResult:
+    def boot(self, images: Mapping[str, StepResult], rootfs: StepResult) -> StepResult:
         """Boot one format under every firmware, and prove that the others are the same disk."""
         recipe = self.inputs.recipe
         booted = "qcow2" if "qcow2" in images else next(iter(images))
@@ -233,6 +234,7 @@ class Line:
             logs=self.log(plan.BOOT).parent,
             environment=self.settings.environment,
             on_advance=self.advancer(plan.BOOT),
+            scan=self._guest_scan(rootfs),
         )
         accelerator = probe_kvm(self.settings.environment)
         try:
@@ -250,14 +252,37 @@ class Line:
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _tailoring(self) -> str | None:
+    def _standard(self) -> tuple[str, str] | None:
+        """The SCAP content, and the id of its profile, that elements apply."""
+        wanted, content = self.inputs.recipe.compliance, self.inputs.content
+        if wanted is None or content is None:
+            return None
+        return str(content.path), profile_id(content, wanted.profile, self._tailoring())
+
+    def _kit(self, rootfs: StepResult) -> Kit:
+        """What measures this system."""
+        assert self.inputs.content is not None  # noqa: S101 - or else no plan measures
+        status = self.artifacts.require(rootfs.outputs["dpkg_status"])
+        return scap.fetch(self.settings.scap, self.inputs.content, status, self.inputs.index(self.settings.environment))
+
+    def _tailoring(self) -> Path | None:
         """A copy of the tailoring file: the bytes that were digested."""
         wanted = self.inputs.recipe.compliance
         if wanted is None or wanted.tailoring is None:
             return None
         copy = self.work / "tailoring.xml"
         copy_reference(self.inputs.loaded, Path(wanted.tailoring), copy)
-        return str(copy)
+        return copy
+
+    def _guest_scan(self, rootfs: StepResult) -> GuestScan | None:
+        """What the guest is to measure of itself, if a standard is wanted."""
+        wanted = self.inputs.recipe.compliance
+        if wanted is None:
+            return None
+        kit, tailoring = self._kit(rootfs), self._tailoring()
+        environment = self.settings.environment
+        disk = make_disk(kit, tailoring, self.directory("guest-scan"), environment=environment)
+        return guest_scan(disk, kit, wanted.profile, tailoring)
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

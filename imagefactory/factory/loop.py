@@ -193,7 +193,7 @@ class _Run:
         wanted = self._inputs.recipe.compliance
         if wanted is None or view.compliance is None or coming.step in {plan.ROOTFS, plan.SBOM, plan.COMPLIANCE}:
             return
-        standard.require(wanted, view.compliance)
+        standard.require_files(wanted, view.compliance)
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
         if self._line is not None and self._line.build.state == BuildState.RUNNING:
@@ -239,7 +239,7 @@ class _Run:
             made = line.convert(view.disk, action.subject)
             return f"{made.facts['size']} bytes, sha256:{made.outputs['image'][:12]}"
         if action.step == plan.BOOT:
-            return _booted(line.boot(view.images))
+            return _booted(line.boot(view.images, view.rootfs))
         assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
         release = sign(line, Made(view.rootfs, view.sbom, view.compliance, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"

@@ -62,8 +62,8 @@ class Made:
         ComplianceFailed."""
         if wanted is None or self.compliance is None:
             return ()
-        booted = next(piece.about for piece in self.evidence if piece.kind == "boot")
-        return (standard.evidence(wanted, self.compliance, booted),)
+        boot = next(piece for piece in self.evidence if piece.kind == "boot")
+        return (standard.evidence(wanted, self.compliance, boot),)
 
 
 def sign(line: Line, made: Made) -> Release:

@@ -1,10 +1,12 @@
 """The published standard that a recipe wants kept: held against what was measured, and turned into evidence."""
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from imagefactory.errors import ComplianceFailed, ExceptionExpired
-from imagefactory.model.compliance import Measurement, Scan, Verdict, judge
+from imagefactory.model.compliance import Gate, Measurement, Outcome, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
@@ -23,10 +25,15 @@ def refuse_expired(recipe: Recipe) -> None:
         raise ExceptionExpired(f"an exception has expired: {first}", lines=tuple(rest))
 
 
-def require(wanted: Compliance, measured: StepResult) -> Verdict:
-    """What the gate says of a measurement. Raises ComplianceFailed."""
+def require_files(wanted: Compliance, measured: StepResult) -> None:
+    """See, before an image is made and booted, that no rule that files answer keeps it from being signed. The score is
+    not known yet. Raises ComplianceFailed."""
     scan = Scan.from_json(measured.facts["scan"])
-    verdict = judge(scan, wanted.gate, _today())
+    _require(wanted, scan.without_guest(), Gate(0, wanted.gate.exceptions))
+
+
+def _require(wanted: Compliance, scan: Scan, gate: Gate) -> Verdict:
+    verdict = judge(scan, gate, _today())
     if verdict.refused:
         first, *rest = verdict.refused
         failing = (f"{each.severity}: {each.rule} ({each.title})" for each in scan.failing())
@@ -34,18 +41,26 @@ def require(wanted: Compliance, measured: StepResult) -> Verdict:
     return verdict
 
 
-def evidence(wanted: Compliance, measured: StepResult, about: str) -> Evidence:
-    """The proof that the image `about` ("sha256:HEX") keeps the standard. Raises ComplianceFailed."""
-    verdict = require(wanted, measured)
+def evidence(wanted: Compliance, measured: StepResult, boot: Evidence) -> Evidence:
+    """The proof that the image which was booted keeps the standard: its files as `measured`, the rest as it said itself
+    in its `boot`. Raises ComplianceFailed."""
+    scan = Scan.from_json(measured.facts["scan"]).with_guest(_said_in(boot))
+    verdict = _require(wanted, scan, wanted.gate)
     measurement = Measurement(
-        scan=Scan.from_json(measured.facts["scan"]),
+        scan=scan,
         min_score=wanted.min_score,
         exceptions=verdict.excepted,
         needless=verdict.needless,
         rootfs=f"sha256:{measured.facts['rootfs']}",
         report=f"sha256:{measured.outputs['report']}",
     )
-    return Evidence("compliance", about, "pass", measurement.facts())
+    return Evidence("compliance", boot.about, "pass", measurement.facts())
+
+
+def _said_in(boot: Evidence) -> Mapping[str, Outcome]:
+    """What the guest measured of itself; nothing, where nobody asked it."""
+    facts: Any = boot.to_json()["facts"]
+    return next((one["measured"] for one in facts["boots"] if "measured" in one), {})
 
 
 def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:

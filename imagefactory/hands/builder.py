@@ -34,6 +34,7 @@ def build_rootfs(request: Document, advance: Advance) -> Document:
             keyrings={name: Path(path) for name, path in recipe["keyrings"].items()},
             ca_certificates=tuple(map(Path, recipe["ca_certificates"])),
             proxy=recipe["proxy"],
+            standard=(Path(recipe["standard"][0]), recipe["standard"][1]) if recipe["standard"] else None,
         ),
         Path(request["output"]),
         scratch=scratch,

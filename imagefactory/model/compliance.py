@@ -25,7 +25,16 @@ PASSED: frozenset[Outcome] = frozenset({"pass", "fixed"})
 # What could not be judged is no pass.
 FAILED: frozenset[Outcome] = frozenset({"fail", "error", "unknown"})
 
+# Rules about the running kernel, its mounts, its units; their names begin like this, or are these.
+_LIVE = re.compile(
+    r"(sysctl|mount_option|partition_for|service|timer|socket)_.*|prefer_64bit_os|apparmor_configured|audit_rules_privileged_commands"
+)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def is_live(rule: str) -> bool:
+    """Whether only a running system can answer a rule."""
+    return _LIVE.fullmatch(rule) is not None
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,17 @@ class Scan:
     def failing(self) -> tuple[RuleResult, ...]:
         return tuple(each for each in self.rules if each.outcome in FAILED)
 
-    def with_guest(self, guest: "Scan") -> "Scan":
-        """What a running guest says of a rule counts more than what its files say. Raises ValueError when it was
-        measured by another standard."""
-        if guest.standard != self.standard:
-            raise ValueError("files and guest were measured by different standards")
-        said = {each.rule: replace(each, judge="guest") for each in guest.rules}
-        return replace(self, rules=tuple(said.get(each.rule, each) for each in self.rules))
+    def with_guest(self, said: Mapping[str, Outcome]) -> "Scan":
+        """What a running guest says of the rules that no file can answer; what it does not say is unknown."""
+
+        def judged(each: RuleResult) -> RuleResult:
+            return replace(each, outcome=said.get(each.rule, "unknown"), judge="guest") if is_live(each.rule) else each
+
+        return replace(self, rules=tuple(map(judged, self.rules)))
+
+    def without_guest(self) -> "Scan":
+        """The rules that files answer."""
+        return replace(self, rules=tuple(each for each in self.rules if not is_live(each.rule)))
 
     def to_json(self) -> dict[str, JSON]:
         """The same for `from_json`, and for evidence."""

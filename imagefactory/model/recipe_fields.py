@@ -196,6 +196,8 @@ _SET_BY_FIELD: Final[Mapping[str, str]] = {
     "DIB_SOE_IMAGE_SOURCES": "repositories",
     "DIB_SOE_KEYRINGS": "repositories",
     "DIB_SOE_CA_CERTIFICATES": "ca_certificates",
+    "DIB_SOE_SCAP_CONTENT": "compliance",
+    "DIB_SOE_SCAP_PROFILE": "compliance",
     "HTTP_PROXY": "proxy",
     "HTTPS_PROXY": "proxy",
 }

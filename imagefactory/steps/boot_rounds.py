@@ -18,6 +18,7 @@ from imagefactory.steps.boot_checks import Check
 from imagefactory.tools import guest, loader, overlay, seed, ssh
 from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
@@ -34,7 +35,7 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 class Bench:
     """What every boot of one round shares: `source` of the metadata, `memory` in MiB, `timeout` in seconds per boot.
 
-    Every machine ends soon after `stop` is set.
+    Every machine ends soon after `stop` is set. `scan` is what a guest is to measure of itself.
     """
 
     image: Path
@@ -51,6 +52,7 @@ class Bench:
     environment: Mapping[str, str]
     on_advance: Callable[[str], None]
     stop: Event
+    scan: GuestScan | None = None
 
     def disk(self, name: str) -> Overlay:
         """A fresh disk over the image, larger than it."""
@@ -59,9 +61,9 @@ class Bench:
         grow = max(GROW, size // 8 // GROW * GROW)
         return overlay.create(path, self.image, self.image_format, grow=grow, environment=env)
 
-    def vm(self, name: str, disk: Overlay, seed_disk: Path | None = None) -> VM:
+    def vm(self, name: str, disk: Overlay, seed_disk: Path | None = None, extra: Path | None = None) -> VM:
         """A machine to start, of a name that its logs carry too."""
-        machine = Machine(self.firmware, self.accelerator, self.memory, CPUS, disk, seed_disk)
+        machine = Machine(self.firmware, self.accelerator, self.memory, CPUS, disk, seed_disk, extra)
         return VM(machine, name, work=self.work, logs=self.logs, environment=self.environment, stop=self.stop)
 
 
@@ -94,7 +96,7 @@ def boots(bench: Bench) -> list[Report]:
     with bench.vm(first.name, disk, identity.disk) as vm:
         login = _first_boot(bench, vm, identity, first)
     second = Report(f"{bench.firmware}-again")
-    with bench.vm(second.name, disk, identity.disk) as vm:
+    with bench.vm(second.name, disk, identity.disk, bench.scan.disk if bench.scan else None) as vm:
         _second_boot(bench, vm, login, second)
     if bench.firmware != "uefi":
         return [first, second]
@@ -151,7 +153,24 @@ def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None
     report.seconds["settled"] = vm.seconds()
     report.checks += checks.settled(answers)
     report.checks += checks.kernel(vm.console.text(), answers, software=bench.accelerator.kind == "tcg")
+    if bench.scan is not None:
+        _measure(bench, bench.scan, vm, login, report)
+        deadline = time.monotonic() + bench.timeout
     _power_off(bench, vm, report, deadline)
+
+
+def _measure(bench: Bench, scan: GuestScan, vm: VM, login: ssh.Guest, report: Report) -> None:
+    """The guest answers the rules that no file can answer."""
+    bench.on_advance(f"{vm.name}: measuring")
+    began = vm.seconds()
+    try:
+        said = login.ask(vm.port, scan.script, deadline=time.monotonic() + bench.timeout, watch=vm.check)
+    except (ProgramFailed, ProgramTimeout) as error:
+        report.checks.append(Check("measured", False, error.message, error.lines))
+        return
+    outcomes = scan.outcomes(said)
+    report.facts["measured"] = dict(outcomes)
+    report.checks.append(Check("measured", True, f"{len(outcomes)} rules, {vm.seconds() - began:.0f} s"))
 
 
 def _altered_boot(bench: Bench) -> Report:

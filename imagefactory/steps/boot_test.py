@@ -20,6 +20,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_rounds import CPUS, Bench, Report, boots, first_boot
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.seed import Source
 from imagefactory.tools.vm import POLL
@@ -49,6 +50,7 @@ def boot_test(
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
     user: str = "debian",
+    scan: GuestScan | None = None,
 ) -> Evidence:
     """Boot `image` ("raw" or "qcow2") under each firmware and return what that proved about `about` ("sha256:HEX").
 
@@ -58,6 +60,8 @@ def boot_test(
     more boot whose boot loader was altered. Name and key come from NoCloud and from a config drive, in turn. Where
     there are processors enough, the rounds take place side by side, each with as much memory; `on_advance` is called in
     the thread of the caller.
+    `scan` is what the guest measures of itself, once, when it has booted again; the boot's fact `measured` has the
+    outcomes.
 
     Raises a BootFailed (its class says what), FirmwareMissing, AcceleratorBroken, or what programs raise.
     """
@@ -84,7 +88,7 @@ def boot_test(
         stop=Event(),
     )
     rounds = [
-        partial(_under, replace(bench, firmware=kind, source=source), boots)
+        partial(_under, replace(bench, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
         for kind, source in zip(kinds, SOURCES, strict=False)
     ]
     rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]

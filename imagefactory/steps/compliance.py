@@ -15,11 +15,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import InputsChanged, ProgramFailed, ScanFailed, TailoringInvalid
-from imagefactory.model.compliance import Scan, Standard
+from imagefactory.model.compliance import Scan, Standard, is_live
 from imagefactory.tools import archive, oscap, sandbox
 from imagefactory.tools.durable import write_new
+from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.process import Limits, run
-from imagefactory.tools.scap import Kit, unpack
+from imagefactory.tools.scap import DataStream, Kit, unpack
 from signing.digest import read_document
 from signing.errors import SigningError
 
@@ -117,6 +118,22 @@ def scan(
     measured = oscap.scan_of(standard.content, standard.profile, oscap.read_results(results), said)
     on_advance(f"{len(measured.rules)} rules judged")
     return Scanned(measured, _kept(output / REPORT, report), _kept(output / RESULTS, results))
+
+
+def profile_id(content: DataStream, profile: str, tailoring: Path | None) -> str:
+    """The id of the profile of the content itself that `profile` is, or is tailored from. Raises as `guest_scan`."""
+    standard = _standard(Kit(content.path, content.sha256, content.version, (), ""), profile, tailoring)
+    return standard.content.base(standard.profile).id
+
+
+def guest_scan(disk: Path, kit: Kit, profile: str, tailoring: Path | None) -> GuestScan:
+    """What a guest is asked when it measures itself, with the scanner on `disk`: the rules that no file answers.
+
+    Raises InputsChanged, ContentInvalid, TailoringInvalid, ProfileUnknown.
+    """
+    standard = _standard(kit, profile, tailoring)
+    rules = {each.id: name for name, each in standard.content.selection(standard.profile).items() if is_live(name)}
+    return GuestScan(disk, standard.profile.id, standard.profile.id in standard.content.tailored, rules)
 
 
 def _standard(kit: Kit, profile: str, tailoring: Path | None) -> _Standard:

@@ -28,7 +28,8 @@ class RootfsRequest:
     """What the root file system is made of.
 
     `sources` are used to build; `image_sources` are what the image's own apt will use (empty: the distribution's
-    canonical ones). `keyrings` maps a file name to the file of a recipe's repository key. Paths are absolute.
+    canonical ones). `keyrings` maps a file name to the file of a recipe's repository key. `standard` is the SCAP
+    content, and the id of a profile in it, that elements apply. Paths are absolute.
     """
 
     codename: str
@@ -42,6 +43,7 @@ class RootfsRequest:
     keyrings: Mapping[str, Path]
     ca_certificates: tuple[Path, ...]
     proxy: str | None = field(repr=False)
+    standard: tuple[Path, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def build(
 def _environment(request: RootfsRequest, scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
     sources = _write(scratch / "sources.list", request.sources)
     lasting = _write(scratch / "image.list", image_sources(request))
+    content, profile = request.standard or (None, None)
     certificates = scratch / "ca-certificates"
     certificates.mkdir()
     for number, certificate in enumerate(request.ca_certificates):
@@ -106,6 +109,7 @@ def _environment(request: RootfsRequest, scratch: Path, environment: Mapping[str
         "DIB_SOE_KEYRINGS": str(scratch / "keyrings"),
         "DIB_SOE_CA_CERTIFICATES": str(certificates),
         "DIB_SOE_PACKAGES": ",".join(request.packages),
+        **({"DIB_SOE_SCAP_CONTENT": str(content), "DIB_SOE_SCAP_PROFILE": profile} if profile else {}),
     }
 
 

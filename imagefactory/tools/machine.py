@@ -31,7 +31,8 @@ class Wires:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine to start: `memory` in MiB, `disk` the throwaway overlay it runs on, `seed` a read-only raw disk."""
+    """A machine to start: `memory` in MiB, `disk` the throwaway overlay it runs on, `seed` and `extra` read-only raw
+    disks."""
 
     firmware: Firmware
     accelerator: Accelerator
@@ -39,6 +40,7 @@ class Machine:
     cpus: int
     disk: Overlay
     seed: Path | None = None
+    extra: Path | None = None
 
     def limits(self) -> Limits:
         """What QEMU may take: address space, and the size of any file it writes."""
@@ -56,9 +58,10 @@ class Machine:
         argv += ["-chardev", f"file,id=debug,path={escaped(wires.firmware)}"]
         argv += ["-device", "isa-debugcon,iobase=0x402,chardev=debug"]
         argv += ["-blockdev", self.disk.blockdev("disk"), "-device", "virtio-blk-pci,drive=disk,bootindex=0"]
-        if self.seed is not None:
-            argv += ["-drive", f"if=none,id=seed,format=raw,readonly=on,file={escaped(self.seed)}"]
-            argv += ["-device", "virtio-blk-pci,drive=seed"]
+        for drive, path in (("seed", self.seed), ("extra", self.extra)):
+            if path is not None:
+                argv += ["-drive", f"if=none,id={drive},format=raw,readonly=on,file={escaped(path)}"]
+                argv += ["-device", f"virtio-blk-pci,drive={drive}"]
         argv += ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
         argv += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,fd={wires.agent}"]
         argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]

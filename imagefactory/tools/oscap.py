@@ -37,16 +37,7 @@ CHUNK = 1 << 20  # bytes that expat is given at a time
 MAX_EXTENDS = 16  # profiles, one extending the other
 OUTCOMES = frozenset(get_args(Outcome))
 # What a rule says when it has several results, one for each of its checks: the first of these that any has.
-WORST: Sequence[Outcome] = (
-    "fail",
-    "error",
-    "unknown",
-    "notchecked",
-    "fixed",
-    "pass",
-    "informational",
-    "notapplicable",
-)
+WORST: Sequence[Outcome] = ("fail", "error", "unknown", "notchecked", "fixed", "pass", "informational", "notapplicable")
 
 Wrong: TypeAlias = Callable[[str], FactoryError]
 
@@ -118,6 +109,10 @@ class Content:
                 return each
         raise ProfileUnknown(f"the SCAP content has no profile {name}{_nearest(name, [each.name for each in offered])}")
 
+    def base(self, profile: Profile) -> Profile:
+        """The profile of the content itself that a profile is, or is tailored from. Raises as `selection`."""
+        return next((each for each in self._chain(profile) if self.profiles.get(each.id) is each), profile)
+
     def selection(self, profile: Profile) -> dict[str, Rule]:
         """The rules that a profile selects, by short name in its order, with the severity that they have in it.
 
@@ -152,6 +147,11 @@ class Content:
 
     def _choices(self, profile: Profile) -> Iterator[Choice]:
         """What the profile and those that it extends say; the last word counts."""
+        for each in reversed(self._chain(profile)):
+            yield from each.choices
+
+    def _chain(self, profile: Profile) -> list[Profile]:
+        """The profile, the one that it extends, and so on."""
         chain = [profile]
         while (extends := chain[-1].extends) is not None:
             # A tailored profile may have the id of the one that it extends.
@@ -162,8 +162,7 @@ class Content:
             if len(chain) > MAX_EXTENDS:
                 raise wrong(f"the profile {profile.name} extends more than {MAX_EXTENDS} others, or itself")
             chain.append(parent)
-        for each in reversed(chain):
-            yield from each.choices
+        return chain
 
 
 def read_content(raw: bytes) -> Content:

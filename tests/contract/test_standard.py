@@ -13,16 +13,17 @@ from imagefactory.factory import standard
 from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.model import plan
-from imagefactory.model.compliance import RuleResult, Scan, Standard
+from imagefactory.model.compliance import RuleResult, Scan, Standard, is_live
 from imagefactory.store.tables import StepResult
+from imagefactory.tools.guest_scan import GuestScan
 from tests.contract.shell import Shell
 from tests.contract.test_factory import NAME, done, releases
 from tests.fakes.host import FakeHost
-from tests.fakes.standard import BENCHMARK, PROFILE, data_stream, group, profile, rule
+from tests.fakes.standard import BENCHMARK, PROFILE, data_stream, group, identity, profile, rule
 
-RULES = ("one", "three", "two")
+RULES = ("one", "sysctl_three", "two")
 CONTENT = data_stream(
-    group("g", rule("one", "true", severity="high") + rule("two", "true") + rule("three", "true")),
+    group("g", rule("one", "true", severity="high") + rule("two", "true") + rule("sysctl_three", "true")),
     profile(PROFILE, {"rule_one": True}, title="Strict"),
 )
 TODAY = datetime.now(UTC).date()
@@ -49,6 +50,8 @@ def said(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         return line.records.remember(line.inputs.compliance_key(digest), plan.COMPLIANCE, name, outputs, facts)
 
     monkeypatch.setattr(Line, "compliance", compliance)
+    live = {identity("rule", name): name for name in RULES if is_live(name)}
+    monkeypatch.setattr(Line, "_guest_scan", lambda _line, _rootfs: GuestScan(host.root, PROFILE, False, live))
     return outcomes
 
 
@@ -73,14 +76,14 @@ def evidence(host: FakeHost) -> dict[str, Any]:
 
 def test_what_was_measured_is_signed_with_the_release(host: FakeHost, said: dict[str, str]) -> None:
     said["two"] = "fail"
-    wants(host, "two", "three")
+    wants(host, "two", "sysctl_three")
     assert host.build().worked
     piece = evidence(host)
     assert (piece["kind"], piece["outcome"]) == ("compliance", "pass")
     assert piece["about"] == releases(host)[0].evidence["boot"][0]["about"]
     facts = piece["facts"]
     assert (facts["score"], facts["min_score"]) == ("66.6", 60)
-    assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["three"]]
+    assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["sysctl_three"]]
     assert not host.build().worked
 
 
@@ -96,10 +99,18 @@ def test_what_fails_makes_no_disk(host: FakeHost, said: dict[str, str]) -> None:
 
 
 def test_a_score_that_is_too_low(host: FakeHost, said: dict[str, str]) -> None:
-    said.update(two="fail", three="error")
-    wants(host, "two", "three")
-    with pytest.raises(ComplianceFailed, match=r"the score is 33\.3 %, and 60\.0 % is wanted"):
+    said.update(two="fail")
+    wants(host, "two", min_score=70)
+    with pytest.raises(ComplianceFailed, match=r"the score is 66\.6 %, and 70\.0 % is wanted"):
         host.build()
+
+
+def test_the_guest_answers_what_files_cannot(host: FakeHost, said: dict[str, str]) -> None:
+    """Its file says no, and the running system says yes."""
+    said.update(sysctl_three="fail")
+    assert host.build().worked
+    rules = {each["rule"]: (each["outcome"], each["judge"]) for each in evidence(host)["facts"]["scan"]["rules"]}
+    assert rules == {"one": ("pass", "files"), "sysctl_three": ("pass", "guest"), "two": ("pass", "files")}
 
 
 def test_a_measurement_that_failed_does_not_keep_newer_packages_away(host: FakeHost, said: dict[str, str]) -> None:

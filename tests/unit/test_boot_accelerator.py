@@ -37,6 +37,7 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
     """The evidence that a production line of fakes records."""
     recipe = SimpleNamespace(
         name="it",
+        compliance=None,
         disk=SimpleNamespace(firmware=["bios"]),
         tests=SimpleNamespace(boot=SimpleNamespace(memory=1 << 30, timeout=60, expect=())),
     )
@@ -52,7 +53,8 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
         "progress": said.append,
         "boot_test": boot_test,
     }
-    Line(**fakes).boot(cast("Any", {"qcow2": SimpleNamespace(outputs={"image": DIGEST})}))
+    rootfs = cast("Any", SimpleNamespace(outputs={}))
+    Line(**fakes).boot(cast("Any", {"qcow2": SimpleNamespace(outputs={"image": DIGEST})}), rootfs)
     return list(remembered[0]["evidence"])
 
 

@@ -27,6 +27,7 @@ from imagefactory.model.compliance import (
     Standard,
     decimal,
     differences,
+    is_live,
     judge,
     percent,
 )
@@ -138,19 +139,33 @@ def test_a_score_is_rounded_down_by_less_than_a_tenth(score: Fraction) -> None:
 # -- a guest's word ---------------------------------------------------------------------------------------------------
 
 
-def test_what_the_guest_says_counts_more() -> None:
-    files = scan(a="pass", b="fail", c="fail")
-    merged = files.with_guest(Scan(STANDARD, (result("a", "fail"), result("b", "pass"), result("x", "pass"))))
-    assert [(each.rule, each.outcome, each.judge) for each in merged.rules] == [
-        ("a", "fail", "guest"),
-        ("b", "pass", "guest"),
-        ("c", "fail", "files"),
-    ]
+def test_the_guest_answers_what_no_file_can() -> None:
+    files = scan(a="fail", mount_option_tmp_nosuid="fail", sysctl_kernel_sysrq="pass", timer_x_enabled="pass")
+    said: dict[str, Outcome] = {"a": "pass", "mount_option_tmp_nosuid": "pass", "sysctl_kernel_sysrq": "fail"}
+    merged = files.with_guest(said)
+    assert {each.rule: (each.outcome, each.judge) for each in merged.rules} == {
+        "a": ("fail", "files"),
+        "mount_option_tmp_nosuid": ("pass", "guest"),
+        "sysctl_kernel_sysrq": ("fail", "guest"),
+        "timer_x_enabled": ("unknown", "guest"),
+    }
+    assert [each.rule for each in files.without_guest().rules] == ["a"]
 
 
-def test_a_guest_that_was_measured_by_another_standard() -> None:
-    with pytest.raises(ValueError, match="different standards"):
-        scan(a="fail").with_guest(Scan(replace(STANDARD, content="d" * 64), (result("a", "pass"),)))
+@pytest.mark.parametrize(
+    ("rule", "live"),
+    [
+        ("sysctl_net_ipv4_ip_forward", True),
+        ("partition_for_boot", True),
+        ("service_auditd_enabled", True),
+        ("prefer_64bit_os", True),
+        ("package_audit_installed", False),
+        ("sshd_disable_root_login", False),
+        ("no_sysctl_at_all", False),
+    ],
+)
+def test_rules_that_only_a_running_system_answers(rule: str, live: bool) -> None:
+    assert is_live(rule) is live
 
 
 # -- the gate ---------------------------------------------------------------------------------------------------------

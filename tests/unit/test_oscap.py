@@ -172,6 +172,15 @@ def test_a_tailored_profile() -> None:
     assert selected(content, PROFILE) == ["one", "two"]
 
 
+def test_what_a_profile_is_tailored_from() -> None:
+    """Of two profiles of the content, one extending the other, it is the nearer."""
+    content = read_content(data_stream(RULES, PROFILES + profile("more", {}, PROFILE)))
+    tailored = tailor(content, tailoring(profile("ours", {}, "more")))
+    assert tailored.base(tailored.profile("ours")).name == "more"
+    assert tailored.base(tailored.profile("more")).name == "more"
+    assert tailored.base(tailored.profile(PROFILE)).name == PROFILE
+
+
 def test_a_tailored_profile_may_have_the_id_of_the_one_that_it_extends() -> None:
     content = tailor(read_content(CONTENT), tailoring(profile(PROFILE, {"rule_two": False}, PROFILE)))
     assert selected(content, PROFILE) == ["one"]

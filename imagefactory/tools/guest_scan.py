@@ -1,0 +1,91 @@
+"""A running guest measures itself: what its kernel, its mounts and its service manager are like, no file tells.
+
+The scanner and the content come on a read-only disk and are used from there; nothing is installed. What the guest says
+is no more than its own word, as is all that an image says of itself. It is asked for rules by name, and for each it
+has one answer or none.
+"""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from imagefactory.model.compliance import Outcome
+from imagefactory.tools.process import run
+from imagefactory.tools.scap import Kit, unpack
+
+LABEL = "SCANNER"
+CONTENT, TAILORING = "content.xml", "tailoring.xml"
+SECONDS = 60.0
+# What makes a scanner, and not what explains one.
+NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian")
+
+
+@dataclass(frozen=True)
+class GuestScan:
+    """What a guest is asked: the `disk` with the scanner, the id of the `profile`, whether the tailoring on the disk
+    has it, and the `rules`, id to short name."""
+
+    disk: Path
+    profile: str
+    tailored: bool
+    rules: Mapping[str, str]
+
+    @property
+    def script(self) -> str:
+        """For POSIX sh, as the default user. Its output is for `outcomes`."""
+        evaluate = ["xccdf", "eval", "--skip-valid", "--progress", "--profile", self.profile]
+        if self.tailored:
+            evaluate += ["--tailoring-file", f"/run/scanner/{TAILORING}"]
+        for rule in self.rules:
+            evaluate += ["--rule", rule]
+        return _SCRIPT.format(label=LABEL, evaluate=shlex.join([*evaluate, f"/run/scanner/{CONTENT}"]))
+
+    def outcomes(self, said: str) -> dict[str, Outcome]:
+        """What the guest says of each rule, by short name; "unknown" of a rule that it says nothing of."""
+        found: dict[str, Outcome] = dict.fromkeys(self.rules.values(), "unknown")
+        for line in said.splitlines():
+            # `oscap xccdf eval --progress` says RULE:OUTCOME (oscap(8), openscap 1.3.7).
+            rule, _, outcome = line.partition(":")
+            if rule in self.rules and outcome in get_args(Outcome):
+                found[self.rules[rule]] = cast(Outcome, outcome)
+        return found
+
+
+# Libraries that the image has come from there; others, and the scanner, from the disk.
+_SCRIPT = """\
+set -eu
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+as_root() {{ if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }}
+as_root mkdir -p /run/scanner
+as_root mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/scanner
+oscap=/run/scanner/usr/bin/oscap
+[ -x "$oscap" ] || oscap=oscap
+libraries=/run/scanner/usr/lib/x86_64-linux-gnu:/run/scanner/lib/x86_64-linux-gnu
+share=/run/scanner/usr/share/openscap
+status=0
+as_root env LD_LIBRARY_PATH="$libraries" OSCAP_SCHEMA_PATH="$share/schemas" OSCAP_XSLT_PATH="$share/xsl" \\
+    OSCAP_CPE_PATH="$share/cpe" "$oscap" {evaluate} 2>/dev/null || status=$?
+as_root umount /run/scanner
+[ "$status" = 0 ] || [ "$status" = 2 ]
+"""
+
+
+def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapping[str, str]) -> Path:
+    """Make the disk in the directory `work`. Raises ProgramMissing, ProgramFailed, DiskFull."""
+    tree = work / "scanner"
+    tree.mkdir()
+    for package in kit.scanner:
+        unpack(package, tree, environment=environment)
+    for name in NEEDLESS:
+        shutil.rmtree(tree / name, ignore_errors=True)
+    shutil.copyfile(kit.content, tree / CONTENT)
+    if tailoring is not None:
+        shutil.copyfile(tailoring, tree / TAILORING)
+    disk = work / "scanner.iso"
+    argv: list[str | Path] = ["xorriso", "-as", "mkisofs", "-quiet", "-o", disk, "-V", LABEL, "-J", "-r", tree]
+    run(argv, env=environment, timeout=SECONDS)
+    shutil.rmtree(tree)
+    return disk
