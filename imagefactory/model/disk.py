@@ -165,7 +165,7 @@ def separate(layout: DiskLayout, needs: Mapping[str, Need], sizes: Mapping[str, 
     tight = cramped(needs, sizes)
     if tight:
         raise DiskTooSmall(f"file systems are too small for their content: {', '.join(tight)}")
-    mounts = allot(needs, sizes)
+    mounts, root = allot(needs, sizes), max(root, ROOT_MINIMUM)
     wanted = layout.overhead + sum(mounts.values()) + root
     if wanted > layout.size:
         parts = [(mount.path, size) for mount, size in mounts.items()] + [("/", root)]
