@@ -411,15 +411,15 @@ SIZES = {"/srv": 64 * MIB, "/var/log": 128 * MIB}
 def make_system(tree: Path) -> Path:
     """A root file system with something in each directory that gets a file system of its own."""
     make_tree(tree)
-    for path, mode in (("var/log", 0o2775), ("var/tmp", 0o1777), ("var/lib/dpkg/info", 0o755), ("home/user", 0o700)):
-        (tree / path).mkdir(parents=True)
-        (tree / path).chmod(mode)
+    for part, mode in (("var/log", 0o2775), ("var/tmp", 0o1777), ("var/lib/dpkg/info", 0o755), ("home/user", 0o700)):
+        (tree / part).mkdir(parents=True)
+        (tree / part).chmod(mode)
     for mount in SEPARATE[:-2]:  # /srv and /opt are made
         folder = tree / mount.path[1:]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "note").write_text(mount.path)
     os.chown(tree / "var/log", 0, 4)
-    os.setxattr(tree / "var/log", "user.kept", b"a value of its own")
+    os.setxattr(tree / "var/log", "trusted.kept", b"a value of its own")
     os.setxattr(tree / "usr/note", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
     os.link(tree / "var/note", tree / "home/linked")
     (tree / "usr/big").write_bytes(bytes(24 * MIB))
@@ -489,7 +489,7 @@ def test_the_top_of_each_is_like_the_directory_was(separate: Separate) -> None:
         times = dict(re.findall(r" (\w+time): 0x([0-9a-f]+)", facts))
         assert (times["ctime"], times["atime"]) == (f"{EPOCH:08x}", f"{EPOCH:08x}")
         assert times["mtime"] == f"{EPOCH if role in ('srv', 'opt') else OLD:08x}"
-    assert "a value of its own" in separate.debugfs("ea_get / user.kept", "var-log")
+    assert "a value of its own" in separate.debugfs("ea_get / trusted.kept", "var-log")
     assert "security.capability (20)" in separate.debugfs("stat /note", "usr")
     # The mount points below them, which show while nothing is mounted, and the directories that they lie in.
     assert "Mode:  02775" in separate.debugfs("stat /log", "var")
