@@ -417,7 +417,7 @@ def make_system(tree: Path) -> Path:
     for mount in SEPARATE[:-2]:  # /srv and /opt are made
         folder = tree / mount.path[1:]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "note").write_text(mount.path)
+        (folder / "note").write_text(f"{mount.path}\n")
     os.chown(tree / "var/log", 0, 4)
     os.setxattr(tree / "var/log", "trusted.kept", b"a value of its own")
     os.setxattr(tree / "usr/note", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
