@@ -104,7 +104,9 @@ def _laid_out(bench: _Bench, sizes: Mapping[str, int] | None) -> _Bench:
         tree.directory(bench.tree, mount.path, epoch=bench.epoch, mode=mount.mode)
     if bench.layout.find("efi") is not None:
         tree.directory(bench.tree, EFI_PATH, epoch=bench.epoch)
-    executable = [path for path in EXECUTABLE if mounts and (bench.tree / path[1:]).is_dir()]
+    executable = EXECUTABLE if sizes is not None else ()
+    for path in executable:
+        tree.directory(bench.tree, path, epoch=bench.epoch)  # cloud-init makes its own only when it starts
     before = tree.read_fstab(bench.tree, epoch=bench.epoch)
     if sizes is not None:
         needs = {mount.path: _need(bench, mount) for mount in mounts}
