@@ -57,8 +57,8 @@ docs: install
 	$(BIN)/python -m docs.make_reference
 
 lock:
-	uv pip compile pyproject.toml --extra build --extra dev --extra keyring --extra openstack --extra pkcs11 --generate-hashes \
-		--no-emit-index-url --no-header --python-version 3.11 --output-file requirements.lock --upgrade
+	uv pip compile pyproject.toml --extra build --extra dev --extra keyring --extra openstack --extra pkcs11 --extra plot \
+		--generate-hashes --no-emit-index-url --no-header --python-version 3.11 --output-file requirements.lock --upgrade
 
 cloud: install
 	@$(BIN)/python -m tests.openstack up

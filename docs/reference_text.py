@@ -61,7 +61,8 @@ These fields are understood and refused for now: `formats.iso` (`format-unsuppor
 (`target-unsupported`).
 
 [Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. How to
-write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md).
+write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md), and which feeds
+`vulnerabilities` understands in [know its vulnerabilities](../how-to/know-its-vulnerabilities.md).
 """
 
 PROPERTIES = """\

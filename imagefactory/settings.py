@@ -92,6 +92,11 @@ class Settings:
         return self.home / "scap"
 
     @property
+    def feeds(self) -> Path:
+        """What is known of vulnerabilities: a cache that may be removed."""
+        return self.home / "feeds"
+
+    @property
     def signed(self) -> Path:
         """The signer's memory of what it signed."""
         return self.home / "signed"

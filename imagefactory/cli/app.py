@@ -37,7 +37,7 @@ def options(
 # In the order of --help. Each is imported only when it is called or listed: verify is done before all of them are read.
 VERBS = (
     *("doctor", "plan", "build", "convert", "verify", "publish", "preflight", "boot", "gc"),
-    *("recipe", "properties", "keys", "policy", "releases", "sbom", "compliance", "audit"),
+    *("recipe", "properties", "keys", "policy", "releases", "sbom", "compliance", "vulnerabilities", "audit"),
 )
 
 

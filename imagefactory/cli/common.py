@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from imagefactory.cli.render import renderer
-from imagefactory.model.release import Version
+from imagefactory.errors import UsageError
+from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings, read_settings
 from imagefactory.steps.verify import Expectation
@@ -22,6 +23,14 @@ TrustFile = Annotated[
         "--trust", help="The trust file. Default: IMAGEFACTORY_TRUST, then HOME/trust.json, then /etc.", readable=False
     ),
 ]
+
+
+def image_name(text: str) -> str:
+    """NAME, where no single release of it is meant. Raises ReleaseNameInvalid, UsageError."""
+    ref = ReleaseRef.parse(text)
+    if ref.version is not None:
+        raise UsageError(f"{text} is one release, and a name is wanted", advice=f"say {ref.name}")
+    return ref.name
 
 
 @contextmanager

@@ -2,29 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
+from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import exception_text, print_table, table_of
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
+from imagefactory.factory import standard
 from imagefactory.factory.loop import Factory
 from imagefactory.model.compliance import (
     Measurement,
     RuleException,
     RuleResult,
+    Scan,
     Severity,
     decimal,
     differences,
     percent,
 )
-from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import ReleaseRef
 from imagefactory.steps.compliance import MAX_REPORT
 from imagefactory.store.records import release_version
@@ -33,6 +33,12 @@ from signing.digest import read_document
 
 _SERIOUS_FIRST = get_args(Severity)
 
+Everything = Annotated[bool, typer.Option("--all", help="Every rule, not only those that fail.")]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write OpenSCAP's report to FILE, which must not exist."),
+]
+
 app = typer.Typer(no_args_is_help=True, help="How well the image of a release keeps a published standard.")
 
 
@@ -40,29 +46,52 @@ app = typer.Typer(no_args_is_help=True, help="How well the image of a release ke
 @verb
 def show(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
-    everything: Annotated[bool, typer.Option("--all", help="Every rule, not only those that fail.")] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write OpenSCAP's report to FILE, which must not exist."),
-    ] = None,
+    everything: Everything = False,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Show the score of a release, and the rules that fail with their exceptions."""
     with factory_session() as factory:
         name, found = _measured(factory, release)
         if html is not None:
-            _write_report(factory, name, found, html)
-    rules = found.scan.rules if everything else found.scan.failing()
-    listed = sorted(rules, key=lambda each: (_SERIOUS_FIRST.index(each.severity), each.rule))
+            _write_report(factory, name, found.report, html)
+    listed = _listed(found.scan, everything)
     excepted = {each.rule: each for each in found.exceptions}
     if as_json:
         answer(_document(name, found, listed, excepted), "", as_json)
         return
-    for line in _head(name, found):
+    for line in _head(name, found.scan, found.min_score):
         say(line)
     _print(listed, excepted)
     for each in found.needless:
-        say(f"needless exception for {each.rule}: {_said(each)}")
+        say(f"needless exception for {each.rule}: {exception_text(each)}")
+
+
+@app.command("last", epilog="Example: imagefactory compliance last soe-debian-12 --html report.html")
+@verb
+def last(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of an image.", show_default=False)],
+    everything: Everything = False,
+    html: Html = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was last measured for a name, released or not: after a build that a standard stopped."""
+    name = image_name(name)
+    with factory_session() as factory:
+        found = standard.last(factory.records, name)
+        if found is None:
+            raise NotMeasured(f"no measurement of {name} is kept")
+        scan, report = found
+        if html is not None:
+            _write_report(factory, name, report, html)
+    listed = _listed(scan, everything)
+    if as_json:
+        rules = [asdict(each) for each in listed]
+        answer({"name": name, **_summary(scan), "rules": rules, "report": report}, "", as_json)
+        return
+    for line in _head(f"{name}, measured last", scan):
+        say(line)
+    _print(listed)
 
 
 @app.command("diff", epilog="Example: imagefactory compliance diff soe-debian-12@20261121.1 soe-debian-12")
@@ -78,7 +107,7 @@ def diff(
     severities = {each.rule: each.severity for scan in (before.scan, after.scan) for each in scan.rules}
     changed = [{**asdict(each), "severity": severities[each.rule]} for each in differences(before.scan, after.scan)]
     if as_json:
-        sides = {"old": _summary(old_name, before), "new": _summary(new_name, after)}
+        sides = {"old": _released(old_name, before), "new": _released(new_name, after)}
         answer({**sides, "changed": changed}, "", as_json)
         return
     say(f"{old_name} -> {new_name}")
@@ -90,7 +119,7 @@ def diff(
     if not changed:
         say("every rule has the same outcome")
         return
-    table = _table("RULE", "SEVERITY", "OLD", "NEW")
+    table = table_of("RULE", "SEVERITY", "OLD", "NEW")
     for each in changed:
         table.add_row(each["rule"], each["severity"], *(each[side] or "not selected" for side in ("old", "new")))
     say()
@@ -98,26 +127,21 @@ def diff(
 
 
 def _measured(factory: Factory, text: str) -> tuple[str, Measurement]:
-    """NAME@VERSION, and what its evidence says. All its images hold one root file system, so one piece says it all.
-
-    Raises ReleaseUnknown, NotMeasured, EvidenceMissing.
-    """
+    """NAME@VERSION, and what its evidence says. Raises ReleaseUnknown, NotMeasured, EvidenceMissing."""
     release = factory.records.release(ReleaseRef.parse(text))
     name = f"{release.name}@{release_version(release)}"
-    pieces = release.evidence.get("compliance")
-    if not pieces:
+    found = standard.measurement(release)
+    if found is None:
         raise NotMeasured(f"{name} was released without being measured by a standard")
-    try:
-        return name, Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
+    return name, found
 
 
-def _write_report(factory: Factory, name: str, found: Measurement, output: Path) -> None:
-    """Write the very bytes that the evidence names. Raises ArtifactMissing, EvidenceMissing, and as `new_file` does."""
-    if found.report is None:
+def _write_report(factory: Factory, name: str, report: str | None, output: Path) -> None:
+    """Write the very bytes whose digest `report` ("sha256:HEX") is. Raises ArtifactMissing, EvidenceMissing, and as
+    `new_file` does."""
+    if report is None:
         raise ArtifactMissing(f"no report of {name} was kept")
-    digest = found.report.removeprefix("sha256:")
+    digest = report.removeprefix("sha256:")
     raw = read_document(factory.artifacts.require(digest), most=MAX_REPORT)
     if sha256(raw).hexdigest() != digest:
         raise EvidenceMissing(f"the report of {name} that is kept is not the one that its evidence names")
@@ -128,56 +152,53 @@ def _write_report(factory: Factory, name: str, found: Measurement, output: Path)
 # -- for people -------------------------------------------------------------------------------------------------------
 
 
-def _head(name: str, found: Measurement) -> Sequence[str]:
-    scan, standard = found.scan, found.scan.standard
+def _listed(scan: Scan, everything: bool) -> Sequence[RuleResult]:
+    """The rules that fail, or all: serious ones first."""
+    rules = scan.rules if everything else scan.failing()
+    return sorted(rules, key=lambda each: (_SERIOUS_FIRST.index(each.severity), each.rule))
+
+
+def _head(title: str, scan: Scan, min_score: int | None = None) -> Sequence[str]:
+    by = scan.standard
+    wanted = "" if min_score is None else f", {percent(min_score)} was wanted"
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(scan.counts.items()))
     return (
-        name,
-        f"  profile   {standard.profile}, {standard.title}",
-        f"  content   {standard.version}, sha256:{standard.content}",
-        f"  scanner   {standard.scanner}",
-        f"  score     {percent(scan.score)}, {percent(found.min_score)} was wanted",
+        title,
+        f"  profile   {by.profile}, {by.title}",
+        f"  content   {by.version}, sha256:{by.content}",
+        f"  scanner   {by.scanner}",
+        f"  score     {percent(scan.score)}{wanted}",
         f"  rules     {scan.passed} of {scan.applicable} applicable ones pass: {counts}",
     )
 
 
-def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException]) -> None:
+def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException] | None = None) -> None:
+    """A table, with the exceptions of a release; before there is one, these are the recipe's."""
     if not rules:
         return
-    table = _table("RULE", "SEVERITY", "OUTCOME", "BY", "EXCEPTION")
+    table = table_of("RULE", "SEVERITY", "OUTCOME", "BY", *([] if excepted is None else ["EXCEPTION"]))
     for each in rules:
-        said = _said(excepted[each.rule]) if each.rule in excepted else ""
-        table.add_row(each.rule, each.severity, each.outcome, each.judge, said)
+        said = [exception_text(excepted[each.rule])] if excepted and each.rule in excepted else []
+        table.add_row(each.rule, each.severity, each.outcome, each.judge, *said)
     say()
     print_table(table)
-
-
-def _said(exception: RuleException) -> str:
-    over = exception.expires < datetime.now(UTC).date()
-    reason = " ".join(exception.reason.split())
-    return f"{'expired' if over else 'until'} {exception.expires}, {exception.owner}: {reason}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 # -- for programs -----------------------------------------------------------------------------------------------------
 
 
-def _summary(name: str, found: Measurement) -> dict[str, Any]:
+def _summary(scan: Scan) -> dict[str, Any]:
     return {
-        "release": name,
-        "standard": asdict(found.scan.standard),
-        "score": decimal(found.scan.score),
-        "min_score": found.min_score,
-        "passed": found.scan.passed,
-        "applicable": found.scan.applicable,
-        "counts": dict(found.scan.counts),
+        "standard": asdict(scan.standard),
+        "score": decimal(scan.score),
+        "passed": scan.passed,
+        "applicable": scan.applicable,
+        "counts": dict(scan.counts),
     }
+
+
+def _released(name: str, found: Measurement) -> dict[str, Any]:
+    return {"release": name, **_summary(found.scan), "min_score": found.min_score}
 
 
 def _document(
@@ -188,7 +209,7 @@ def _document(
         for each in rules
     ]
     return {
-        **_summary(name, found),
+        **_released(name, found),
         "rules": listed,
         "needless": [each.to_json() for each in found.needless],
         "rootfs": found.rootfs,

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli import revoke
 from imagefactory.cli.common import TrustFile
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import UsageError
 from imagefactory.factory import approvals, key_inventory, key_notes
 from imagefactory.factory.keys import Custody, init_keys
@@ -90,9 +89,7 @@ def list_(trust: TrustFile = None, as_json: Json = False) -> None:
     if as_json:
         answer({"keys": [each.to_json() for each in found]}, "", as_json)
         return
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("PURPOSE", "KEY", "CREATED", "TRUSTED", "EXPIRES", "WHERE"):
-        table.add_column(column, overflow="fold")
+    table = table_of("PURPOSE", "KEY", "CREATED", "TRUSTED", "EXPIRES", "WHERE")
     for each in found:
         created = f"{each.created:%Y-%m-%d}" if each.created else "-"
         expires = f"{each.expires:%Y-%m-%d}" if each.expires else "-"

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.common import expectation
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session, read_recipe
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
 from imagefactory.cli.targets import FromCatalogue, Manifest
 from imagefactory.errors import PropertiesIncomplete, UsageError
 from imagefactory.factory import claims
@@ -103,9 +102,7 @@ def _document(target: str, found: tuple[Claim, ...]) -> dict[str, Any]:
 
 
 def _print(found: tuple[Claim, ...]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("KEY", "VALUE", "FROM"):
-        table.add_column(column, overflow="fold")
+    table = table_of("KEY", "VALUE", "FROM")
     for claim in found:
         table.add_row(claim.key, "(known after a build)" if claim.value is None else claim.value, claim.source)
     print_table(table)

@@ -1,17 +1,23 @@
 """imagefactory releases: what exists, with its evidence, and where it is published."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
+from imagefactory.errors import UsageError
+from imagefactory.factory.history import history
+from imagefactory.model.history import Chart, PictureFormat, chart
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
+from imagefactory.model.vulnerabilities import KIND
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
+from imagefactory.tools.new_file import new_file
 
 app = typer.Typer(no_args_is_help=True, help="The releases of this factory.")
 
@@ -31,9 +37,7 @@ def list_(
     if not found:
         say("no releases yet")
         return
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("RELEASE", "CREATED", "IMAGES", "EVIDENCE", "PUBLISHED"):
-        table.add_column(column, overflow="fold")
+    table = table_of("RELEASE", "CREATED", "IMAGES", "EVIDENCE", "PUBLISHED")
     for release in found:
         table.add_row(
             f"{release.name}@{release_version(release)}",
@@ -66,12 +70,55 @@ def show(
             lines += [f"  sbom      {file}", f"            sha256:{digest}"]
     for piece in found["evidence"]:
         lines.append(f"  evidence  {piece['kind']}: {piece['outcome']}, about {piece['about'][:19]}")
+    if not found["scanned"]:
+        lines.append("  evidence  vulnerabilities: not scanned")
     for publication in found["publications"]:
         verified = publication["verified"] or "never"
         lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
         if publication["image"]:
             lines += _image(publication["image"])
     answer(found, "\n".join(lines), as_json)
+
+
+@app.command("plot", epilog="Example: imagefactory releases plot soe-debian-12 --output soe.png")
+@verb
+def plot(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of an image.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An .svg or .png, which must not exist. Default: NAME.svg here; none with --json."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw score, sizes, packages and build time over the releases of a name; --json gives the numbers."""
+    name = image_name(name)
+    if output is None and not as_json:
+        output = Path(f"{name}.svg")
+    image_format = None if output is None else _by_ending(output)
+    with factory_session() as factory:
+        found = history(factory, name)
+    if output is not None and image_format is not None:
+        _draw(chart(name, found), output, image_format)
+    document = {"name": name, "releases": [each.to_json() for each in found], "file": output and str(output)}
+    answer(document, f"{output}: {len(found)} {'release' if len(found) == 1 else 'releases'} of {name}", as_json)
+
+
+def _by_ending(output: Path) -> PictureFormat:
+    endings: dict[str, PictureFormat] = {".svg": "svg", ".png": "png"}
+    chosen = endings.get(output.suffix)
+    if chosen is None:
+        raise UsageError(f"the ending of {output.name} names no format", advice="end it in .svg or .png")
+    return chosen
+
+
+def _draw(picture: Chart, output: Path, image_format: PictureFormat) -> None:
+    """Raises OutputExists, OutputUnusable, DiskFull, ExtraMissing."""
+    with new_file(output) as made:
+        from imagefactory.tools.drawing import draw  # noqa: PLC0415 - matplotlib takes a second to load, and is an extra
+
+        draw(picture, made, image_format)
 
 
 def describe(release: Release) -> dict[str, Any]:
@@ -86,6 +133,7 @@ def describe(release: Release) -> dict[str, Any]:
         "files": release.files,
         "images": release.images,
         "evidence": _evidence(release),
+        "scanned": bool(release.evidence.get(KIND)),
         "publications": [
             {
                 "target": each.target,

@@ -4,11 +4,10 @@ from hashlib import sha256
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import ArtifactMissing, SbomInvalid
 from imagefactory.factory.loop import Factory
 from imagefactory.model import sbom
@@ -33,9 +32,7 @@ def show(
     if as_json:
         answer({}, raw.decode(), as_json=False)
         return
-    table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("PACKAGE", "VERSION", "ARCH", "LICENCES"):
-        table.add_column(column, overflow="fold")
+    table = table_of("PACKAGE", "VERSION", "ARCH", "LICENCES")
     for each in sbom.listed(validate(raw)):
         package = each.package
         table.add_row(package.name, package.version, package.architecture, ", ".join(each.licences) or "not known")

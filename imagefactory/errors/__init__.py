@@ -167,6 +167,16 @@ from imagefactory.errors.signer import (
     VersionAhead,
     VersionUsed,
 )
+from imagefactory.errors.vulnerabilities import (
+    FeedForeign,
+    FeedInvalid,
+    FeedMissing,
+    FeedStale,
+    FeedTooLarge,
+    FeedUnreachable,
+    NotScanned,
+    VulnerabilitiesFound,
+)
 
 __all__ = [
     "FactoryError",
@@ -225,6 +235,14 @@ __all__ = [
     "ComplianceFailed",
     "ExceptionExpired",
     "NotMeasured",
+    "FeedMissing",
+    "FeedTooLarge",
+    "FeedInvalid",
+    "FeedForeign",
+    "FeedStale",
+    "FeedUnreachable",
+    "VulnerabilitiesFound",
+    "NotScanned",
     "ImageRefused",
     "ImageTooLarge",
     "FormatUnknown",

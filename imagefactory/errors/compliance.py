@@ -53,14 +53,14 @@ class ComplianceFailed(StepFailed):
 
 
 class ExceptionExpired(Refused):
-    """A rule may not fail any longer: its exception has expired."""
+    """What was accepted for a time, a failing rule or a vulnerability, is no longer: its exception has expired."""
 
     code = "exception-expired"
-    default_advice = "mend what the rule finds, or have the exception's owner renew it"
+    default_advice = "mend what it is for, or have the exception's owner renew it"
 
 
 class NotMeasured(Refused):
-    """A release was not measured by any standard."""
+    """A release, or what should become one, was not measured by any standard."""
 
     code = "not-measured"
     default_advice = "write compliance into the recipe and build again; docs/reference/recipe.md says how"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagefactory.errors import NameNotApproved, OutputExists
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
-from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.settings import Settings
 from imagefactory.tools import elements
 from imagefactory.tools.audit_log import AuditLog
@@ -65,7 +65,7 @@ def approve(
     its name, or beside it."""
     before = policy.names.get(loaded.recipe.name)
     states = {name: frozenset({digest}) for name, digest in found.items()}
-    evidence = (before.evidence if before else EVIDENCE) | ({"compliance"} if loaded.recipe.compliance else set())
+    evidence = (before.evidence if before else EVIDENCE) | _wanted(loaded.recipe)
     new = Approval(frozenset(builders), frozenset({loaded.digest}), states, evidence)
     if add and before is not None:
         known = dict(before.elements or {})
@@ -76,6 +76,12 @@ def approve(
             elements={name: known.get(name, frozenset()) | states.get(name, frozenset()) for name in known | states},
         )
     return replace(policy, names={**policy.names, loaded.recipe.name: new})
+
+
+def _wanted(recipe: Recipe) -> frozenset[str]:
+    """The kinds of evidence that a recipe asks for."""
+    parts = {"compliance": recipe.compliance, "vulnerabilities": recipe.vulnerabilities}
+    return frozenset(kind for kind, part in parts.items() if part is not None)
 
 
 def succeed(policy: Policy, old: str, new: str) -> Policy:

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
-from imagefactory.factory import standard
+from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.progress import Progress, silent
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, compliance, convert, disk, rootfs
+from imagefactory.steps import vulnerabilities as lookup
 from imagefactory.tools import elements as element_tools
 from imagefactory.tools.apt import ARCHIVE_KEYRING, Index, host_sources, through
 from imagefactory.tools.dib import dib_version
+from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.host_packages import versions
 from imagefactory.tools.recipe_file import copy_reference
 from imagefactory.tools.scap import DataStream, data_stream
@@ -41,7 +44,8 @@ class Inputs:
     image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
     recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
-    go, by place: catalogue:PATH or glance:CLOUD. `content` is what the image is measured by, if a standard is wanted.
+    go, by place: catalogue:PATH or glance:CLOUD. `content` is what the image is measured by, if a standard is wanted,
+    `feed` what its packages are looked up in, if somebody wants that.
     """
 
     loaded: LoadedRecipe
@@ -56,6 +60,7 @@ class Inputs:
     tools: Mapping[str, str]
     targets: Mapping[str, CatalogueTarget | CloudTarget]
     content: DataStream | None
+    feed: FeedFile | None
 
     @property
     def recipe(self) -> Recipe:
@@ -99,6 +104,13 @@ class Inputs:
         assert wanted is not None and self.content is not None  # noqa: S101, PT018
         tailoring = self.loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None
         return {"content": self.content.sha256, "profile": wanted.profile, "tailoring": tailoring}
+
+    def vulnerabilities_key(self, rootfs_digest: str) -> str:
+        """Raises AssertionError where the recipe names no feed."""
+        assert self.feed is not None  # noqa: S101
+        feed = {"feed": self.feed.source, "content": self.feed.sha256, "dated": self.feed.dated.isoformat()}
+        own = {"rootfs": rootfs_digest, "os": self.recipe.os.model_dump(mode="json")}
+        return key("vulnerabilities", {"name": self.recipe.name, **own, **feed, "revision": lookup.REVISION})
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")
@@ -152,11 +164,12 @@ class Inputs:
         return {name: self.tools.get(name, "not installed") for name in names}
 
 
-def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
-    """Look at the recipe, its elements and this host; change nothing.
+def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent) -> Inputs:
+    """Look at the recipe, its elements and this host; change nothing. `progress` is told of what takes long.
 
     Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
-    ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, ProgramMissing.
+    ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge, FeedStale,
+    FeedUnreachable, ProgramMissing.
     """
     recipe = loaded.recipe
     standard.refuse_expired(recipe)
@@ -192,6 +205,7 @@ def gather(loaded: LoadedRecipe, settings: Settings) -> Inputs:
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
         content=_content(loaded, settings),
+        feed=vulnerabilities.feed_of(loaded, settings, progress),
     )
 
 

@@ -172,6 +172,25 @@ class Line:
         facts = {"scan": made["scan"], "rootfs": digest}
         return self.records.remember(self.inputs.compliance_key(digest), plan.COMPLIANCE, recipe.name, outputs, facts)
 
+    def vulnerabilities(self, rootfs: StepResult) -> StepResult:
+        """Look the packages of the root file system up in the feed that the recipe names."""
+        recipe, feed = self.inputs.recipe, self.inputs.feed
+        assert feed is not None  # noqa: S101 - or else no plan has this step
+        digest = rootfs.outputs["rootfs"]
+        request = {
+            "action": "look-up",
+            "status": str(self.artifacts.require(rootfs.outputs["dpkg_status"])),
+            "os": recipe.os.model_dump(mode="json"),
+            "feed": {**asdict(feed), "path": str(feed.path), "dated": feed.dated.isoformat()},
+        }
+        environment, log = self.settings.environment, self.log(plan.VULNERABILITIES)
+        on_advance = self.advancer(plan.VULNERABILITIES)
+        made = call_clerk(request, environment=environment, log=log, on_advance=on_advance)
+        facts = {"scan": made["scan"], "rootfs": digest}
+        return self.records.remember(
+            self.inputs.vulnerabilities_key(digest), plan.VULNERABILITIES, recipe.name, {}, facts
+        )
+
     def disk(self, rootfs: StepResult) -> StepResult:
         """Assemble the raw disk."""
         recipe = self.inputs.recipe

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import DiskFull, FactoryError, Interrupted, StateConflict
-from imagefactory.factory import standard
+from imagefactory.errors import ComplianceFailed, DiskFull, FactoryError, Interrupted, StateConflict
+from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.publishing import Desk, Published, published, recipe_of
@@ -22,8 +22,10 @@ from imagefactory.model.build import BuildState
 from imagefactory.model.compliance import Scan, percent
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
+from imagefactory.model.vulnerabilities import VulnerabilityScan, summary
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
@@ -36,7 +38,7 @@ from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
 
 # Steps that want nothing but a root file system.
-OF_ROOTFS = frozenset({plan.SBOM, plan.COMPLIANCE, plan.DISK})
+OF_ROOTFS = plan.FOUND_OUT | {plan.DISK}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Factory:
         Raises Busy, errors of gathering, MirrorUnreachable, PackageMissing.
         """
         with lock(self.settings.home / "locks", loaded.recipe.name):
-            inputs = gather(loaded, self.settings)
+            inputs = gather(loaded, self.settings, self.progress)
             packages = self.lookout.packages(inputs, self.settings.environment)
             return plan.plan(self.lookout.view(inputs, packages, self._trust(), fresh, frozenset(), publish).situation)
 
@@ -86,7 +88,7 @@ class Factory:
             KeyRing(self.settings.keys)
             trust_file = find_trust(self.settings.trust_files())
             trust = load_trust(trust_file)
-            run = _Run(self, gather(loaded, self.settings), trust, trust_file, fresh, publish)
+            run = _Run(self, gather(loaded, self.settings, self.progress), trust, trust_file, fresh, publish)
             with self._recorded(run):
                 return run.to_the_end()
 
@@ -183,17 +185,33 @@ class _Run:
                 if action.title not in told | self._done:
                     told.add(action.title)
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
+            if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                self._hold_to_gates(view)
             if coming is None:
                 return self._outcome(view)
-            self._hold_to_standard(coming, view)
             self._do(coming, view)
 
-    def _hold_to_standard(self, coming: Action, view: View) -> None:
-        """Nothing is made of a root file system that does not keep its standard. Raises ComplianceFailed."""
-        wanted = self._inputs.recipe.compliance
-        if wanted is None or view.compliance is None or coming.step in {plan.ROOTFS, plan.SBOM, plan.COMPLIANCE}:
-            return
-        standard.require_files(wanted, view.compliance)
+    def _hold_to_gates(self, view: View) -> None:
+        """Nothing is made of a root file system that does not keep its standard or has vulnerabilities that the recipe
+        does not let pass; and what was made of it is not passed over in silence when more of them become known.
+
+        Raises ComplianceFailed, VulnerabilitiesFound.
+        """
+        recipe = self._inputs.recipe
+        if recipe.compliance is not None and view.compliance is not None:
+            self._hold_to_standard(recipe.compliance, view.compliance)
+        if recipe.vulnerabilities is not None and view.vulnerabilities is not None:
+            vulnerabilities.require(recipe.vulnerabilities, view.vulnerabilities)
+
+    def _hold_to_standard(self, wanted: Compliance, measured: StepResult) -> None:
+        try:
+            standard.require_files(wanted, measured)
+        except ComplianceFailed:
+            # It may have been measured long ago. What is refused is the last one, which people are told to look at.
+            with suppress(DiskFull):
+                records = self._factory.records
+                records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
+            raise
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
         if self._line is not None and self._line.build.state == BuildState.RUNNING:
@@ -241,7 +259,8 @@ class _Run:
         if action.step == plan.BOOT:
             return _booted(line.boot(view.images, view.rootfs))
         assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
-        release = sign(line, Made(view.rootfs, view.sbom, view.compliance, view.disk, view.images, view.boot))
+        found = (view.sbom, view.compliance, view.vulnerabilities)
+        release = sign(line, Made(view.rootfs, *found, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
     def _to_target(self, action: Action, view: View) -> str:
@@ -296,12 +315,19 @@ def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
         return f"{line.sbom(rootfs).facts['components']} components"
     if action.step == plan.COMPLIANCE:
         return _measured(line.compliance(rootfs))
+    if action.step == plan.VULNERABILITIES:
+        return _scanned(line.vulnerabilities(rootfs))
     return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
 
 
 def _measured(result: StepResult) -> str:
     scan = Scan.from_json(result.facts["scan"])
     return f"{percent(scan.score)} of {scan.applicable} rules of {scan.standard.profile}"
+
+
+def _scanned(result: StepResult) -> str:
+    scan = VulnerabilityScan.from_json(result.facts["scan"])
+    return f"{summary(scan.counts)} in {scan.sources} source packages, known on {scan.feed.dated}"
 
 
 def _booted(result: StepResult) -> str:

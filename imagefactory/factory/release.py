@@ -8,16 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from imagefactory.factory import standard
+from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.line import Line
 from imagefactory.model import plan, properties, sbom
+from imagefactory.model.compliance import Measurement
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Package
 from imagefactory.model.proof import prove
-from imagefactory.model.recipe_compliance import Compliance
+from imagefactory.model.recipe import Recipe
 from imagefactory.model.release import Version, sbom_file
-from imagefactory.progress import advancer, silent
+from imagefactory.model.vulnerabilities import KIND, Assessment
+from imagefactory.progress import Note, advancer, silent
 from imagefactory.settings import Settings
 from imagefactory.steps import attest
 from imagefactory.steps.convert import Converted
@@ -44,6 +46,7 @@ class Made:
     rootfs: StepResult
     sbom: StepResult
     compliance: StepResult | None
+    vulnerabilities: StepResult | None
     disk: StepResult
     images: Mapping[str, StepResult]
     boot: StepResult
@@ -57,13 +60,17 @@ class Made:
     def evidence(self) -> tuple[Evidence, ...]:
         return tuple(Evidence.from_json(piece) for piece in self.boot.facts["evidence"])
 
-    def measured(self, wanted: Compliance | None) -> tuple[Evidence, ...]:
-        """What was measured, about the image that was booted: the others are proved to be the same disk. Raises
-        ComplianceFailed."""
-        if wanted is None or self.compliance is None:
-            return ()
+    def found_out(self, recipe: Recipe) -> dict[str, tuple[Evidence, ...]]:
+        """What was measured and looked up, by kind, about the image that was booted: the others are proved to be the
+        same disk. Raises ComplianceFailed, VulnerabilitiesFound."""
         boot = next(piece for piece in self.evidence if piece.kind == "boot")
-        return (standard.evidence(wanted, self.compliance, boot),)
+        measured: tuple[Evidence, ...] = ()
+        scanned: tuple[Evidence, ...] = ()
+        if recipe.compliance is not None and self.compliance is not None:
+            measured = (standard.evidence(recipe.compliance, self.compliance, boot),)
+        if recipe.vulnerabilities is not None and self.vulnerabilities is not None:
+            scanned = (vulnerabilities.evidence(recipe.vulnerabilities, self.vulnerabilities, boot.about),)
+        return {plan.COMPLIANCE: measured, KIND: scanned}
 
 
 def sign(line: Line, made: Made) -> Release:
@@ -76,8 +83,9 @@ def sign(line: Line, made: Made) -> Release:
     _check_claims(line, made)
     sbom_name = sbom_file(recipe.name, line.version)
     (work / sbom_name).write_bytes(_sbom(line, made))
-    measured = made.measured(recipe.compliance)
-    evidence = (*made.evidence, *measured)
+    found = made.found_out(recipe)
+    _tell_needless(line, found)
+    evidence = (*made.evidence, *(piece for pieces in found.values() for piece in pieces))
     others = {sbom_name: line.keep(work / sbom_name, "document").sha256}
     (work / PROVENANCE_FILE).write_bytes(_attest(line, made, evidence, others))
     answer = call_signer(
@@ -105,7 +113,10 @@ def sign(line: Line, made: Made) -> Release:
         content_digest=line.inputs.content_digest(made.digests),
         files={**files, **others, **documents},
         images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in made.images.items()},
-        evidence={"boot": made.boot.facts["evidence"], "compliance": [piece.to_json() for piece in measured]},
+        evidence={
+            "boot": made.boot.facts["evidence"],
+            **{kind: [piece.to_json() for piece in pieces] for kind, pieces in found.items()},
+        },
     )
 
 
@@ -157,6 +168,16 @@ def _check_claims(line: Line, made: Made) -> None:
     proof = prove(made.evidence, virtual_size=size, built=line.build.started.date())
     loaded = line.inputs.loaded
     properties.derive(loaded.recipe, proof, lambda key: loaded.where("properties", key))
+
+
+def _tell_needless(line: Line, found: Mapping[str, Sequence[Evidence]]) -> None:
+    """Exceptions that nothing needs any more: a scheduled build's log is where their owner sees it."""
+    rules = {each.rule for piece in found[plan.COMPLIANCE] for each in Measurement.from_facts(piece.facts).needless}
+    known = {each.cve for piece in found[KIND] for each in Assessment.from_facts(piece.facts).needless}
+    for what in sorted(rules | known):
+        line.progress(
+            Note("warning", f"the exception for {what} is needless, nothing fails: take it out of the recipe")
+        )
 
 
 def _sbom(line: Line, made: Made) -> bytes:

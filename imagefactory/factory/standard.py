@@ -5,23 +5,26 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import ComplianceFailed, ExceptionExpired
+from imagefactory.errors import ComplianceFailed, EvidenceMissing, ExceptionExpired
+from imagefactory.model import plan
 from imagefactory.model.compliance import Gate, Measurement, Outcome, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.steps.compliance import read_tailoring
-from imagefactory.store.tables import StepResult
+from imagefactory.store.records import Records, release_version
+from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
 from imagefactory.tools.scap import DataStream
 from signing.digest import read_document
 
 
 def refuse_expired(recipe: Recipe) -> None:
-    """Raises ExceptionExpired for a recipe with an exception whose day is over."""
-    over = recipe.compliance.gate.expired(_today()) if recipe.compliance else ()
+    """Raises ExceptionExpired for a recipe with an exception of any kind whose day is over."""
+    gates = [part.gate for part in (recipe.compliance, recipe.vulnerabilities) if part is not None]
+    over = [each for gate in gates for each in gate.expired(_today())]
     if over:
-        first, *rest = (f"{each.rule}: until {each.expires}, says {each.owner}" for each in over)
+        first, *rest = (f"{each.subject}: until {each.expires}, says {each.owner}" for each in over)
         raise ExceptionExpired(f"an exception has expired: {first}", lines=tuple(rest))
 
 
@@ -29,23 +32,39 @@ def require_files(wanted: Compliance, measured: StepResult) -> None:
     """See, before an image is made and booted, that no rule that files answer keeps it from being signed. The score is
     not known yet. Raises ComplianceFailed."""
     scan = Scan.from_json(measured.facts["scan"])
-    _require(wanted, scan.without_guest(), Gate(0, wanted.gate.exceptions))
+    _require(wanted, measured, scan.without_guest(), Gate(0, wanted.gate.exceptions))
 
 
-def _require(wanted: Compliance, scan: Scan, gate: Gate) -> Verdict:
+def _require(wanted: Compliance, measured: StepResult, scan: Scan, gate: Gate) -> Verdict:
     verdict = judge(scan, gate, _today())
     if verdict.refused:
         first, *rest = verdict.refused
         failing = (f"{each.severity}: {each.rule} ({each.title})" for each in scan.failing())
-        raise ComplianceFailed(f"{wanted.profile}: {first}", lines=(*rest, *failing))
+        kept = f"report: sha256:{measured.outputs['report']}"
+        read = f"imagefactory compliance last {measured.name} --html FILE writes the report"
+        advice = f"{read}; {ComplianceFailed.default_advice}"
+        raise ComplianceFailed(f"{wanted.profile}: {first}", advice=advice, lines=(*rest, *failing, kept))
     return verdict
+
+
+def last(records: Records, name: str) -> tuple[Scan, str] | None:
+    """What was last measured for a name, whatever became of it, and the digest ("sha256:HEX") of its report; None when
+    nothing is kept. Raises EvidenceMissing."""
+    kept = (each for each in records.results() if (each.step, each.name) == (plan.COMPLIANCE, name))
+    newest = next(kept, None)
+    if newest is None:
+        return None
+    try:
+        return Scan.from_json(newest.facts["scan"]), f"sha256:{newest.outputs['report']}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceMissing(f"what was last measured for {name} cannot be read") from error
 
 
 def evidence(wanted: Compliance, measured: StepResult, boot: Evidence) -> Evidence:
     """The proof that the image which was booted keeps the standard: its files as `measured`, the rest as it said itself
     in its `boot`. Raises ComplianceFailed."""
     scan = Scan.from_json(measured.facts["scan"]).with_guest(_said_in(boot))
-    verdict = _require(wanted, scan, wanted.gate)
+    verdict = _require(wanted, measured, scan, wanted.gate)
     measurement = Measurement(
         scan=scan,
         min_score=wanted.min_score,
@@ -61,6 +80,19 @@ def _said_in(boot: Evidence) -> Mapping[str, Outcome]:
     """What the guest measured of itself; nothing, where nobody asked it."""
     facts: Any = boot.to_json()["facts"]
     return next((one["measured"] for one in facts["boots"] if "measured" in one), {})
+
+
+def measurement(release: Release) -> Measurement | None:
+    """What the evidence of a release says; None when nobody measured it. All its images hold one root file system, so
+    one piece says it all. Raises EvidenceMissing."""
+    pieces = release.evidence.get("compliance")
+    if not pieces:
+        return None
+    try:
+        return Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
+    except (KeyError, TypeError, ValueError) as error:
+        name = f"{release.name}@{release_version(release)}"
+        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
 
 
 def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:

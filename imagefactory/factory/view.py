@@ -42,6 +42,7 @@ class View:
     rootfs: StepResult | None
     sbom: StepResult | None
     compliance: StepResult | None
+    vulnerabilities: StepResult | None
     disk: StepResult | None
     images: Mapping[str, StepResult]
     boot: StepResult | None
@@ -101,6 +102,8 @@ class Lookout:
         wanted = inputs.recipe.compliance is not None
         measured = self.records.result(inputs.compliance_key(content[0])) if content and wanted else None
         compliance = self._kept(measured)
+        known = inputs.feed is not None
+        vulnerabilities = self.records.result(inputs.vulnerabilities_key(content[0])) if content and known else None
         disk = self._kept(self.records.result(inputs.disk_key(*content)) if content else None)
         formats = {
             name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
@@ -115,6 +118,7 @@ class Lookout:
             rootfs,
             sbom,
             compliance,
+            vulnerabilities,
             disk,
             images,
             boot,
@@ -124,6 +128,7 @@ class Lookout:
                 rootfs_kept="inputs unchanged, and no package has a newer version",
                 sbom=sbom is not None,
                 compliance=compliance is not None if wanted else None,
+                vulnerabilities=vulnerabilities is not None if known else None,
                 disk=disk is not None,
                 formats={name: result is not None for name, result in formats.items()},
                 boot=boot is not None,

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, Literal, TypeAlias, get_args
 
 from imagefactory.model.evidence import JSON
+from imagefactory.model.exceptions import Accepted, check_texts, expired, weigh
 
 Outcome: TypeAlias = Literal[
     "pass", "fixed", "fail", "error", "unknown", "notapplicable", "notchecked", "informational"
@@ -120,7 +121,7 @@ class Scan:
         """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
         standard = Standard(**document["standard"])
         rules = tuple(RuleResult(**each) for each in document["rules"])
-        _check_texts(standard, *rules)
+        check_texts(standard, *rules)
         for each in rules:
             for word, words in ((each.outcome, Outcome), (each.severity, Severity), (each.judge, Judge)):
                 if word not in get_args(words):
@@ -130,15 +131,8 @@ class Scan:
         return cls(standard, rules)
 
 
-def _check_texts(*records: "Standard | RuleResult | RuleException") -> None:
-    """Raises TypeError where a field is neither text nor a day."""
-    for name, value in (pair for record in records for pair in asdict(record).items()):
-        if not isinstance(value, str | date):
-            raise TypeError(f"{name} should be text, not {type(value).__name__}")
-
-
 @dataclass(frozen=True)
-class RuleException:
+class RuleException(Accepted):
     """A rule that may fail until the day `expires`, included: why, and who answers for that."""
 
     rule: str
@@ -146,16 +140,9 @@ class RuleException:
     owner: str
     expires: date
 
-    def to_json(self) -> dict[str, JSON]:
-        """The same for `from_json`, and for evidence."""
-        return {**asdict(self), "expires": self.expires.isoformat()}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "RuleException":
-        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
-        found = cls(**{**document, "expires": date.fromisoformat(document["expires"])})
-        _check_texts(found)
-        return found
+    @property
+    def subject(self) -> str:
+        return self.rule
 
 
 @dataclass(frozen=True)
@@ -172,7 +159,7 @@ class Gate:
         return cls(_whole(document.get("min_score", 0)), exceptions)
 
     def expired(self, today: date) -> tuple[RuleException, ...]:
-        return tuple(each for each in self.exceptions if each.expires < today)
+        return expired(self.exceptions, today)
 
 
 def _whole(value: object) -> int:
@@ -194,20 +181,16 @@ class Verdict:
 def judge(scan: Scan, gate: Gate, today: date) -> Verdict:
     """Hold a measurement against a gate."""
     failing = {each.rule: each for each in scan.failing()}
-    valid = {each.rule: each for each in gate.exceptions if each.expires >= today}
-    refused = [f"the exception for {each.rule} expired on {each.expires}" for each in gate.expired(today)]
+    weighed = weigh(gate.exceptions, failing, today)
+    refused = weighed.refused
     refused += [
         f"{each.rule} fails, is of severity high, and has no exception: {each.title}"
         for each in failing.values()
-        if each.severity == "high" and each.rule not in valid
+        if each.severity == "high" and each.rule not in weighed.holding
     ]
     if scan.score < gate.min_score:
         refused.append(f"the score is {percent(scan.score)}, and {percent(gate.min_score)} is wanted")
-    return Verdict(
-        tuple(refused),
-        tuple(each for each in valid.values() if each.rule in failing),
-        tuple(each for each in gate.exceptions if each.rule not in failing),
-    )
+    return Verdict(tuple(refused), weighed.excepted, weighed.needless)
 
 
 def decimal(score: Fraction | int) -> str:

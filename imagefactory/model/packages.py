@@ -1,7 +1,8 @@
 """Package sources, installed packages, and what would change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from packageurl import PackageURL
 
@@ -43,6 +44,10 @@ class Installed:
     source: Package
     maintainer: str
     licences: tuple[str, ...]
+
+
+SourcePackages: TypeAlias = Mapping[str, Mapping[str, frozenset[str]]]
+"""Source packages by name and version, each with the names of the installed packages that have its code."""
 
 
 @dataclass(frozen=True)

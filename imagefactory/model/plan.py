@@ -6,8 +6,10 @@ from typing import Any
 
 from imagefactory.model.packages import Change, summary
 
-ROOTFS, SBOM, COMPLIANCE, DISK, CONVERT, BOOT = "rootfs", "sbom", "compliance", "disk", "convert", "boot-test"
-SIGN, PUBLISH = "sign", "publish"
+ROOTFS, SBOM, COMPLIANCE, VULNERABILITIES = "rootfs", "sbom", "compliance", "vulnerabilities"
+DISK, CONVERT, BOOT, SIGN, PUBLISH = "disk", "convert", "boot-test", "sign", "publish"
+FOUND_OUT = frozenset({SBOM, COMPLIANCE, VULNERABILITIES})
+"""Steps that find something out about a root file system. No image depends on what they find."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,18 @@ class Situation:
     """What is there already.
 
     `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
-    `compliance` (None: nobody wants it), `disk` and `boot` tell whether results for the current root file system and
-    images are there, `formats` the same for each wanted format. `released` is the release that has this very content;
-    where there is none that counts, `unsigned` may say why one does not. `targets` maps each target to whether that
-    release is published and was verified there. `fresh` does every step again that is not in `done`.
+    `compliance` and `vulnerabilities` (None: nobody wants it), `disk` and `boot` tell whether results for the current
+    root file system and images are there, `formats` the same for each wanted format. `released` is the release that
+    has this very content; where there is none that counts, `unsigned` may say why one does not. `targets` maps each
+    target to whether that release is published and was verified there. `fresh` does every step again that is not in
+    `done`.
     """
 
     rootfs: str | None
     rootfs_kept: str
     sbom: bool
     compliance: bool | None
+    vulnerabilities: bool | None
     disk: bool
     formats: Mapping[str, bool]
     boot: bool
@@ -59,8 +63,7 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     again = "--fresh builds everything again"
 
     def add(step: str, reason: str | None, kept: str, subject: str | None = None) -> None:
-        # The images do not depend on what is found out about their content.
-        before = next((action for action in actions if action.run and action.step not in {SBOM, COMPLIANCE}), None)
+        before = next((action for action in actions if action.run and action.step not in FOUND_OUT), None)
         title = f"{step} {subject}" if subject else step
         if s.fresh and title not in s.done and step not in {SIGN, PUBLISH}:
             reason = reason or again
@@ -73,6 +76,9 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     add(SBOM, None if s.sbom else "nobody listed what is in this root file system", same)
     if s.compliance is not None:
         add(COMPLIANCE, None if s.compliance else "nobody measured this root file system", same)
+    if s.vulnerabilities is not None:
+        unknown = "nobody looked up this root file system in this feed"
+        add(VULNERABILITIES, None if s.vulnerabilities else unknown, "the root file system and the feed are the same")
     add(DISK, None if s.disk else "there is no disk of this root file system", same)
     for name, there in s.formats.items():
         add(CONVERT, None if there else f"there is no {name} of this disk", "the disk is the same", name)

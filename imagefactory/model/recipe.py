@@ -5,7 +5,7 @@
     repositories, proxy                 where packages come from (default: as the host's apt)
     ca_certificates, elements, packages, environment        what goes into it
     disk, formats                       what it looks like
-    tests, compliance                   what it must prove
+    tests, compliance, vulnerabilities  what it must prove
     properties, licensed, publish       how it appears elsewhere
     lifecycle, schedule                 nothing yet
 
@@ -58,6 +58,7 @@ from imagefactory.model.recipe_fields import (
     Variables,
 )
 from imagefactory.model.recipe_targets import Target
+from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 
 
 def _supported(arch: object) -> object:
@@ -248,6 +249,8 @@ class Recipe(Part):
     """What the image must prove."""
     compliance: Compliance | None = None
     """The standard that it must keep. Default: it is not measured."""
+    vulnerabilities: Vulnerabilities | None = None
+    """The known vulnerabilities that it may have. Default: nobody looks for them."""
     properties: Properties = Field(default_factory=lambda: MappingProxyType({}))
     """Glance properties that no test can find out, at most 80. docs/reference/properties.md has them all."""
     licensed: Line | None = None

@@ -1,36 +1,16 @@
 """The standard that a recipe's image must keep, and how well."""
 
 from datetime import date
-from typing import Annotated, Final
+from operator import attrgetter
+from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from imagefactory.model.compliance import Gate, RuleException
-from imagefactory.model.property_forms import day_of
-from imagefactory.model.quantity import refusal, shown
-from imagefactory.model.recipe_fields import FilePath, Items, Line, Matching, Part, Prose
+from imagefactory.model.recipe_exceptions import MOST, LastDay, Owner, Reason, each_once
+from imagefactory.model.recipe_fields import FilePath, Items, Matching, Part
 
 Name = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", "the short name that the SCAP Security Guide uses")]
-
-MIN_REASON: Final = 10  # characters
-
-
-def _day(value: str) -> str:
-    if day_of(value) is None:
-        raise refusal("recipe-invalid", f"should be a day, such as 2027-06-30, not {shown(value)}")
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise refusal("recipe-invalid", "should not be blank")
-    return value
-
-
-def _a_reason(value: str) -> str:
-    if len(" ".join(value.split())) < MIN_REASON:
-        raise refusal("recipe-invalid", f"should have at least {MIN_REASON} characters that are not blank")
-    return value
 
 
 class ExceptionOf(Part):
@@ -38,25 +18,16 @@ class ExceptionOf(Part):
 
     rule: Name
     """The rule, such as partition_for_boot."""
-    reason: Annotated[Prose, AfterValidator(_a_reason), Field(json_schema_extra={"minLength": MIN_REASON})]
+    reason: Reason
     """Why it may fail: what a reviewer accepts."""
-    owner: Annotated[Line, AfterValidator(_not_blank)]
+    owner: Owner
     """Who answers for that: a team or an address."""
-    expires: Annotated[str, AfterValidator(_day), Field(json_schema_extra={"format": "date"})]
+    expires: LastDay
     """The last day on which it may fail, YYYY-MM-DD. A build after that day fails."""
 
     @property
     def value(self) -> RuleException:
         return RuleException(self.rule, self.reason, self.owner, date.fromisoformat(self.expires))
-
-
-def _each_once(value: tuple[ExceptionOf, ...]) -> tuple[ExceptionOf, ...]:
-    seen = set[str]()
-    for each in value:
-        if each.rule in seen:
-            raise refusal("recipe-invalid", f"has two exceptions for {each.rule}")
-        seen.add(each.rule)
-    return value
 
 
 class Compliance(Part):
@@ -70,7 +41,7 @@ class Compliance(Part):
     """An XCCDF tailoring file, absolute or from the folder of this file, that has the profile."""
     min_score: Annotated[int, Field(ge=0, le=100)] = 0
     """The score that it must reach: the percentage of the applicable rules that pass, exceptions or not."""
-    exceptions: Annotated[Items[ExceptionOf], Field(max_length=500), AfterValidator(_each_once)] = ()
+    exceptions: Annotated[Items[ExceptionOf], Field(max_length=MOST), each_once(attrgetter("rule"))] = ()
     """Rules that may fail."""
 
     @property

@@ -152,9 +152,16 @@ Items = Annotated[tuple[T, ...], Strict(False)]
 # -- addresses --------------------------------------------------------------------------------------------------------
 
 _URL: Final = re.compile(r"[A-Za-z]+://[A-Za-z0-9._~:/@%+\[\]-]*")
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def _url(value: str) -> str:
+def is_url(value: str) -> bool:
+    """Whether `value` is an address, of whatever scheme, and no path."""
+    return _ADDRESS.match(value) is not None
+
+
+def url(value: str) -> str:
+    """Validator: an http or https address without user information."""
     no_secret(value)
     schemes = ("http://", "https://")
     wanted = refusal("recipe-invalid", f"should be an address that begins with {' or '.join(schemes)}")
@@ -170,8 +177,8 @@ def _url(value: str) -> str:
     return value
 
 
-RepositoryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
-ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+RepositoryUrl = Annotated[str, Field(max_length=2048), AfterValidator(url)]
+ProxyUrl = Annotated[str, Field(max_length=2048), AfterValidator(url)]
 
 
 # -- the environment of elements --------------------------------------------------------------------------------------

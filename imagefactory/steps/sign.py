@@ -14,7 +14,7 @@ Rules, in order; the first that is broken refuses, and the refusal is in the aud
    where the memory was lost. No version is of a day to come.
 6. There is passing evidence of every kind that the policy wants, a boot at least, about every image, named by the
    provenance. What is the same disk as another image of the release shares its evidence. Where the approved recipe
-   wants a standard kept, what was measured reaches the recipe's gate today.
+   wants a standard kept or known vulnerabilities looked up, what was found reaches the recipe's gates today.
 7. Operating system, architecture and properties are those of the approved recipe and of the evidence; the caller says
    none of them. They promise nothing that outlives the certificate.
 
@@ -40,8 +40,8 @@ from imagefactory.steps import sbom
 from imagefactory.steps.signing_order import (
     Examined,
     SigningOrder,
-    check_compliance,
     check_evidence,
+    check_gates,
     check_promises,
     check_subjects,
     expiry,
@@ -146,7 +146,7 @@ def _documents(
         own.log.append("given-again", about=f"{order.name}@{order.version}", manifest=_sha256(earlier[MANIFEST_FILE]))
         return earlier
     entries = check_evidence(order.evidence, images, provenance, approval)
-    check_compliance(order.evidence, provenance, now.date())
+    check_gates(order.evidence, provenance, now.date())
     claims = properties_of(order, images, provenance, system, said)
     check_promises(claims, own.ring)
     expires = expiry(order, own.ring, now)

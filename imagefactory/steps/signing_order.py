@@ -1,14 +1,13 @@
 """An order to sign, what was found of its images, and the rules that both must keep (`steps.sign` has the list)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from imagefactory.errors import ComplianceFailed, EvidenceMissing
-from imagefactory.model import properties
-from imagefactory.model.compliance import Gate, Scan, judge
+from imagefactory.errors import ComplianceFailed, EvidenceMissing, StepFailed, VulnerabilitiesFound
+from imagefactory.model import compliance, properties, vulnerabilities
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.policy import Approval
 from imagefactory.model.proof import prove
@@ -149,7 +148,7 @@ def check_evidence(
             kinds[piece.about.removeprefix("sha256:")] |= kinds.get(str(piece.facts.get("booted"))[7:], set())
     if not any("boot" in found for found in kinds.values()):
         raise EvidenceMissing("there is no evidence that this release boots")
-    wanted = {"compliance"} if measured_by(provenance) else set()
+    wanted = {kind for kind in GATES if wanted_by(provenance, kind) is not None}
     for digest, file in digests.items():
         if missing := ({"boot"} | wanted | approval.evidence) - kinds[digest]:
             raise EvidenceMissing(f"there is no evidence of kind {min(missing)} about {file}")
@@ -159,40 +158,60 @@ def check_evidence(
     )
 
 
-def measured_by(provenance: Provenance) -> Mapping[str, Any] | None:
-    """What the approved recipe says about compliance. Raises ProvenanceInvalid."""
-    said = provenance.external_parameters["recipe"].get("compliance")
+def wanted_by(provenance: Provenance, kind: str) -> Mapping[str, Any] | None:
+    """What the approved recipe says about evidence of a kind; the part of the recipe has the same name. Raises
+    ProvenanceInvalid."""
+    said = provenance.external_parameters["recipe"].get(kind)
     if not isinstance(said, dict | None):
-        raise ProvenanceInvalid("the recipe in the provenance has a part `compliance` that is none")
+        raise ProvenanceInvalid(f"the recipe in the provenance has a part `{kind}` that is none")
     return said
 
 
-def check_compliance(evidence: Sequence[Evidence], provenance: Provenance, today: date) -> None:
-    """Rule 6, what was measured: the signer holds it against the gate of the approved recipe by itself.
+def check_gates(evidence: Sequence[Evidence], provenance: Provenance, today: date) -> None:
+    """Rule 6, what was measured and looked up: the signer holds it against the gates of the approved recipe by itself.
 
-    Raises ComplianceFailed, ProvenanceInvalid.
+    Raises ComplianceFailed, VulnerabilitiesFound, ProvenanceInvalid.
     """
-    wanted = measured_by(provenance)
-    if wanted is None:
-        return
-    for piece in evidence:
-        if piece.kind == "compliance":
-            refused = _judged(piece, wanted, today)
+    for kind, (judged, error) in GATES.items():
+        wanted = wanted_by(provenance, kind)
+        for piece in evidence if wanted is not None else ():
+            if piece.kind != kind:
+                continue
+            try:
+                facts: Any = piece.to_json()["facts"]
+                refused = judged(facts["scan"], wanted or {}, today)
+            except (KeyError, TypeError, ValueError):
+                raise ProvenanceInvalid(f"{kind}: what was found, or what the recipe wants, cannot be read") from None
             if refused:
-                raise ComplianceFailed(refused[0], lines=tuple(refused[1:]))
+                raise error(refused[0], lines=tuple(refused[1:]))
 
 
-def _judged(piece: Evidence, wanted: Mapping[str, Any], today: date) -> Sequence[str]:
-    try:
-        facts: Any = piece.to_json()["facts"]
-        scan = Scan.from_json(facts["scan"])
-        gate = Gate.from_json(wanted)
-        profile = wanted["profile"]
-    except (KeyError, TypeError, ValueError):
-        raise ProvenanceInvalid("the measurement, or what the recipe wants of it, cannot be read") from None
+def _compliance(found: Mapping[str, Any], wanted: Mapping[str, Any], today: date) -> Sequence[str]:
+    scan, gate = compliance.Scan.from_json(found), compliance.Gate.from_json(wanted)
+    # A recipe may write the whole id of a profile.
+    profile = str(wanted["profile"]).rpartition("_profile_")[2]
+    content = wanted["content"]["sha256"] if "content" in wanted else scan.standard.content
     if scan.standard.profile != profile:
         return [f"the image was measured by {scan.standard.profile}, and the recipe says {profile}"]
-    return judge(scan, gate, today).refused
+    if scan.standard.content != content:
+        return ["the image was measured by other SCAP content than the recipe names"]
+    return compliance.judge(scan, gate, today).refused
+
+
+def _vulnerabilities(found: Mapping[str, Any], wanted: Mapping[str, Any], today: date) -> Sequence[str]:
+    scan, feed = vulnerabilities.VulnerabilityScan.from_json(found), wanted["feed"]
+    gate = vulnerabilities.Gate.from_json(wanted)
+    if scan.feed.source != feed:
+        return [f"the image was looked up in {scan.feed.source}, and the recipe says {feed}"]
+    return vulnerabilities.judge(scan, gate, today).refused
+
+
+_Judge: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any], date], Sequence[str]]
+# By the kind of evidence: who judges what was found, and how it is refused.
+GATES: Mapping[str, tuple[_Judge, type[StepFailed]]] = {
+    "compliance": (_compliance, ComplianceFailed),
+    vulnerabilities.KIND: (_vulnerabilities, VulnerabilitiesFound),
+}
 
 
 def _digest_of(byproduct: Mapping[str, Any]) -> str | None:

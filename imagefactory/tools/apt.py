@@ -78,6 +78,11 @@ def through(proxy: str | None, environment: Mapping[str, str]) -> dict[str, str]
     return {**environment, **(dict.fromkeys(("http_proxy", "https_proxy"), proxy) if proxy else {})}
 
 
+def sandbox_user() -> str:
+    """The user that apt fetches as, APT::Sandbox::User: ourselves, because it writes to directories of ours."""
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
 @dataclass(frozen=True)
 class Index:
     """Package lists of some sources, kept under `directory` (disposable)."""
@@ -182,7 +187,7 @@ class Index:
             "Dir::Etc::preferencesparts": "/dev/null",
             "APT::Architecture": "amd64",
             "APT::Architectures": "amd64",
-            "APT::Sandbox::User": pwd.getpwuid(os.geteuid()).pw_name,
+            "APT::Sandbox::User": sandbox_user(),
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
             "Debug::NoLocking": "true",

@@ -17,7 +17,7 @@ from pathlib import Path
 from debian.deb822 import Deb822
 
 from imagefactory.errors import RootfsUnreadable
-from imagefactory.model.packages import Installed, Package
+from imagefactory.model.packages import Installed, Package, SourcePackages
 from imagefactory.tools.licences import licences
 
 STATUS = "var/lib/dpkg/status"
@@ -34,6 +34,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,254}")
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSION = re.compile(r"[0-9A-Za-z.+:~-]{1,255}")
 _SOURCE = re.compile(rf"(?P<name>{_NAME.pattern})(?: \((?P<version>{_VERSION.pattern})\))?")
+# deb-control(5). Static-Built-Using is for what Go and Rust link statically.
+_BUILT_USING = ("Built-Using", "Static-Built-Using")
+_EXACTLY = re.compile(rf"(?P<name>{_NAME.pattern})\s*\(\s*=\s*(?P<version>{_VERSION.pattern})\s*\)")
 
 
 def read_inventory(tar: Path) -> tuple[Installed, ...]:
@@ -59,6 +62,20 @@ def read_inventory(tar: Path) -> tuple[Installed, ...]:
 def read_status(status: bytes) -> list[Package]:
     """The installed packages of a dpkg status file, sorted. Raises RootfsUnreadable."""
     return sorted(_package(each) for each in _paragraphs(status))
+
+
+def read_sources(status: bytes) -> SourcePackages:
+    """The source packages whose code is installed, by a dpkg status file: those that packages were built from, and
+    those that they were built with and carry (Debian Policy 7.8, Built-Using). Raises RootfsUnreadable."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for each in _paragraphs(status):
+        package = _package(each)
+        for source in (_source(each, package), *_built_using(each)):
+            found.setdefault(source.name, {}).setdefault(source.version, set()).add(package.name)
+    return {
+        name: {version: frozenset(packages) for version, packages in versions.items()}
+        for name, versions in found.items()
+    }
 
 
 @dataclass
@@ -123,7 +140,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
 
 def _paragraphs(status: bytes) -> Iterator[Deb822]:
     """The paragraphs of installed packages."""
-    fields = ["Package", "Status", "Version", "Architecture", "Source", "Maintainer"]
+    fields = ["Package", "Status", "Version", "Architecture", "Source", "Maintainer", *_BUILT_USING]
     # Lines: python-debian would take a text of one line for the name of a file.
     text = status.decode(errors="replace").splitlines()
     count = 0
@@ -146,13 +163,27 @@ def _package(paragraph: Deb822) -> Package:
 
 def _installed(paragraph: Deb822, documents: _Documents) -> Installed:
     package = _package(paragraph)
-    source = _SOURCE.fullmatch(paragraph.get("Source", package.name))
-    if source is None:
-        raise RootfsUnreadable(f"dpkg's status file has a Source that is none: {paragraph['Source'][:80]!r}")
     maintainer = paragraph.get("Maintainer", "")[:MAX_TEXT]
     return Installed(
         package=package,
-        source=Package(source["name"], source["version"] or package.version, "source"),
+        source=_source(paragraph, package),
         maintainer=maintainer if maintainer.isprintable() else "",
         licences=documents.of(package.name),
     )
+
+
+def _source(paragraph: Deb822, package: Package) -> Package:
+    source = _SOURCE.fullmatch(paragraph.get("Source", package.name))
+    if source is None:
+        raise RootfsUnreadable(f"dpkg's status file has a Source that is none: {paragraph['Source'][:80]!r}")
+    return Package(source["name"], source["version"] or package.version, "source")
+
+
+def _built_using(paragraph: Deb822) -> Iterator[Package]:
+    for field_name in _BUILT_USING:
+        value = paragraph.get(field_name, "").strip()
+        for each in filter(None, (part.strip() for part in value.split(","))):
+            built = _EXACTLY.fullmatch(each)
+            if built is None:
+                raise RootfsUnreadable(f"dpkg's status file has a {field_name} that is none: {each[:80]!r}")
+            yield Package(built["name"], built["version"], "source")

@@ -41,7 +41,7 @@ from imagefactory.model.properties import check_forms, typed_in
 from imagefactory.model.quantity import format_size, shown
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
 from imagefactory.model.recipe_compliance import Compliance
-from imagefactory.model.recipe_fields import holds_private_key
+from imagefactory.model.recipe_fields import holds_private_key, is_url
 from imagefactory.model.recipe_targets import misfits
 from imagefactory.tools.recipe_yaml import Node, read_tree
 
@@ -58,6 +58,7 @@ _PATHS: Final = (
     ("compliance", "content"),
     ("compliance", "tailoring"),
 )
+_FEED: Final = ("vulnerabilities", "feed")  # a path, or an address
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -219,7 +220,7 @@ def _over(base: Node | None, child: Node, path: tuple[str, ...]) -> Node:
 def _absolute_paths(tree: Node) -> Node:
     for path in _PATHS:
         tree = _edited(tree, path, _absolute)
-    return tree
+    return _edited(tree, _FEED, lambda node: node if is_url(str(node.value)) else _absolute(node))
 
 
 def _absolute(node: Node) -> Node:
@@ -328,6 +329,9 @@ def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str,
             document["repositories"][index]["signed_by"] = {"sha256": digests[Path(repository.signed_by)]}
     if recipe.compliance is not None:
         document["compliance"] |= _standard(recipe.compliance, _at(tree, "compliance"), digests)
+    if recipe.vulnerabilities is not None and not recipe.vulnerabilities.is_remote:
+        # Its content is what is known today, and no part of the recipe.
+        document["vulnerabilities"]["feed"] = _at(tree, *_FEED).written
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written

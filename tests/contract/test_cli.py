@@ -28,7 +28,7 @@ from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost
 
 NAME = "fake-debian-12"
-GROUPS = ("audit", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom")
+GROUPS = ("audit", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom", "vulnerabilities")
 COMMANDS = [
     *([verb] for verb in VERBS if verb not in GROUPS),
     ["recipe", "schema"],
@@ -47,6 +47,7 @@ COMMANDS = [
     ["sbom", "diff"],
     ["compliance", "show"],
     ["compliance", "diff"],
+    ["vulnerabilities", "show"],
     ["audit", "verify"],
     ["audit", "show"],
 ]

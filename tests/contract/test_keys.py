@@ -18,6 +18,7 @@ from pathlib import Path
 import keyring
 import pytest
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from keyring.backend import KeyringBackend
 from keyring.backends import fail
 
@@ -92,7 +93,7 @@ def signs_and_is_believed(root: Path) -> None:
 def _fails(check: Callable[[x509.Certificate], None], ca: x509.Certificate) -> bool:
     try:
         check(ca)
-    except Exception:
+    except (InvalidSignature, TypeError, ValueError):  # what verify_directly_issued_by says no with
         return True
     return False
 
@@ -166,7 +167,7 @@ def _dies_at(home: Path, name: Rotated, survived: int) -> int:
             for step in STEPS:
                 setattr(os, step, _mortal(getattr(os, step), left))
             rotate_here(home, name)
-        except BaseException:
+        except BaseException:  # nothing may get from this copy of pytest into the tests that follow
             os._exit(1)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -49,6 +49,8 @@ HIGH = replace(FAILING, severity="high")
         (WANTED, measured(PASSING, FAILING)),
         ({**WANTED, "exceptions": [excepting(HIGH.rule, 0)]}, measured(PASSING, HIGH)),
         (None, measured(HIGH)),  # nobody asked
+        ({**WANTED, "profile": f"xccdf_org.ssgproject.content_profile_{STANDARD.profile}"}, measured(PASSING)),
+        ({**WANTED, "content": {"sha256": STANDARD.content}}, measured(PASSING)),
     ],
 )
 def test_what_reaches_its_gate_is_signed(desk: Desk, wanted: object, facts: Mapping[str, Any]) -> None:
@@ -66,6 +68,9 @@ def test_what_reaches_its_gate_is_signed(desk: Desk, wanted: object, facts: Mapp
         (WANTED, measured(), ComplianceFailed, "the score is 0.0 %"),
         (WANTED, {"score": "100"}, ProvenanceInvalid, "cannot be read"),
         (WANTED, {"scan": "100"}, ProvenanceInvalid, "cannot be read"),
+        ({**WANTED, "content": {"sha256": "d" * 64}}, measured(PASSING), ComplianceFailed, "other SCAP content"),
+        ({**WANTED, "content": "ours.xml"}, measured(PASSING), ProvenanceInvalid, "cannot be read"),
+        ({**WANTED, "profile": 3}, measured(PASSING), ProvenanceInvalid, "cannot be read"),
         ({"min_score": 50}, measured(PASSING), ProvenanceInvalid, "cannot be read"),
         ({**WANTED, "exceptions": [{}]}, measured(PASSING), ProvenanceInvalid, "cannot be read"),
         (["anssi"], measured(PASSING), ProvenanceInvalid, "that is none"),

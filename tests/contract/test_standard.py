@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.model import plan
 from imagefactory.model.compliance import RuleResult, Scan, Standard, is_live
+from imagefactory.progress import Note
 from imagefactory.store.tables import StepResult
 from imagefactory.tools.guest_scan import GuestScan
 from tests.contract.shell import Shell
-from tests.contract.test_factory import NAME, done, releases
+from tests.contract.test_factory import NAME, done, releases, rewrite
 from tests.fakes.host import FakeHost
 from tests.fakes.standard import BENCHMARK, PROFILE, data_stream, group, identity, profile, rule
 
@@ -84,6 +86,8 @@ def test_what_was_measured_is_signed_with_the_release(host: FakeHost, said: dict
     facts = piece["facts"]
     assert (facts["score"], facts["min_score"]) == ("66.6", 60)
     assert [[each["rule"] for each in facts[key]] for key in ("exceptions", "needless")] == [["two"], ["sysctl_three"]]
+    (told,) = [event.text for event in host.events if isinstance(event, Note) and "exception" in event.text]
+    assert "for sysctl_three is needless" in told
     assert not host.build().worked
 
 
@@ -96,6 +100,64 @@ def test_what_fails_makes_no_disk(host: FakeHost, said: dict[str, str]) -> None:
     wants(host, "one")
     assert host.build().worked
     assert "compliance" not in done(host), "it was measured already"
+
+
+def test_what_fails_can_be_read(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    on(host)
+    assert shell.refused("compliance", "last", NAME) == (1, "not-measured")
+    said["one"] = "fail"
+    with pytest.raises(ComplianceFailed) as failed:
+        host.build()
+    report = json.dumps(said).encode()
+    digest = f"sha256:{sha256(report).hexdigest()}"
+    assert failed.value.lines[-1] == f"report: {digest}"
+    assert failed.value.advice.startswith(f"imagefactory compliance last {NAME} --html FILE writes the report; ")
+    assert failed.value.advice.endswith(ComplianceFailed.default_advice)
+
+    status, text = shell.text("compliance", "last", NAME, "--html", "report.html")
+    assert (status, Path("report.html").read_bytes()) == (0, report)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == f"{NAME}, measured last"
+    assert "score 66.6 %" in lines
+    assert lines[-2:] == ["RULE SEVERITY OUTCOME BY", "one high fail files"]
+    assert shell.refused("compliance", "last", NAME, "--html", "report.html") == (2, "output-exists")
+    status, document = shell.json("compliance", "last", NAME, "--all")
+    assert (status, document["name"], document["score"], document["report"]) == (0, NAME, "66.6", digest)
+    assert [each["rule"] for each in document["rules"]] == ["one", "three", "two"]
+    assert shell.refused("compliance", "show", NAME) == (1, "release-unknown")
+    assert shell.refused("compliance", "last", f"{NAME}@20260101.1") == (2, "usage")
+    assert shell.refused("compliance", "last", "../x") == (2, "release-name-invalid")
+
+
+def test_what_is_refused_is_the_last_one_though_it_was_measured_before(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    on(host)
+    said["one"] = "fail"
+    with pytest.raises(ComplianceFailed):
+        host.build()
+    _, before = shell.json("compliance", "last", NAME)
+    said.update(one="pass", two="fail")
+    rewrite(host, "packages: [openssl]", "packages: [openssl, bash]")
+    assert host.build().worked
+    assert [each["rule"] for each in shell.json("compliance", "last", NAME)[1]["rules"]] == ["two"]
+    rewrite(host, "packages: [openssl, bash]", "packages: [openssl]")
+    with pytest.raises(ComplianceFailed):
+        host.build()
+    assert "compliance" not in done(host)
+    assert shell.json("compliance", "last", NAME) == (0, before)
+
+
+def test_a_measurement_that_means_nothing(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    del said
+    on(host)
+    with host.factory() as factory:
+        factory.records.remember("a" * 64, plan.COMPLIANCE, NAME, {}, {"scan": {}})
+    assert shell.refused("compliance", "last", NAME) == (1, "evidence-missing")
 
 
 def test_a_score_that_is_too_low(host: FakeHost, said: dict[str, str]) -> None:

@@ -12,6 +12,8 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,6 +22,9 @@ from imagefactory.errors import (
     AuditDamaged,
     ContentInvalid,
     FactoryError,
+    FeedForeign,
+    FeedInvalid,
+    FeedTooLarge,
     PolicyInvalid,
     RecipeError,
     ReleaseNameInvalid,
@@ -33,13 +38,16 @@ from imagefactory.model.policy import Approval, Policy, decode_policy, inputs_of
 from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import parse_place, split_image
+from imagefactory.model.vulnerabilities import Feed, VulnerabilityScan, match
 from imagefactory.steps import sbom
 from imagefactory.tools import guest, oscap
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
+from imagefactory.tools.feed_source import FeedFile
+from imagefactory.tools.feeds import FeedReader
 from imagefactory.tools.inspect import inspect
-from imagefactory.tools.inventory import read_inventory, read_status
+from imagefactory.tools.inventory import read_inventory, read_sources, read_status
 from imagefactory.tools.licences import licences
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.tools.spdx import spdx
@@ -70,6 +78,7 @@ from signing.token_uri import TokenUri
 from signing.trust import decode_trust
 from signing.verify import verify_manifest
 from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
+from tests.fakes.feeds import array, issue, lines, record, tracker, zipped
 from tests.fakes.standard import PROFILE, data_stream, group, profile, results, rule, tailoring
 from tests.unit.signing.builders import NOW
 
@@ -217,8 +226,9 @@ def bill_of_materials(raw: bytes) -> None:
 
 def packages(raw: bytes) -> None:
     """What lies in a root file system: dpkg's records, copyright files, and the tar itself."""
-    with contextlib.suppress(RootfsUnreadable):
-        read_status(raw)
+    for read in (read_status, read_sources):
+        with contextlib.suppress(RootfsUnreadable):
+            read(raw)
     for name in licences(raw):
         spdx(name)
     with in_memory(raw, "rootfs.tar") as path, contextlib.suppress(RootfsUnreadable):
@@ -260,6 +270,15 @@ def scap(raw: bytes) -> None:
         oscap.tailor(oscap.read_content(DATA_STREAM), raw)
     with contextlib.suppress(ScanFailed):
         assert set(oscap.read_results(raw).outcomes.values()) <= oscap.OUTCOMES
+
+
+def feed(raw: bytes) -> None:
+    """A feed of known vulnerabilities, whose advisories are then looked up."""
+    with in_memory(raw, "feed") as path, contextlib.suppress(FeedInvalid, FeedForeign, FeedTooLarge):
+        file = FeedFile(path, sha256(raw).hexdigest(), date(2026, 11, 22), "feed")
+        kind, advisories = FeedReader("bookworm", "12").read(file, INSTALLED)
+        found = match(INSTALLED, advisories, Feed("feed", kind, file.sha256, file.dated))
+        assert VulnerabilityScan.from_json(found.to_json()) == found
 
 
 def machine_output(raw: bytes) -> None:
@@ -307,6 +326,7 @@ Status: install ok installed
 Version: 5.2.15-2
 Architecture: amd64
 Source: bash (5.2.15)
+Built-Using: glibc (= 2.36-9), linux (= 6.1.192-2)
 Maintainer: Matthias Klose <doko@debian.org>
 """
 COPYRIGHT = b"""\
@@ -331,6 +351,14 @@ LOG = b"2025-11-21 19:00:00.123 | dib-run-parts Running /tmp/in_target.d/install
 DATA_STREAM = data_stream(group("g", rule("one") + rule("two", "true")), profile(PROFILE, {"rule_one": True}))
 TAILORING = tailoring(profile("ours", {"rule_two": False}, PROFILE, severities={"rule_one": "low"}))
 RESULTS = results({"one": "pass", "two": "fail"})
+INSTALLED = {"openssl": {"3.0.17-1": frozenset({"libssl3"})}}
+RECORD = record("CVE-2026-0001", "openssl", fixed="3.0.18-1", score="CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H")
+FEEDS = (
+    tracker({"openssl": {"CVE-2026-0001": issue(status="resolved", fixed_version="3.0.18-1")}, "zlib": {}}),
+    array([RECORD]),
+    lines([RECORD]),
+    zipped([RECORD]),
+)
 WORDS = [
     b"debian-12@20251121.1",
     b"catalogue:/srv/debian-12",
@@ -361,5 +389,6 @@ TARGETS: dict[str, Target] = {
     "bill_of_materials": Target(bill_of_materials, (SBOM,), 1000),
     "packages": Target(packages, (STATUS, COPYRIGHT, root_file_system(STATUS, COPYRIGHT)), 1000),
     "scap": Target(scap, (DATA_STREAM, TAILORING, RESULTS), 1000),
+    "feed": Target(feed, FEEDS, 2000),
     "machine_output": Target(machine_output, (b"memory=512\nunit=a\nunit=b\n", LOG)),
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import RootfsUnreadable
 from imagefactory.model.packages import Installed, Package
 from imagefactory.tools import inventory
-from imagefactory.tools.inventory import read_inventory, read_status
+from imagefactory.tools.inventory import read_inventory, read_sources, read_status
 from imagefactory.tools.licences import MAX_LICENCES, licences
 from imagefactory.tools.spdx import spdx
 
@@ -49,6 +49,34 @@ def read(tmp_path: Path, files: Mapping[str, str | bytes | tuple[bytes, str]]) -
 def licences_of(tmp_path: Path, files: Mapping[str, str | bytes | tuple[bytes, str]]) -> tuple[str, ...]:
     (found,) = read(tmp_path, {**files, STATUS: paragraph("bash")})
     return found.licences
+
+
+def test_the_source_packages_whose_code_is_installed() -> None:
+    status = paragraph("libssl3", Source="openssl (3.0.17-1)", Version="3.0.17-1+b1") + paragraph("openssl")
+    signed = {"Source": "linux-signed-amd64 (6.1.192+2)", "Version": "6.1.192-2", "Built-Using": "linux (= 6.1.192-2)"}
+    status += paragraph("linux-image-6.1.0-56-cloud-amd64", **signed) + paragraph("linux-image-cloud-amd64", **signed)
+    linked = "golang-1.19 (= 1.19.8-2), golang-golang-x-net (= 1:0.7.0+dfsg-1)"
+    status += paragraph("tool", **{"Static-Built-Using": linked}) + paragraph(
+        "gone", Status="deinstall ok config-files"
+    )
+    both = frozenset({"linux-image-6.1.0-56-cloud-amd64", "linux-image-cloud-amd64"})
+    assert read_sources(status.encode()) == {
+        "openssl": {"3.0.17-1": frozenset({"libssl3"}), "1.0-1": frozenset({"openssl"})},
+        "linux-signed-amd64": {"6.1.192+2": both},
+        "linux": {"6.1.192-2": both},
+        "tool": {"1.0-1": frozenset({"tool"})},
+        "golang-1.19": {"1.19.8-2": frozenset({"tool"})},
+        "golang-golang-x-net": {"1:0.7.0+dfsg-1": frozenset({"tool"})},
+    }
+
+
+@pytest.mark.parametrize("field", ["Source", "Built-Using", "Static-Built-Using"])
+@pytest.mark.parametrize(
+    "value", ["linux (>= 6.1)", "../x (= 1)", "linux (= 6 1)", "x" * 300, "linux (= 6.1) | x (= 1)"]
+)
+def test_source_packages_that_are_none(field: str, value: str) -> None:
+    with pytest.raises(RootfsUnreadable, match=field):
+        read_sources(paragraph("linux-image", **{field: value}).encode())
 
 
 def test_a_package_with_all_that_is_known_of_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,12 @@ from imagefactory.model.plan import (
     COMPLIANCE,
     CONVERT,
     DISK,
+    FOUND_OUT,
     PUBLISH,
     ROOTFS,
     SBOM,
     SIGN,
+    VULNERABILITIES,
     Action,
     Situation,
     plan,
@@ -29,6 +32,7 @@ DONE = Situation(
     rootfs_kept=KEPT,
     sbom=True,
     compliance=None,
+    vulnerabilities=None,
     disk=True,
     formats={"raw": True, "qcow2": True},
     boot=True,
@@ -40,6 +44,7 @@ NOTHING = Situation(
     rootfs_kept=KEPT,
     sbom=False,
     compliance=None,
+    vulnerabilities=None,
     disk=False,
     formats={"raw": False, "qcow2": False},
     boot=False,
@@ -95,6 +100,15 @@ def test_a_standard_is_measured_where_it_is_wanted() -> None:
     assert runs(replace(DONE, compliance=False, disk=False)) == ["compliance", *TITLES[2:]]
 
 
+def test_vulnerabilities_are_looked_up_where_a_feed_is_named() -> None:
+    wanted = replace(DONE, vulnerabilities=False)
+    assert runs(wanted) == ["vulnerabilities"]
+    both = plan(replace(wanted, compliance=True))
+    assert [action.title for action in both][:5] == ["rootfs", "sbom", "compliance", "vulnerabilities", "disk"]
+    assert runs(replace(DONE, vulnerabilities=True)) == []
+    assert runs(replace(wanted, disk=False)) == ["vulnerabilities", *TITLES[2:]]
+
+
 def test_every_action_has_its_reason() -> None:
     assert reasons(DONE) == [
         KEPT,
@@ -147,6 +161,7 @@ situations = st.builds(
     rootfs_kept=st.just(KEPT),
     sbom=st.booleans(),
     compliance=st.sampled_from([None, False, True]),
+    vulnerabilities=st.sampled_from([None, False, True]),
     disk=st.booleans(),
     formats=st.dictionaries(st.sampled_from(["raw", "qcow2", "iso"]), st.booleans(), min_size=1),
     boot=st.booleans(),
@@ -163,18 +178,19 @@ def perform(situation: Situation, action: Action) -> Situation:
     none: Mapping[str, bool] = dict.fromkeys(situation.formats, False)
     match action.step:
         case "rootfs":
-            measured = None if situation.compliance is None else False
+            measured, known = (
+                None if wanted is None else False for wanted in (situation.compliance, situation.vulnerabilities)
+            )
             made = replace(situation, rootfs=None, sbom=False, compliance=measured, disk=False, done=done)
-            return replace(made, formats=none, boot=False, released=None)
+            return replace(made, vulnerabilities=known, formats=none, boot=False, released=None)
         case "disk":
             return replace(situation, disk=True, formats=none, boot=False, released=None, done=done)
         case "convert":
             formats = {**situation.formats, str(action.subject): True}
             return replace(situation, formats=formats, boot=False, released=None, done=done)
-        case "sbom" | "compliance" | "boot-test" as found_out:
-            sbom, boot = (situation.sbom or found_out == "sbom"), (situation.boot or found_out == "boot-test")
-            measured = found_out == "compliance" or situation.compliance
-            return replace(situation, sbom=sbom, compliance=measured, boot=boot, done=done)
+        case "sbom" | "compliance" | "vulnerabilities" | "boot-test" as found_out:
+            now: dict[str, Any] = {found_out.removesuffix("-test"): True}
+            return replace(situation, **now, done=done)
         case "sign":
             unpublished = dict.fromkeys(situation.targets, False)
             return replace(situation, released="soe@20251121.2", targets=unpublished, done=done)
@@ -201,11 +217,13 @@ def can_run(situation: Situation, action: Action) -> bool:
         ROOTFS: True,
         SBOM: situation.rootfs is None,
         COMPLIANCE: situation.rootfs is None and situation.compliance is not None,
+        VULNERABILITIES: situation.rootfs is None and situation.vulnerabilities is not None,
         DISK: situation.rootfs is None,
         CONVERT: situation.rootfs is None and situation.disk,
         BOOT: situation.disk and all(situation.formats.values()),
         SIGN: situation.sbom
         and situation.compliance is not False
+        and situation.vulnerabilities is not False
         and all(situation.formats.values())
         and situation.boot,
         PUBLISH: situation.released is not None,
@@ -236,7 +254,7 @@ def test_it_is_pure(situation: Situation) -> None:
 @given(situations)
 def test_after_the_first_that_runs_everything_is_expected_to_run(situation: Situation) -> None:
     # Nothing before the signature waits for what is found out about the content.
-    flags = [action.run for action in plan(situation) if action.step not in {SBOM, COMPLIANCE, PUBLISH}]
+    flags = [action.run for action in plan(situation) if action.step not in FOUND_OUT | {PUBLISH}]
     assert flags == sorted(flags)
 
 

@@ -56,6 +56,13 @@ FULL: dict[str, Any] = {
             {"rule": "grub2_password", "reason": "Nobody has a console.", "owner": "SOE", "expires": "2027-06-30"}
         ],
     },
+    "vulnerabilities": {
+        "feed": "https://security-tracker.debian.org/tracker/data/json",
+        "max_severity": "medium",
+        "exceptions": [
+            {"cve": "CVE-2026-12345", "reason": "The code is not built.", "owner": "SOE", "expires": "2027-06-30"}
+        ],
+    },
     "properties": {"hw_rng_model": "virtio", "trait:HW_CPU_X86_VMX": "required", "hw_watchdog": 3},
     "licensed": "BYOL",
     "publish": [
