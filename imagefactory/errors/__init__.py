@@ -90,6 +90,7 @@ from imagefactory.errors.compliance import (
 from imagefactory.errors.disks import (
     BootloaderMissing,
     DiskTooSmall,
+    RootfsUnfit,
 )
 from imagefactory.errors.host import (
     Busy,
@@ -227,6 +228,7 @@ __all__ = [
     "BaseForeign",
     "BaseWithoutPackages",
     "RootfsFailed",
+    "RootfsUnfit",
     "RootfsUnreadable",
     "ElementsConflict",
     "ElementsUnsafe",
