@@ -120,6 +120,7 @@ def test_what_is_said_of_each_kind() -> None:
         "var/lib/cloud/instances/i-1/obj.pkl",
         "tmp/new\nline",
         "lost+found",
+        "swapfile",
         "etc/gshadow-",
     ],
 )
