@@ -1,8 +1,8 @@
 """A running guest measures itself: what its kernel, its mounts and its service manager are like, no file tells.
 
 The scanner and the content come on a read-only disk and are used from there; nothing is installed. What the guest says
-is no more than its own word, as is all that an image says of itself. It is asked for rules by name, and for each it
-has one answer or none.
+is no more than its own word, as is all that an image says of itself. It is asked for rules by name; of what it says of
+one, the worst counts.
 """
 
 import shlex
@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 from imagefactory.model.compliance import Outcome
+from imagefactory.tools.oscap import OUTCOMES, worst
 from imagefactory.tools.process import run
 from imagefactory.tools.scap import Kit, unpack
 
@@ -45,13 +46,14 @@ class GuestScan:
 
     def outcomes(self, said: str) -> dict[str, Outcome]:
         """What the guest says of each rule, by short name; "unknown" of a rule that it says nothing of."""
-        found: dict[str, Outcome] = dict.fromkeys(self.rules.values(), "unknown")
+        found: dict[str, Outcome] = {}
         for line in said.splitlines():
-            # `oscap xccdf eval --progress` says RULE:OUTCOME (oscap(8), openscap 1.3.7).
-            rule, _, outcome = line.partition(":")
-            if rule in self.rules and outcome in get_args(Outcome):
-                found[self.rules[rule]] = cast(Outcome, outcome)
-        return found
+            # `oscap xccdf eval --progress` says RULE:OUTCOME, once for each check of the rule (openscap 1.3.7).
+            rule, _, word = line.partition(":")
+            if rule in self.rules:
+                outcome = cast(Outcome, word) if word in OUTCOMES else "unknown"
+                found[rule] = worst(outcome, found.get(rule))
+        return {name: found.get(rule, "unknown") for rule, name in self.rules.items()}
 
 
 # Libraries that the image has come from there; others, and the scanner, from the disk.

@@ -21,6 +21,9 @@ SCAN = GuestScan(Path("/scanner.iso"), "xccdf_p", True, {SYSRQ: "sysctl_kernel_s
         (f"{SYSRQ}:pass\r\n{TMP}:notapplicable", "pass", "notapplicable"),
         (f"{SYSRQ}:pass\n", "pass", "unknown"),
         (f"{SYSRQ}:notselected\n{TMP}:excellent\n", "unknown", "unknown"),
+        (f"{SYSRQ}:fail\n{SYSRQ}:pass\n{TMP}:pass\n{TMP}:error\n", "fail", "error"),  # each of its checks
+        (f"{SYSRQ}:notapplicable\n{SYSRQ}:pass\n", "pass", "unknown"),
+        (f"{SYSRQ}:excellent\n{SYSRQ}:pass\n", "unknown", "unknown"),
         (f"{identity('rule', 'another')}:pass\n", "unknown", "unknown"),
         ("", "unknown", "unknown"),
     ],
