@@ -3,7 +3,7 @@
 import errno
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -251,7 +251,7 @@ class _Run:
         if view.rootfs is None or (view.disk is None and action.step not in OF_ROOTFS):
             raise AssertionError("a plan never puts a step before what it needs")
         if action.step in OF_ROOTFS:
-            return _of_rootfs(line, action, view.rootfs)
+            return _of_rootfs(line, view.rootfs)[action.step]()
         assert view.disk is not None  # noqa: S101
         if action.step == plan.CONVERT and action.subject is not None:
             made = line.convert(view.disk, action.subject)
@@ -310,14 +310,18 @@ class _Run:
         )
 
 
-def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
-    if action.step == plan.SBOM:
-        return f"{line.sbom(rootfs).facts['components']} components"
-    if action.step == plan.COMPLIANCE:
-        return _measured(line.compliance(rootfs))
-    if action.step == plan.VULNERABILITIES:
-        return _scanned(line.vulnerabilities(rootfs))
-    return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
+def _of_rootfs(line: Line, rootfs: StepResult) -> Mapping[str, Callable[[], str]]:
+    """What can be done with nothing but a root file system, by step. Each says in one line what came of it."""
+    measuring, feed = line.inputs.measuring, line.inputs.feed
+    steps: dict[str, Callable[[], str]] = {
+        plan.SBOM: lambda: f"{line.sbom(rootfs).facts['components']} components",
+        plan.DISK: lambda: f"sha256:{line.disk(rootfs).outputs['disk'][:12]}",
+    }
+    if measuring is not None:
+        steps[plan.COMPLIANCE] = lambda: _measured(line.compliance(rootfs, measuring))
+    if feed is not None:
+        steps[plan.VULNERABILITIES] = lambda: _scanned(line.vulnerabilities(rootfs, feed))
+    return steps
 
 
 def _measured(result: StepResult) -> str:

@@ -15,7 +15,7 @@ from signing.digest import read_document
 REVISION: Final = 1
 """Of what a feed is understood to say: a new one has images looked up anew."""
 MAX_FOUND: Final = 6 << 20
-"""Characters as JSON: with it goes the rest of what the signer is asked (hands/protocol.py). A kernel's have 2 MB."""
+"""Characters as JSON: the rest of what the signer is asked goes with it (hands/protocol.py)."""
 
 
 def scan(status: Path, file: FeedFile, system: OperatingSystem) -> VulnerabilityScan:
