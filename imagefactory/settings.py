@@ -88,13 +88,19 @@ class Settings:
 
     @property
     def scap(self) -> Path:
-        """What measures images: a cache that may be removed."""
+        """What measures images."""
         return self.home / "scap"
 
     @property
     def feeds(self) -> Path:
-        """What is known of vulnerabilities: a cache that may be removed."""
+        """What is known of vulnerabilities."""
         return self.home / "feeds"
+
+    @property
+    def caches(self) -> tuple[Path, ...]:
+        """What all names share and may be removed. The time of a directory in one is that of its last use; where it is
+        renewed daily, it is of a day before that at most."""
+        return (self.scap, self.feeds)
 
     @property
     def signed(self) -> Path:
