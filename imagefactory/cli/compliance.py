@@ -91,6 +91,8 @@ def last(
         return
     for line in _head(f"{name}, measured last", scan):
         say(line)
+    if not any(each.judge == "guest" for each in scan.rules):
+        say("  guest     no rule was answered by a running system")
     _print(listed)
 
 

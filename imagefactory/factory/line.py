@@ -265,7 +265,7 @@ class Line:
         evidence = [proof]
         evidence += [self._same_disk(images, booted, other) for other in images if other != booted]
         digests = {name: image.outputs["image"] for name, image in images.items()}
-        facts = {"evidence": [piece.to_json() for piece in evidence]}
+        facts = {"evidence": [piece.to_json() for piece in evidence], "measured": self._measured(rootfs)}
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
@@ -293,6 +293,11 @@ class Line:
         copy = self.work / "tailoring.xml"
         copy_reference(self.inputs.loaded, Path(measuring.wanted.tailoring), copy)
         return copy
+
+    def _measured(self, rootfs: StepResult) -> str | None:
+        """The key of the measurement that what the guest says belongs to."""
+        by = self.inputs.measuring
+        return None if by is None else self.inputs.compliance_key(by, rootfs.outputs["rootfs"])
 
     def _guest_scan(self, rootfs: StepResult) -> GuestScan | None:
         """What the guest is to measure of itself, if a standard is wanted."""

@@ -22,7 +22,6 @@ from imagefactory.model.build import BuildState
 from imagefactory.model.compliance import Scan, percent
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
-from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
 from imagefactory.model.vulnerabilities import VulnerabilityScan, summary
@@ -185,11 +184,12 @@ class _Run:
                 if action.title not in told | self._done:
                     told.add(action.title)
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
-            if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
-                self._hold_to_gates(view)
-            if coming is None:
-                return self._outcome(view)
-            self._do(coming, view)
+            with self._refused_is_last(view.compliance):
+                if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                    self._hold_to_gates(view)
+                if coming is None:
+                    return self._outcome(view)
+                self._do(coming, view)
 
     def _hold_to_gates(self, view: View) -> None:
         """Nothing is made of a root file system that does not keep its standard or has vulnerabilities that the recipe
@@ -199,18 +199,20 @@ class _Run:
         """
         recipe = self._inputs.recipe
         if recipe.compliance is not None and view.compliance is not None:
-            self._hold_to_standard(recipe.compliance, view.compliance)
+            standard.require_files(recipe.compliance, view.compliance)
         if recipe.vulnerabilities is not None and view.vulnerabilities is not None:
             vulnerabilities.require(recipe.vulnerabilities, view.vulnerabilities)
 
-    def _hold_to_standard(self, wanted: Compliance, measured: StepResult) -> None:
+    @contextmanager
+    def _refused_is_last(self, measured: StepResult | None) -> Iterator[None]:
+        """What is refused may have been measured long ago. Now it is the last one, which people are told to look at."""
         try:
-            standard.require_files(wanted, measured)
+            yield
         except ComplianceFailed:
-            # It may have been measured long ago. What is refused is the last one, which people are told to look at.
-            with suppress(DiskFull):
-                records = self._factory.records
-                records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
+            if measured is not None:
+                with suppress(DiskFull):
+                    records = self._factory.records
+                    records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
             raise
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:

@@ -49,13 +49,17 @@ def _require(wanted: Compliance, measured: StepResult, scan: Scan, gate: Gate) -
 
 def last(records: Records, name: str) -> tuple[Scan, str] | None:
     """What was last measured for a name, whatever became of it, and the digest ("sha256:HEX") of its report; None when
-    nothing is kept. Raises EvidenceMissing."""
-    kept = (each for each in records.results() if (each.step, each.name) == (plan.COMPLIANCE, name))
-    newest = next(kept, None)
+    nothing is kept. What only a running system answers is left out where no image of it was booted. Raises
+    EvidenceMissing."""
+    kept = [each for each in records.results() if each.name == name]
+    newest = next((each for each in kept if each.step == plan.COMPLIANCE), None)
     if newest is None:
         return None
+    booted = next((each for each in kept if each.step == plan.BOOT and each.facts.get("measured") == newest.key), None)
     try:
-        return Scan.from_json(newest.facts["scan"]), f"sha256:{newest.outputs['report']}"
+        scan = Scan.from_json(newest.facts["scan"])
+        whole = scan.without_guest() if booted is None else scan.with_guest(_said_in(_boot_in(booted)))
+        return whole, f"sha256:{newest.outputs['report']}"
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceMissing(f"what was last measured for {name} cannot be read") from error
 
@@ -74,6 +78,11 @@ def evidence(wanted: Compliance, measured: StepResult, boot: Evidence) -> Eviden
         report=f"sha256:{measured.outputs['report']}",
     )
     return Evidence("compliance", boot.about, "pass", measurement.facts())
+
+
+def _boot_in(booted: StepResult) -> Evidence:
+    """The boot itself comes before what was found out from it."""
+    return Evidence.from_json(booted.facts["evidence"][0])
 
 
 def _said_in(boot: Evidence) -> Mapping[str, Outcome]:

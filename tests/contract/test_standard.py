@@ -128,12 +128,13 @@ def test_what_fails_can_be_read(
     assert (status, Path("report.html").read_bytes()) == (0, report)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == f"{NAME}, measured last"
-    assert "score 66.6 %" in lines
+    assert "score 50.0 %" in lines, "of the rules that files answer"
+    assert "guest no rule was answered by a running system" in lines
     assert lines[-2:] == ["RULE SEVERITY OUTCOME BY", "one high fail files"]
     assert shell.refused("compliance", "last", NAME, "--html", "report.html") == (2, "output-exists")
     status, document = shell.json("compliance", "last", NAME, "--all")
-    assert (status, document["name"], document["score"], document["report"]) == (0, NAME, "66.6", digest)
-    assert [each["rule"] for each in document["rules"]] == ["one", "three", "two"]
+    assert (status, document["name"], document["score"], document["report"]) == (0, NAME, "50.0", digest)
+    assert [each["rule"] for each in document["rules"]] == ["one", "two"]
     assert shell.refused("compliance", "show", NAME) == (1, "release-unknown")
     assert shell.refused("compliance", "last", f"{NAME}@20260101.1") == (2, "usage")
     assert shell.refused("compliance", "last", "../x") == (2, "release-name-invalid")
@@ -156,6 +157,32 @@ def test_what_is_refused_is_the_last_one_though_it_was_measured_before(
         host.build()
     assert "compliance" not in done(host)
     assert shell.json("compliance", "last", NAME) == (0, before)
+
+
+def test_what_the_guest_said_can_be_read_too(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    """A score is known when an image was booted; what it refuses is the last one, though it was measured before."""
+    on(host)
+    said.update(two="fail", sysctl_three="fail")
+    wants(host, min_score=70)
+    with pytest.raises(ComplianceFailed, match="score"):
+        host.build()
+    _, before = shell.json("compliance", "last", NAME, "--all")
+    assert {each["rule"]: (each["outcome"], each["judge"]) for each in before["rules"]} == {
+        "one": ("pass", "files"),
+        "sysctl_three": ("pass", "guest"),
+        "two": ("fail", "files"),
+    }
+    said.update(two="pass")
+    rewrite(host, "packages: [openssl]", "packages: [openssl, bash]")
+    assert host.build().worked
+    assert shell.json("compliance", "last", NAME)[1]["score"] == "100.0"
+    rewrite(host, "packages: [openssl, bash]", "packages: [openssl]")
+    with pytest.raises(ComplianceFailed, match="score"):
+        host.build()
+    assert done(host) == []
+    assert shell.json("compliance", "last", NAME, "--all") == (0, before)
 
 
 def test_a_measurement_that_means_nothing(
