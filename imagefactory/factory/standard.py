@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ComplianceFailed, EvidenceMissing, ExceptionExpired
+from imagefactory.factory.evidence import found_of
 from imagefactory.model import plan
 from imagefactory.model.compliance import Gate, Measurement, Outcome, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.steps.compliance import read_tailoring
-from imagefactory.store.records import Records, release_version
+from imagefactory.store.records import Records
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
 from imagefactory.tools.scap import DataStream
@@ -92,16 +93,8 @@ def _said_in(boot: Evidence) -> Mapping[str, Outcome]:
 
 
 def measurement(release: Release) -> Measurement | None:
-    """What the evidence of a release says; None when nobody measured it. All its images hold one root file system, so
-    one piece says it all. Raises EvidenceMissing."""
-    pieces = release.evidence.get("compliance")
-    if not pieces:
-        return None
-    try:
-        return Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
-    except (KeyError, TypeError, ValueError) as error:
-        name = f"{release.name}@{release_version(release)}"
-        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
+    """What the evidence of a release says; None when nobody measured it. Raises EvidenceMissing."""
+    return found_of(release, plan.COMPLIANCE, Measurement.from_facts)
 
 
 def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:
