@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
 from imagefactory.factory.inputs import Inputs
-from imagefactory.model import plan
+from imagefactory.model import plan, recipe_tests
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import Version
@@ -20,9 +20,11 @@ from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
-from imagefactory.tools import qemu_img, scap
+from imagefactory.tools import guest_upgrade, qemu_img, scap
 from imagefactory.tools.firmware import Accelerator, probe_kvm
+from imagefactory.tools.guest_checks import INLINE, GuestCheck, shebang
 from imagefactory.tools.guest_scan import GuestScan, make_disk
+from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
@@ -51,6 +53,8 @@ class BootTest(Protocol):
         accelerator: Accelerator,
         environment: Mapping[str, str],
         on_advance: Callable[[str], None],
+        own: Sequence[GuestCheck],
+        upgrade: GuestUpgrade | None,
         scan: GuestScan | None,
     ) -> Evidence: ...
 
@@ -252,6 +256,8 @@ class Line:
             logs=self.log(plan.BOOT).parent,
             environment=self.settings.environment,
             on_advance=self.advancer(plan.BOOT),
+            own=self._own_checks(),
+            upgrade=self._guest_upgrade(rootfs),
             scan=self._guest_scan(rootfs),
         )
         accelerator = probe_kvm(self.settings.environment)
@@ -301,6 +307,27 @@ class Line:
         environment = self.settings.environment
         disk = make_disk(kit, tailoring, self.directory("guest-scan"), environment=environment)
         return guest_scan(disk, kit, wanted.profile, tailoring)
+
+    def _own_checks(self) -> tuple[GuestCheck, ...]:
+        """The recipe's own checks, with the scripts that were digested."""
+        return tuple(self._own_check(each) for each in self.inputs.recipe.tests.guest)
+
+    def _own_check(self, wanted: recipe_tests.GuestCheck) -> GuestCheck:
+        program, interpreter = (wanted.run or "").encode(), INLINE
+        if wanted.script is not None:
+            copy = self.directory("guest-checks") / wanted.name
+            copy_reference(self.inputs.loaded, Path(wanted.script), copy)
+            program = copy.read_bytes()
+            interpreter = shebang(program) or INLINE
+        return GuestCheck(wanted.name, program, interpreter, wanted.sudo, wanted.timeout)
+
+    def _guest_upgrade(self, rootfs: StepResult) -> GuestUpgrade | None:
+        """What the guest is to install anew, if the recipe wants that."""
+        if not self.inputs.recipe.tests.boot.upgrade:
+            return None
+        status = self.artifacts.require(rootfs.outputs["dpkg_status"])
+        index = self.inputs.index(self.settings.environment)
+        return guest_upgrade.prepare(self.settings.packages, status, index, self.directory("guest-upgrade"))
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

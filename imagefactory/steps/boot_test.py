@@ -20,7 +20,9 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_rounds import CPUS, Bench, Report, boots, first_boot
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.seed import Source
 from imagefactory.tools.vm import POLL
@@ -32,7 +34,7 @@ T = TypeVar("T")
 SOURCES: Sequence[Source] = ("nocloud", "config-drive")
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 3
+REVISION = 4
 
 
 def boot_test(
@@ -50,6 +52,8 @@ def boot_test(
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
     user: str = "debian",
+    own: Sequence[GuestCheck] = (),
+    upgrade: GuestUpgrade | None = None,
     scan: GuestScan | None = None,
 ) -> Evidence:
     """Boot `image` ("raw" or "qcow2") under each firmware and return what that proved about `about` ("sha256:HEX").
@@ -60,6 +64,9 @@ def boot_test(
     more boot whose boot loader was altered. Name and key come from NoCloud and from a config drive, in turn. Where
     there are processors enough, the rounds take place side by side, each with as much memory; `on_advance` is called in
     the thread of the caller.
+    `own` are checks that run in the first boot of every round, after all others; the boot's checks have them as
+    guest:NAME. `upgrade` is what the guest installs in the first boot under each firmware, so that the second starts
+    from it; the boot's fact `upgrade` says what that changed.
     `scan` is what the guest measures of itself, once, when it has booted again; the boot's fact `measured` has the
     outcomes.
 
@@ -86,9 +93,11 @@ def boot_test(
         environment=environment,
         on_advance=said.put,
         stop=Event(),
+        own=own,
     )
+    whole = replace(bench, upgrade=upgrade)
     rounds = [
-        partial(_under, replace(bench, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
+        partial(_under, replace(whole, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
         for kind, source in zip(kinds, SOURCES, strict=False)
     ]
     rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]

@@ -322,7 +322,7 @@ def test_who_may_see_an_image(target: dict[str, Any], licensed: str | None, refu
 
 
 def test_known_keys() -> None:
-    assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect"}
+    assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect", "upgrade"}
     assert set(known_keys(("formats", "qcow2"))) == {"compression", "cluster_size"}
     assert {"catalogue", "cloud", "visibility", "members"} < set(known_keys(("publish", 3)))
     assert known_keys(("lifecycle",)) == ()
@@ -389,6 +389,8 @@ def test_every_field_is_described_and_defaults_have_units() -> None:
             assert field.get("description"), f"{model['title']}.{name}"
     boot = schema["$defs"]["BootTest"]["properties"]
     assert (boot["memory"]["default"], boot["timeout"]["default"]) == ("1 GiB", "10m")
+    assert schema["$defs"]["GuestCheck"]["properties"]["timeout"]["default"] == "1m"
+    assert schema["$defs"]["GuestCheck"]["required"] == ["name"]
     assert schema["$defs"]["Qcow2Options"]["properties"]["cluster_size"]["default"] == "64 KiB"
 
 

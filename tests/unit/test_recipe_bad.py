@@ -92,7 +92,7 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         MINIMAL + "tests:\n  boot:\n    zzz: 1 GiB\n",
         "recipe-unknown-key",
         "8:5",
-        "tests.boot.zzz: unknown key; known are expect, memory, timeout",
+        "tests.boot.zzz: unknown key; known are expect, memory, timeout, upgrade",
     ),
     "an unknown key of a target": (
         MINIMAL + "publish:\n  - cloud: a\n    visibilty: public\n",
@@ -104,7 +104,7 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         MINIMAL + f'tests: {{"a\\n{"b" * 1000}": 1}}\n',
         "recipe-unknown-key",
         "6:9",
-        "tests.'a\\nbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…: unknown key; known are boot",
+        "tests.'a\\nbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…: unknown key; known are boot, guest",
     ),
     "a very long text": (
         MINIMAL + f"description: {'a' * 100_000}\n",
