@@ -17,7 +17,7 @@ WIDTH = 200  # characters of each
 KILL_SECONDS = 5  # between SIGTERM and SIGKILL
 PATIENCE = 90.0  # seconds that getting in and out may take besides; a guest in software emulation is slow
 TIMED_OUT = frozenset({124, 137})  # statuses of timeout(1), which are also those of programs
-INLINE = ("/bin/sh", "-e")
+INLINE: tuple[str, ...] = ("/bin/sh", "-e")
 
 _HEAD = re.compile(r"status=(\d{1,3}) seconds=(\d{1,9})\n")
 

@@ -19,7 +19,10 @@ from tests.fakes.host import RECIPE, FakeHost
 from tests.fakes.scanner import make_package
 
 SCRIPT = "#!/usr/bin/python3 -I\nprint('well')\n"
-CHECKS = [{"name": "one", "run": "true"}, {"name": "two", "script": "two.py", "sudo": True, "timeout": "9s"}]
+CHECKS: list[dict[str, Any]] = [
+    {"name": "one", "run": "true"},
+    {"name": "two", "script": "two.py", "sudo": True, "timeout": "9s"},
+]
 BOOT = ["boot-test", "sign", "publish"]
 
 

@@ -97,9 +97,9 @@ def test_all_checks_are_told_together_and_the_machine_is_shut_down() -> None:
 
 
 def test_what_is_recorded_of_a_check() -> None:
-    (found,) = ran(check("good", "echo well")).to_json()["checks"]  # type: ignore[union-attr]
-    assert cast("Any", found)["detail"].startswith("status 0 after ")
-    assert {**cast("Any", found), "detail": ""} == {
+    (found,) = cast("Any", ran(check("good", "echo well")).to_json()["checks"])
+    assert found["detail"].startswith("status 0 after ")
+    assert {**found, "detail": ""} == {
         "name": "guest:good",
         "outcome": "pass",
         "detail": "",
