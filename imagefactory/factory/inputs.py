@@ -16,6 +16,7 @@ from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.model.recipe_tests import GuestCheck
 from imagefactory.progress import Progress, silent
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, compliance, convert, disk, rootfs
@@ -136,8 +137,13 @@ class Inputs:
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
         measured = {"measured": self.measuring.inputs()} if self.measuring else {}
+        asked = {"guest": [self._own_check(each) for each in self.recipe.tests.guest]}
         revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
-        return key("boot", {**own, "firmware": firmware, **measured, **revision})
+        return key("boot", {**own, "firmware": firmware, **asked, **measured, **revision})
+
+    def _own_check(self, check: GuestCheck) -> dict[str, str | bool | None]:
+        script = self.loaded.digests[Path(check.script)] if check.script else None
+        return {"name": check.name, "run": check.run, "script": script, "sudo": check.sudo}
 
     def content_digest(self, images: Mapping[str, str]) -> str:
         return key("content", {"name": self.recipe.name, "recipe": self.loaded.digest, "images": dict(images)})

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
 from imagefactory.factory.inputs import Inputs, Measuring
-from imagefactory.model import plan
+from imagefactory.model import plan, recipe_tests
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import Version
@@ -23,6 +23,7 @@ from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import qemu_img, scap
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.firmware import Accelerator, probe_kvm
+from imagefactory.tools.guest_checks import INLINE, GuestCheck, shebang
 from imagefactory.tools.guest_scan import GuestScan, make_disk
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
@@ -53,6 +54,7 @@ class BootTest(Protocol):
         accelerator: Accelerator,
         environment: Mapping[str, str],
         on_advance: Callable[[str], None],
+        own: Sequence[GuestCheck],
         scan: GuestScan | None,
     ) -> Evidence: ...
 
@@ -253,6 +255,7 @@ class Line:
             logs=self.log(plan.BOOT).parent,
             environment=self.settings.environment,
             on_advance=self.advancer(plan.BOOT),
+            own=self._own_checks(),
             scan=self._guest_scan(rootfs),
         )
         accelerator = probe_kvm(self.settings.environment)
@@ -309,6 +312,19 @@ class Line:
         environment = self.settings.environment
         disk = make_disk(kit, tailoring, self.directory("guest-scan"), environment=environment)
         return guest_scan(disk, kit, measuring.wanted.profile, tailoring)
+
+    def _own_checks(self) -> tuple[GuestCheck, ...]:
+        """The recipe's own checks, with the scripts that were digested."""
+        return tuple(self._own_check(each) for each in self.inputs.recipe.tests.guest)
+
+    def _own_check(self, wanted: recipe_tests.GuestCheck) -> GuestCheck:
+        program, interpreter = (wanted.run or "").encode(), INLINE
+        if wanted.script is not None:
+            copy = self.directory("guest-checks") / wanted.name
+            copy_reference(self.inputs.loaded, Path(wanted.script), copy)
+            program = copy.read_bytes()
+            interpreter = shebang(program) or INLINE
+        return GuestCheck(wanted.name, program, interpreter, wanted.sudo, wanted.timeout)
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

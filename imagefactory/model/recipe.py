@@ -26,14 +26,11 @@ from imagefactory.errors import Place
 from imagefactory.model import mounts
 from imagefactory.model.mounts import Layout
 from imagefactory.model.quantity import (
-    GIB,
     KIB,
     MIB,
     TIB,
     Between,
-    Duration,
     Size,
-    format_duration,
     format_size,
     refusal,
     shown,
@@ -58,6 +55,7 @@ from imagefactory.model.recipe_fields import (
     Variables,
 )
 from imagefactory.model.recipe_targets import Target
+from imagefactory.model.recipe_tests import BootTest, GuestCheck, Tests
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 
 
@@ -185,26 +183,6 @@ class Formats(Part):
         return tuple(name for name in ("raw", "qcow2", "iso") if getattr(self, name) is not None)
 
 
-class BootTest(Part):
-    """The image is booted under each firmware, and must come up healthy."""
-
-    memory: Annotated[Size, Between(128 * MIB, TIB, format_size)] = GIB
-    """The memory of the machine, 128 MiB to 1 TiB. The image's min_ram is what it booted with."""
-    timeout: Annotated[Duration, Between(10, 6 * 3600, format_duration)] = 600
-    """How long one boot may take, 10s to 6h."""
-    expect: Annotated[Items[Line], Field(max_length=100)] = ()
-    """Lines, or parts of lines, that must appear on the serial console."""
-
-
-class Tests(Part):
-    """What the image must prove before it is signed."""
-
-    __test__ = False  # no test class of pytest's
-
-    boot: BootTest = BootTest()
-    """The boot test."""
-
-
 class NothingYet(Part):
     """Filled by a later version: leave it out."""
 
@@ -316,9 +294,11 @@ def recipe_schema() -> dict[str, Any]:
         "description": "Another recipe, from the folder of this file. Mappings are merged and this file wins; lists "
         "are replaced; a null removes.",
     }
-    for model in (BootTest, Qcow2Options):  # defaults as people write them, with units
-        for key, value in model().model_dump(mode="json").items():
-            schema["$defs"][model.__name__]["properties"][key]["default"] = value
+    for model in (BootTest(), GuestCheck(name="a", run="true"), Qcow2Options()):
+        for key, value in model.model_dump(mode="json").items():
+            field = schema["$defs"][type(model).__name__]["properties"][key]
+            if "default" in field:
+                field["default"] = value  # as people write it, with its unit
     # What a recipe that extends another leaves out comes from there.
     required = schema.pop("required")
     schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]

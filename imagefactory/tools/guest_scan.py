@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import cast
 
 from imagefactory.model.compliance import Outcome
+from imagefactory.tools import data_disk
 from imagefactory.tools.oscap import OUTCOMES, worst
-from imagefactory.tools.process import run
 from imagefactory.tools.scap import Kit, unpack
 
 LABEL = "SCANNER"
 CONTENT, TAILORING = "content.xml", "tailoring.xml"
-SECONDS = 60.0
 # What makes a scanner, and not what explains one.
 NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian")
 
@@ -86,8 +85,6 @@ def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapp
     shutil.copyfile(kit.content, tree / CONTENT)
     if tailoring is not None:
         shutil.copyfile(tailoring, tree / TAILORING)
-    disk = work / "scanner.iso"
-    argv: list[str | Path] = ["xorriso", "-as", "mkisofs", "-quiet", "-o", disk, "-V", LABEL, "-J", "-r", tree]
-    run(argv, env=environment, timeout=SECONDS)
+    disk = data_disk.make(work / "scanner.iso", LABEL, tree, environment=environment)
     shutil.rmtree(tree)
     return disk

@@ -43,6 +43,7 @@ from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_key
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import holds_private_key, is_url
 from imagefactory.model.recipe_targets import misfits
+from imagefactory.tools.guest_checks import shebang
 from imagefactory.tools.recipe_yaml import Node, read_tree
 
 MAX_BYTES: Final = 1 << 20  # of a recipe, and of each file that it names
@@ -57,6 +58,7 @@ _PATHS: Final = (
     ("publish", _ALL, "catalogue"),
     ("compliance", "content"),
     ("compliance", "tailoring"),
+    ("tests", "guest", _ALL, "script"),
 )
 _FEED: Final = ("vulnerabilities", "feed")  # a path, or an address
 
@@ -332,6 +334,13 @@ def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str,
     if recipe.vulnerabilities is not None and not recipe.vulnerabilities.is_remote:
         # Its content is what is known today, and no part of the recipe.
         document["vulnerabilities"]["feed"] = _at(tree, *_FEED).written
+    for index, check in enumerate(recipe.tests.guest):
+        if check.script is not None:
+            path, node = Path(check.script), _at(tree, "tests", "guest", index, "script")
+            content = _reference(path, node.at, digests)
+            if shebang(content) is None or b"\0" in content:
+                raise RecipeReference(f"{path} is no script: its first line should be #! and a program", at=node.at)
+            document["tests"]["guest"][index]["script"] = {"sha256": digests[path]}
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written

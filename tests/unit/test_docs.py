@@ -22,6 +22,7 @@ NOT_RUN = {
     "make bench",
     "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
     "imagefactory build recipes/motd-debian-12.yaml",
+    "imagefactory build recipes/checked-debian-12.yaml",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

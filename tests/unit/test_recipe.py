@@ -403,6 +403,8 @@ def test_every_field_is_described_and_defaults_have_units() -> None:
             assert field.get("description"), f"{model['title']}.{name}"
     boot = schema["$defs"]["BootTest"]["properties"]
     assert (boot["memory"]["default"], boot["timeout"]["default"]) == ("1 GiB", "10m")
+    assert schema["$defs"]["GuestCheck"]["properties"]["timeout"]["default"] == "1m"
+    assert schema["$defs"]["GuestCheck"]["required"] == ["name"]
     assert schema["$defs"]["Qcow2Options"]["properties"]["cluster_size"]["default"] == "64 KiB"
 
 

@@ -104,7 +104,7 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         MINIMAL + f'tests: {{"a\\n{"b" * 1000}": 1}}\n',
         "recipe-unknown-key",
         "6:9",
-        "tests.'a\\nbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…: unknown key; known are boot",
+        "tests.'a\\nbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…: unknown key; known are boot, guest",
     ),
     "a very long text": (
         MINIMAL + f"description: {'a' * 100_000}\n",
