@@ -58,12 +58,18 @@ class Machine:
         argv += ["-chardev", f"file,id=debug,path={escaped(wires.firmware)}"]
         argv += ["-device", "isa-debugcon,iobase=0x402,chardev=debug"]
         argv += ["-blockdev", self.disk.blockdev("disk"), "-device", "virtio-blk-pci,drive=disk,bootindex=0"]
-        for drive, path in (("seed", self.seed), ("extra", self.extra)):
-            if path is not None:
-                argv += ["-drive", f"if=none,id={drive},format=raw,readonly=on,file={escaped(path)}"]
-                argv += ["-device", f"virtio-blk-pci,drive={drive}"]
+        argv += _read_only_disk("seed", self.seed)
         argv += ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
         argv += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,fd={wires.agent}"]
         argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
         argv += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{wires.port}-:22"]
-        return [*argv, "-device", "virtio-net-pci,netdev=net,romfile="]
+        argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        # The last device: each one before the network card would give the card another name than in the boot before.
+        return [*argv, *_read_only_disk("extra", self.extra)]
+
+
+def _read_only_disk(name: str, path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    drive = f"if=none,id={name},format=raw,readonly=on,file={escaped(path)}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]

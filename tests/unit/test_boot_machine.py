@@ -6,6 +6,7 @@ import socket
 import struct
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_a_machine_has_no_way_out(tmp_path: Path) -> None:
     assert {"-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown"} <= set(argv)
     assert argv[argv.index("-sandbox") + 1].startswith("on,")
     assert argv[argv.index("-display") + 1] == "none"
+
+
+def test_another_disk_changes_no_device_before_it(tmp_path: Path) -> None:
+    """A guest names its network card by the card's place on the bus, and the first boot's configuration has that name."""
+    argv = machine().argv("bios", WIRES, tmp_path)
+    more = replace(machine(), extra=Path("/w/scanner.iso")).argv("bios", WIRES, tmp_path)
+    assert more[: len(argv)] == argv
+    assert more[len(argv) :] == [
+        "-drive",
+        "if=none,id=extra,format=raw,readonly=on,file=/w/scanner.iso",
+        "-device",
+        "virtio-blk-pci,drive=extra",
+    ]
 
 
 def test_the_machine_has_the_devices_that_it_is_recorded_with(tmp_path: Path) -> None:
