@@ -10,7 +10,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RECIPE ?= recipes/soe-debian-12.yaml
 RELEASES ?= soe-debian-12 soe-debian-12-separate
-PLAIN ?= plain-debian-12
+PLAIN ?= soe-plain-12
 FUZZ_SECONDS ?= 60
 # Root file systems are built, mounted and compared: as root, or with sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)

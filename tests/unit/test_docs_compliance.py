@@ -21,10 +21,12 @@ from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.settings import read_settings
 from imagefactory.store import records as module
 from imagefactory.store.records import build_version
+from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.wiring import factory
 from signing.envelope import seal
 from signing.errors import NameMismatch
 from signing.manifest import MANIFEST_FILE, EvidenceEntry, Version
+from tests.doc_pages import ROOT
 from tests.unit.signing.builders import NOW, Keys, make_keys, make_manifest
 
 NAME, PLAIN = "soe", "plain"
@@ -216,3 +218,12 @@ def test_a_goal_that_is_missed_is_told() -> None:
 def test_the_command_without_a_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--plain", PLAIN, NAME], {"HOME": str(tmp_path), "PATH": ""}) == 1
     assert "[no-trust-root]" in capsys.readouterr().err
+
+
+def test_what_is_compared_differs_in_its_hardening_only() -> None:
+    hardened, plain = (
+        load_recipe(ROOT / path).recipe for path in ("recipes/soe-debian-12.yaml", "bench/soe-plain-12.yaml")
+    )
+    assert (plain.elements, plain.compliance) == (("soe-base",), None)
+    for field in ("os", "packages", "environment", "disk", "formats", "tests"):
+        assert getattr(hardened, field) == getattr(plain, field), field
