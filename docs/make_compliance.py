@@ -204,24 +204,29 @@ def _score_row(subject: Subject, measurement: Measurement) -> tuple[str, ...]:
     )
 
 
+PHASES = {"login": "a login prompt", "settled": "all units up, cloud-init done"}
+
+
 def _costs(hardened: Subject, plain: Subject) -> list[str]:
     head = ("", f"`{hardened.release}`", f"`{plain.release}`", "ratio", "goal")
-    mebibytes = (hardened.size / (1 << 20), plain.size / (1 << 20))
-    rows = [_compared("size of the image", *mebibytes, "MiB", goal=True)]
+    rows = [_compared("size of the image", hardened.size / (1 << 20), plain.size / (1 << 20), "MiB", goal=True)]
     both = [name for name in hardened.boots if name in plain.boots]
     for name in both:
-        for phase in ("login", "settled"):
-            if phase in hardened.boots[name].keys() & plain.boots[name].keys():
-                seconds = (hardened.boots[name][phase], plain.boots[name][phase])
-                rows.append(_compared(f"{name}: {PHASES[phase]}", *seconds, "s"))
-    whole = [sum(each.boots[name].get("settled", 0.0) for name in both) for each in (hardened, plain)]
-    rows.append(_compared(f"all boots: {PHASES['settled']}", *whole, "s", goal=True))
+        ours, theirs = hardened.boots[name], plain.boots[name]
+        for phase, what in PHASES.items():
+            if phase in ours.keys() & theirs.keys():
+                rows.append(_compared(f"{name}: {what}", ours[phase], theirs[phase], "s"))
+    if both:
+        what = f"all boots: {PHASES['settled']}"
+        rows.append(_compared(what, _settled(hardened, both), _settled(plain, both), "s", goal=True))
     rows += _measuring(hardened)
     machines = sorted({f"`{each.release}` was booted with {each.machine}" for each in (hardened, plain)})
     return [*table(head, rows), "", f"{'; '.join(machines)}."]
 
 
-PHASES = {"login": "a login prompt", "settled": "all units up, cloud-init done"}
+def _settled(subject: Subject, boots: Sequence[str]) -> float:
+    """The seconds of those boots that came up whole, together."""
+    return sum(subject.boots[name].get("settled", 0.0) for name in boots)
 
 
 def _compared(what: str, hardened: float, plain: float, unit: str, *, goal: bool = False) -> tuple[str, ...]:
@@ -233,7 +238,9 @@ def _compared(what: str, hardened: float, plain: float, unit: str, *, goal: bool
 def _measuring(subject: Subject) -> list[tuple[str, ...]]:
     """What the measurement takes, besides the boots that take place anyway."""
     parts = {"measuring the files": subject.files_seconds, "measuring the guest": subject.guest_seconds}
-    rows = [(what, "not known" if taken is None else f"{taken:.1f} s", "", "", "") for what, taken in parts.items()]
+    rows: list[tuple[str, ...]] = [
+        (what, "not known" if taken is None else f"{taken:.1f} s", "", "", "") for what, taken in parts.items()
+    ]
     known = [taken for taken in parts.values() if taken is not None]
     if len(known) < len(parts):
         return rows
