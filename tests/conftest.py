@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, and only these")
     parser.addoption("--seed", type=int, default=random.randrange(1 << 32), help="of the soak tests' dice")  # noqa: S311
-    parser.addoption("--hardened-rootfs", type=Path, help="the tar of a root file system of soe-debian-12 to look into")
+    parser.addoption("--hardened-home", type=Path, help="where to build, or where soe-debian-12 is built already")
     parser.addoption("--built-home", type=Path, help="where to build, or where tiny-debian-12 is built already")
 
 

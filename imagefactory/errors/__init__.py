@@ -79,6 +79,7 @@ from imagefactory.errors.compliance import (
 from imagefactory.errors.disks import (
     BootloaderMissing,
     DiskTooSmall,
+    RootfsUnfit,
 )
 from imagefactory.errors.host import (
     Busy,
@@ -207,6 +208,7 @@ __all__ = [
     "MirrorUnreachable",
     "PackageMissing",
     "RootfsFailed",
+    "RootfsUnfit",
     "RootfsUnreadable",
     "ElementsConflict",
     "ElementsUnsafe",

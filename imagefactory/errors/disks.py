@@ -15,3 +15,10 @@ class BootloaderMissing(Refused):
 
     code = "bootloader-missing"
     default_advice = "add the element that installs it (soe-debian does), or leave that firmware out of the recipe"
+
+
+class RootfsUnfit(Refused):
+    """The root file system has something else where the disk's layout wants a directory or a file of its own."""
+
+    code = "rootfs-unfit"
+    default_advice = "have the elements leave a plain directory there: a symbolic link cannot be a mount point"

@@ -208,6 +208,7 @@ class Line:
                 "size": recipe.disk.size,
                 "firmware": list(recipe.disk.firmware),
                 "filesystem": recipe.disk.filesystem,
+                "sizes": dict(recipe.disk.sizes) if recipe.disk.layout == "separate" else None,
             },
             **self._isolation(recipe.disk.size + SCRATCH_ROOM),
         }

@@ -59,6 +59,7 @@ def build_disk(request: Document, advance: Advance) -> Document:
         Path(request["rootfs"]),
         output,
         DiskLayout(size=layout["size"], firmware=tuple(layout["firmware"]), filesystem=layout["filesystem"]),
+        sizes=layout["sizes"],
         seed=request["seed"],
         epoch=request["epoch"],
         scratch=scratch,

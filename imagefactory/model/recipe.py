@@ -19,10 +19,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
 from imagefactory.errors import Place
+from imagefactory.model import mounts
+from imagefactory.model.mounts import Layout
 from imagefactory.model.quantity import (
     GIB,
     KIB,
@@ -103,6 +115,24 @@ class Repository(Part):
     """The keys that may sign it: a .asc or .gpg file, absolute or from the folder of this file. Default: Debian's."""
 
 
+def _with_file_systems(sizes: Mapping[str, int]) -> Mapping[str, int]:
+    wrong = mounts.misnamed(sizes)
+    if wrong is not None:
+        raise refusal("recipe-invalid", wrong)
+    return MappingProxyType(dict(sizes))
+
+
+Sizes = Annotated[
+    Mapping[str, Annotated[Size, Between(mounts.SMALLEST, 2 * TIB, format_size, multiple=MIB)]],
+    Field(
+        max_length=len(mounts.SEPARATE),
+        json_schema_extra={"propertyNames": {"enum": [m.path for m in mounts.SEPARATE]}},
+    ),
+    AfterValidator(_with_file_systems),
+    PlainSerializer(lambda sizes: {path: format_size(size) for path, size in sizes.items()}),
+]
+
+
 class Disk(Part):
     """The disk of the image."""
 
@@ -111,7 +141,22 @@ class Disk(Part):
     firmware: Annotated[Items[Literal["bios", "uefi"]], Unique(at_least=1)] = ("bios", "uefi")
     """The firmware that it must boot under."""
     filesystem: Literal["ext4"] = "ext4"
-    """The root file system."""
+    """The root file system, and any other."""
+    layout: Layout = "single"
+    """single: one file system. separate: /boot, /usr, /var, /tmp, /home and more have their own, as ANSSI wants it."""
+    sizes: Sizes = Field(default_factory=lambda: MappingProxyType({}))
+    """For separate: sizes of file systems by directory, such as /var. Default: the content and some free space."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Disk":
+        if self.sizes and self.layout != "separate":
+            raise refusal("recipe-invalid", "has sizes, which only the layout separate has a use for")
+        taken = sum(self.sizes.values())
+        if taken >= self.size:
+            raise refusal(
+                "recipe-invalid", f"sizes are {format_size(taken)} in all, on a disk of {format_size(self.size)}"
+            )
+        return self
 
 
 class RawOptions(Part):

@@ -3,20 +3,22 @@
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagefactory.errors import DiskFull
-from imagefactory.model.disk import EFI_LABEL, ROOT_LABEL, DiskLayout, Identities, identities
-from imagefactory.tools import archive, ext4, fat, grub, sfdisk
+from imagefactory.model.disk import EFI_LABEL, ROOT_LABEL, DiskLayout, Identities, identities, separate
+from imagefactory.model.fstab import EFI_PATH, fstab
+from imagefactory.model.mounts import EXECUTABLE, ROOT_FREE, SEPARATE, Mount, Need
+from imagefactory.tools import archive, ext4, fat, grub, sfdisk, tree
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 1
+REVISION = 2
 
 # A tar leaves them out where the build had something mounted there; without them systemd stops at the start.
-MOUNT_POINTS = ("proc", "sys", "dev", "run")
+MOUNT_POINTS = ("/proc", "/sys", "/dev", "/run")
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,18 @@ class _Bench:
     log: Path
     env: Mapping[str, str]
 
+    @property
+    def tree(self) -> Path:
+        """The unpacked root file system."""
+        return self.scratch / "rootfs"
+
 
 def assemble(
     rootfs: Path,
     output: Path,
     layout: DiskLayout,
     *,
+    sizes: Mapping[str, int] | None = None,
     seed: str,
     epoch: int,
     scratch: Path,
@@ -46,33 +54,34 @@ def assemble(
 ) -> None:
     """Make the disk `output`, a sparse file, from the tar `rootfs`.
 
-    Runs as root. `scratch` is an empty directory on a private tmpfs with room for the unpacked tar; what is in it
-    afterwards is of no use. `seed` (hex) gives the disk its identities, `epoch` (seconds) its times: the same tar, seed
-    and epoch give the same bytes. `output` is not flushed to the device.
+    Unless `sizes` is None, the directories of `model.mounts` get file systems of their own, as big as their content
+    and its free space want, or as many bytes as `sizes` says by path. Runs as root. `scratch` is an empty directory on
+    a private tmpfs with room for the unpacked tar; what is in it afterwards is of no use. `seed` (hex) gives the disk
+    its identities, `epoch` (seconds) its times: the same tar, seed, epoch, layout and sizes give the same bytes.
+    `output` is not flushed to the device.
 
-    Raises DiskTooSmall, BootloaderMissing, DiskFull, ProgramMissing, ProgramFailed, ProgramTimeout.
+    Raises DiskTooSmall, RootfsUnfit, BootloaderMissing, DiskFull, ProgramMissing, ProgramFailed, ProgramTimeout.
     """
     bench = _Bench(output, layout, identities(seed), epoch, scratch, log, environment)
-    tree = scratch / "rootfs"
     # A program dies with the thread that started it (process.py), so the thread lives as long as the pool.
     with _space(output), ThreadPoolExecutor(max_workers=1) as beside:
         _create(output, layout.size)
-        frame = beside.submit(_frame, bench)
-        archive.extract(rootfs, tree, env=environment, log=log)
-        _mount_points(tree, epoch)
-        frame.result()
+        esp = beside.submit(_empty_esp, bench)
+        archive.extract(rootfs, bench.tree, env=environment, log=log)
+        bench = _laid_out(bench, sizes)
+        esp.result()
         on_advance("root file system unpacked")
-        bios = grub.bios_parts(tree) if "bios" in layout.firmware else None
-        efi = grub.efi_parts(tree) if "uefi" in layout.firmware else None
+        sfdisk.write(output, bench.layout, bench.who, env=environment)
+        bios = grub.bios_parts(bench.tree) if "bios" in layout.firmware else None
+        efi = grub.efi_parts(bench.tree) if "uefi" in layout.firmware else None
         boot = beside.submit(_boot, bench, bios, efi)
-        _fill(bench, tree)
+        _fill(bench, boot)
         boot.result()
     on_advance("disk assembled")
 
 
-def _frame(bench: _Bench) -> None:
-    """What can be made before the content is known: the partition table and an empty EFI system partition."""
-    sfdisk.write(bench.disk, bench.layout, bench.who, env=bench.env)
+def _empty_esp(bench: _Bench) -> None:
+    """The EFI system partition, which lies at the same place whatever the content is."""
     efi = bench.layout.find("efi")
     if efi is not None:
         fat.make(
@@ -86,9 +95,41 @@ def _frame(bench: _Bench) -> None:
         )
 
 
+def _laid_out(bench: _Bench, sizes: Mapping[str, int] | None) -> _Bench:
+    """The bench with its final layout, the tree with its mount points and its fstab."""
+    mounts = SEPARATE if sizes is not None else ()
+    for path in MOUNT_POINTS:
+        tree.directory(bench.tree, path, epoch=bench.epoch)
+    for mount in mounts:
+        tree.directory(bench.tree, mount.path, epoch=bench.epoch, mode=mount.mode)
+    if bench.layout.find("efi") is not None:
+        tree.directory(bench.tree, EFI_PATH, epoch=bench.epoch)
+    executable = EXECUTABLE if sizes is not None else ()
+    for path in executable:
+        tree.directory(bench.tree, path, epoch=bench.epoch)  # cloud-init makes its own only when it starts
+    before = tree.read_fstab(bench.tree, epoch=bench.epoch)
+    if sizes is not None:
+        needs = {mount.path: _need(bench, mount) for mount in mounts}
+        root = ext4.needed(bench.tree, free=ROOT_FREE, without=_folders(bench.tree))
+        bench = replace(bench, layout=separate(bench.layout, needs, sizes, root))
+    text = fstab(bench.layout, bench.who, executable=executable, before=before)
+    tree.write_fstab(bench.tree, text, epoch=bench.epoch)
+    return bench
+
+
+def _need(bench: _Bench, mount: Mount) -> Need:
+    folder, others = bench.tree / mount.path[1:], _folders(bench.tree)
+    return Need(ext4.needed(folder, without=others), ext4.needed(folder, free=mount.free, without=others))
+
+
+def _folders(root: Path) -> set[Path]:
+    return {root / mount.path[1:] for mount in SEPARATE}
+
+
 def _boot(bench: _Bench, bios: grub.BiosParts | None, efi: grub.EfiParts | None) -> None:
     """Both boot loaders. Runs beside mke2fs, on other bytes of the same file."""
-    search = grub.search(bench.who.filesystem)
+    folder = "/boot/grub" if bench.layout.boot == "root" else "/grub"
+    search = grub.search(bench.who.filesystem(bench.layout.boot), folder)
     at_efi, at_bios = bench.layout.find("efi"), bench.layout.find("bios")
     if efi is not None and at_efi is not None:
         config = bench.scratch / "efi.cfg"
@@ -101,31 +142,36 @@ def _boot(bench: _Bench, bios: grub.BiosParts | None, efi: grub.EfiParts | None)
         grub.install_bios(bench.disk, at_bios, (bios.modules / "boot.img").read_bytes(), core.read_bytes())
 
 
-def _mount_points(tree: Path, epoch: int) -> None:
-    for name in MOUNT_POINTS:
-        folder = tree / name
-        if not os.path.lexists(folder):
-            folder.mkdir()
-            folder.chmod(0o755)  # whatever our umask is
-            os.utime(folder, (epoch, epoch))
+def _fill(bench: _Bench, boot: Future[None]) -> None:
+    """Every file system, the innermost first: what has been written is set aside, and an empty directory stays."""
+    for mount in sorted(bench.layout.mounts, key=lambda mount: mount.path.count("/"), reverse=True):
+        folder = bench.tree / mount.path[1:]
+        _fill_one(bench, mount.role, folder, label=mount.role)
+        boot.result()  # it reads the tree as it was
+        tree.set_aside(folder, bench.scratch / f"done-{mount.role}")
+    _fill_one(bench, "root", bench.tree, label=ROOT_LABEL)
 
 
-def _fill(bench: _Bench, tree: Path) -> None:
-    root = bench.layout.root
+def _fill_one(bench: _Bench, role: str, folder: Path, *, label: str) -> None:
+    partition = bench.layout.find(role)
+    if partition is None:
+        raise ValueError(f"the layout has no partition {role}")
     ext4.make(
         bench.disk,
-        root.start,
-        root.size,
-        tree,
-        uuid=bench.who.filesystem,
-        hash_seed=bench.who.hash_seed,
-        label=ROOT_LABEL,
+        partition.start,
+        partition.size,
+        folder,
+        uuid=bench.who.filesystem(role),
+        hash_seed=bench.who.hash_seed(role),
+        label=label,
         epoch=bench.epoch,
         scratch=bench.scratch,
         log=bench.log,
         env=bench.env,
     )
-    ext4.settle_times(bench.disk, root.start, epoch=bench.epoch, env=bench.env)
+    if role != "root":
+        ext4.adopt_root(bench.disk, partition.start, folder, scratch=bench.scratch, epoch=bench.epoch, env=bench.env)
+    ext4.settle_times(bench.disk, partition.start, epoch=bench.epoch, env=bench.env)
 
 
 def _create(output: Path, size: int) -> None:

@@ -8,7 +8,7 @@ order of directories is no input: mke2fs sorts names, by the locale, which is wh
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +22,7 @@ DEBUGFS_TIMEOUT = 600.0
 BLOCK = 4096  # bytes
 INODE = 256  # bytes
 INODE_RATIO = 16384  # bytes of file system for each inode
+ROOT_INODE = 2
 RESERVED = 1  # percent kept for root
 
 # Debian 12's ext4. Spelled out because newer releases add features (orphan_file, metadata_csum_seed) that older
@@ -82,6 +83,26 @@ def make(
         raise too_small(disk.stat().st_size, spare + needed(tree)) from error
 
 
+def adopt_root(disk: Path, offset: int, tree: Path, *, scratch: Path, epoch: int, env: Mapping[str, str]) -> None:
+    """Give the file system's root directory the owner, mode, modification time and extended attributes of `tree`.
+
+    mke2fs 1.47.0 takes from there what is in it, but not these. Raises ProgramMissing, ProgramFailed.
+    """
+    facts = tree.stat(follow_symlinks=False)
+    fields = {
+        "mode": f"0{facts.st_mode:o}",
+        "uid": facts.st_uid,
+        "gid": facts.st_gid,
+        "mtime": f"@{int(facts.st_mtime)}",
+    }
+    script = "".join(f"sif <{ROOT_INODE}> {field} {value}\n" for field, value in fields.items())
+    for number, name in enumerate(sorted(os.listxattr(tree, follow_symlinks=False))):
+        value = scratch / f"attribute-{number}"
+        value.write_bytes(os.getxattr(tree, name, follow_symlinks=False))
+        script += f"ea_set -f {value} <{ROOT_INODE}> {name}\n"
+    _debugfs(disk, offset, script, _fixed(env, epoch))
+
+
 def settle_times(disk: Path, offset: int, *, epoch: int, env: Mapping[str, str]) -> None:
     """Set access and change time of every inode in use to `epoch`; modification times stay.
 
@@ -90,7 +111,7 @@ def settle_times(disk: Path, offset: int, *, epoch: int, env: Mapping[str, str])
     filesystem, environment = f"{disk}?offset={offset}", _fixed(env, epoch)
     listing = run(["dumpe2fs", filesystem], env=environment, timeout=DEBUGFS_TIMEOUT).stdout.decode()
     script = "".join(f"sif <{inode}> atime @{epoch}\nsif <{inode}> ctime @{epoch}\n" for inode in used_inodes(listing))
-    run(["debugfs", "-w", "-f", "-", filesystem], env=environment, timeout=DEBUGFS_TIMEOUT, input_=script.encode())
+    _debugfs(disk, offset, script, environment)
 
 
 def used_inodes(listing: str) -> Iterator[int]:
@@ -106,8 +127,11 @@ def used_inodes(listing: str) -> Iterator[int]:
     yield from range(following, int(total[1]) + 1)
 
 
-def needed(tree: Path) -> int:
-    """About how many bytes of file system `tree` wants: enough that it fits, and little more."""
+def needed(tree: Path, *, free: int = 0, without: Collection[Path] = ()) -> int:
+    """About how many bytes of file system `tree` wants: enough that it fits, and little more.
+
+    `free` bytes are to stay free. What is in the directories `without` lies elsewhere.
+    """
     blocks, inodes = 0, 16
     seen: set[int] = set()
     for folder, folders, files in os.walk(tree):
@@ -119,7 +143,10 @@ def needed(tree: Path) -> int:
                 seen.add(facts.st_ino)
                 inodes += 1
                 blocks += -(-facts.st_size // BLOCK) if stat.S_ISREG(facts.st_mode) else 1
-    content = max(blocks * BLOCK * 101 // 100, inodes * (INODE_RATIO - INODE))
+        apart = [name for name in folders if Path(folder, name) in without]
+        inodes, blocks = inodes + len(apart), blocks + len(apart)
+        folders[:] = [name for name in folders if name not in apart]
+    content = max((blocks * BLOCK + free) * 101 // 100, inodes * (INODE_RATIO - INODE))
     size = content
     # The overhead depends on the size and the size on the overhead.
     while size - _overhead(size) < content:
@@ -135,6 +162,11 @@ def _overhead(size: int) -> int:
     )
     groups = -(-size // (128 * MIB))
     return size // INODE_RATIO * INODE + journal * MIB + groups * 4 * BLOCK + 2 * MIB * min(groups, 10)
+
+
+def _debugfs(disk: Path, offset: int, script: str, env: Mapping[str, str]) -> None:
+    argv: list[str | Path] = ["debugfs", "-w", "-f", "-", f"{disk}?offset={offset}"]
+    run(argv, env=env, timeout=DEBUGFS_TIMEOUT, input_=script.encode())
 
 
 def _fixed(env: Mapping[str, str], epoch: int) -> dict[str, str]:

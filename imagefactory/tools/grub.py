@@ -26,7 +26,7 @@ NOP_NOP = b"\x90\x90"
 BLOCK_LIST = 0x1F4
 REST_SEGMENT = 0x0820  # where the rest is loaded to: GRUB_BOOT_MACHINE_KERNEL_SEG + 0x20
 
-# What the core image needs to find /boot/grub; everything else is loaded from there.
+# What the core image needs to find GRUB's folder; everything else is loaded from there.
 CORE_MODULES = ("biosdisk", "part_gpt", "ext2", "search_fs_uuid")
 
 MODULES = PurePosixPath("usr/lib/grub/i386-pc")
@@ -56,7 +56,7 @@ class EfiParts:
 def bios_parts(tree: Path) -> BiosParts:
     """Find what BIOS needs below `tree`. Raises BootloaderMissing."""
     _inside(tree, CONFIG)
-    # Beyond the core image GRUB loads its modules from the root file system.
+    # Beyond the core image GRUB loads its modules from its folder.
     _inside(tree, NORMAL)
     for name in ("boot.img", "diskboot.img", "kernel.img", "moddep.lst"):
         _inside(tree, MODULES / name)
@@ -72,9 +72,9 @@ def efi_parts(tree: Path) -> EfiParts:
     return EfiParts(_inside(tree, SHIM), _inside(tree, MOK_MANAGER), _inside(tree, GRUB))
 
 
-def search(filesystem: UUID) -> str:
-    """The configuration that finds the root file system and sets GRUB's root and prefix to it."""
-    return f"search.fs_uuid {filesystem} root\nset prefix=($root)/boot/grub\n"
+def search(filesystem: UUID, folder: str) -> str:
+    """The configuration that finds the file system with GRUB's `folder` and sets GRUB's root and prefix to it."""
+    return f"search.fs_uuid {filesystem} root\nset prefix=($root){folder}\n"
 
 
 def efi_files(parts: EfiParts, config: Path) -> list[tuple[Path, PurePosixPath]]:

@@ -1,4 +1,4 @@
-"""One real build of recipes/tiny-debian-12.yaml, shared by every test that needs an image."""
+"""Two real builds that tests share: tiny-debian-12, by every test that needs an image, and soe-debian-12, hardened."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from imagefactory.tools.elements import shipped_elements
 ROOT = shipped_elements().parent
 BIN = ROOT / ".venv" / "bin"
 RECIPE = ROOT / "recipes" / "tiny-debian-12.yaml"
+HARDENED = ROOT / "recipes" / "soe-debian-12.yaml"
 BUILD_TIMEOUT = 3000.0  # seconds: two firmwares, two boots each, in software
 
 
@@ -84,14 +85,24 @@ class BootableImage:
 
 @pytest.fixture(scope="session")
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The one real build. Tests must leave it as it was."""
-    home = request.config.getoption("--built-home") or tmp_path_factory.mktemp("built") / "home"
+    """The build that most tests share. Tests must leave it as it was."""
+    return build(RECIPE, request.config.getoption("--built-home") or tmp_path_factory.mktemp("built") / "home")
+
+
+@pytest.fixture(scope="session")
+def hardened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The build of a hardened image. Tests must leave it as it was."""
+    return build(HARDENED, request.config.getoption("--hardened-home") or tmp_path_factory.mktemp("hardened") / "home")
+
+
+def build(recipe: Path, home: Path) -> Built:
+    """Build `recipe` in `home`, which gets development keys if it has none."""
     if not (home / "keys").exists():
         keys = imagefactory(home, "keys", "init", "--development")
         assert keys.status == 0, keys.stderr
-    ran = imagefactory(home, "build", RECIPE, "--json", timeout=BUILD_TIMEOUT)
+    ran = imagefactory(home, "build", recipe, "--json", timeout=BUILD_TIMEOUT)
     assert ran.status == 0, ran.stderr
-    return Built(home, RECIPE, ran.document)
+    return Built(home, recipe, ran.document)
 
 
 @pytest.fixture(scope="session")

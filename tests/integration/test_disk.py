@@ -1,6 +1,7 @@
 """The disk step with the real programs, on a root file system of a few files. Wants root, as the step does."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from imagefactory.errors import BootloaderMissing, DiskFull, DiskTooSmall, ProgramFailed
-from imagefactory.model.disk import MIB, DiskLayout, Firmware, identities
+from imagefactory.errors import BootloaderMissing, DiskFull, DiskTooSmall, ProgramFailed, RootfsUnfit
+from imagefactory.model.disk import MIB, TYPES, DiskLayout, Firmware, identities
+from imagefactory.model.mounts import EXECUTABLE, SEPARATE
 from imagefactory.steps.disk import assemble
 
 HOST_MODULES = Path("/usr/lib/grub/i386-pc")
@@ -120,6 +122,7 @@ def build(
     *,
     seed: str = SEED,
     epoch: int = EPOCH,
+    sizes: Mapping[str, int] | None = None,
     scratch: Path | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
 ) -> Path:
@@ -133,6 +136,7 @@ def build(
         rootfs,
         disk,
         layout,
+        sizes=sizes,
         seed=seed,
         epoch=epoch,
         scratch=scratch,
@@ -182,11 +186,11 @@ def test_the_file_systems_and_the_table_are_clean(disk: Path, tmp_path: Path) ->
 def test_the_table_has_the_identities_of_the_seed(disk: Path) -> None:
     who = identities(SEED)
     dump = call("sfdisk", "--dump", disk).lower()
-    for uuid in (who.disk, who.bios, who.efi, who.root):
+    for uuid in (who.disk, *map(who.partition, ("bios", "efi", "root"))):
         assert str(uuid) in dump
     facts = call("dumpe2fs", "-h", root_of(disk))
-    assert re.search(rf"UUID: +{who.filesystem}", facts)
-    assert re.search(rf"Hash Seed: +{who.hash_seed}", facts)
+    assert re.search(rf"UUID: +{who.filesystem()}", facts)
+    assert re.search(rf"Hash Seed: +{who.hash_seed()}", facts)
     assert re.search(r"volume name: +cloudimg-rootfs", facts)
 
 
@@ -249,7 +253,7 @@ def test_the_efi_system_partition_has_the_signed_programs(disk: Path, tmp_path: 
         assert (tmp_path / "got").read_bytes() == content
         (tmp_path / "got").unlink()
     config = call("mtype", "-i", f"{disk}@@{efi.start}", "::/EFI/debian/grub.cfg")
-    assert f"search.fs_uuid {identities(SEED).filesystem} root" in config
+    assert f"search.fs_uuid {identities(SEED).filesystem()} root" in config
     assert "UEFI" in call("mlabel", "-s", "-i", f"{disk}@@{efi.start}", "::")
 
 
@@ -396,3 +400,182 @@ def test_a_broken_tar_is_an_error_with_the_lines_that_matter(tmp_path: Path) -> 
     with pytest.raises(ProgramFailed, match="tar") as caught:
         build(broken, tmp_path / "made")
     assert any("tar archive" in line for line in caught.value.lines)
+
+
+# -- file systems of their own -----------------------------------------------------------------------------------------
+
+BIG = DiskLayout(8192 * MIB)
+SIZES = {"/srv": 64 * MIB, "/var/log": 128 * MIB}
+
+
+def make_system(tree: Path) -> Path:
+    """A root file system with something in each directory that gets a file system of its own."""
+    make_tree(tree)
+    for part, mode in (("var/log", 0o2775), ("var/tmp", 0o1777), ("var/lib/dpkg/info", 0o755), ("home/user", 0o700)):
+        (tree / part).mkdir(parents=True)
+        (tree / part).chmod(mode)
+    for mount in SEPARATE[:-2]:  # /srv and /opt are made
+        folder = tree / mount.path[1:]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "note").write_text(f"{mount.path}\n")
+    os.chown(tree / "var/log", 0, 4)
+    os.setxattr(tree / "var/log", "trusted.kept", b"a value of its own")
+    os.setxattr(tree / "usr/note", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    os.link(tree / "var/note", tree / "home/linked")
+    (tree / "usr/big").write_bytes(bytes(24 * MIB))
+    (tree / "etc").mkdir()
+    (tree / "etc/fstab").write_text("LABEL=old / ext4 defaults 0 1\ntmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0\n")
+    for path in (tree, *tree.rglob("*")):
+        os.utime(path, (OLD, OLD), follow_symlinks=False)
+    return tree
+
+
+class Separate:
+    """A disk with file systems of their own, and where they lie on it, by sfdisk."""
+
+    def __init__(self, disk: Path) -> None:
+        self.disk = disk
+        table = json.loads(call("sfdisk", "--json", disk))["partitiontable"]
+        self.partitions = {partition["name"]: partition for partition in table["partitions"]}
+
+    def where(self, role: str) -> str:
+        return f"{self.disk}?offset={self.partitions[role]['start'] * 512}"
+
+    def debugfs(self, request: str, role: str) -> str:
+        return call("debugfs", "-R", request, self.where(role))
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("system")
+    return pack(make_system(folder / "tree"), folder / "rootfs.tar")
+
+
+@pytest.fixture(scope="module")
+def separate(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Separate:
+    return Separate(build(system, tmp_path_factory.mktemp("separate") / "one", BIG, sizes=SIZES))
+
+
+def test_each_file_system_is_clean_and_has_its_partition(separate: Separate) -> None:
+    who = identities(SEED)
+    assert "No errors detected" in call("sfdisk", "--verify", separate.disk)
+    assert list(separate.partitions) == ["bios", "efi", *(mount.role for mount in SEPARATE), "root"]
+    for role, partition in separate.partitions.items():
+        assert (partition["type"].lower(), partition["uuid"].lower()) == (str(TYPES[role]), str(who.partition(role)))
+    for role in (*(mount.role for mount in SEPARATE), "root"):
+        call("e2fsck", "-fn", separate.where(role))
+        facts = call("dumpe2fs", "-h", separate.where(role))
+        assert re.search(rf"UUID: +{who.filesystem(role)}", facts)
+        assert re.search(rf"Hash Seed: +{who.hash_seed(role)}", facts)
+        assert re.search(rf"volume name: +{'cloudimg-rootfs' if role == 'root' else role}\n", facts)
+    assert separate.disk.stat().st_blocks * 512 < 400 * MIB
+
+
+def test_each_has_its_own_content_and_an_empty_directory_remains(separate: Separate) -> None:
+    for mount in SEPARATE[:-2]:
+        assert separate.debugfs("cat /note", mount.role).splitlines()[0] == mount.path
+    for path, role in (("/usr", "root"), ("/boot", "root"), ("/var", "root"), ("/log", "var"), ("/audit", "var-log")):
+        entries = separate.debugfs(f"ls -p {path}", role)
+        assert re.findall(r"/\d+/\d+/\d+/\d+/([^/]+)/", entries) == [".", ".."]
+    assert "/note" not in separate.debugfs("ls -p /", "root")
+
+
+def test_the_top_of_each_is_like_the_directory_was(separate: Separate) -> None:
+    wanted = {"var-log": (0o2775, 4), "var-tmp": (0o1777, 0), "boot": (0o755, 0), "srv": (0o755, 0), "opt": (0o755, 0)}
+    for role, (mode, group) in wanted.items():
+        facts = separate.debugfs("stat /", role)
+        assert f"Mode:  0{mode:o}" in facts
+        assert re.search(rf"User: +0 +Group: +{group} ", facts)
+        times = dict(re.findall(r" (\w+time): 0x([0-9a-f]+)", facts))
+        assert (times["ctime"], times["atime"]) == (f"{EPOCH:08x}", f"{EPOCH:08x}")
+        assert times["mtime"] == f"{EPOCH if role in ('srv', 'opt') else OLD:08x}"
+    assert "a value of its own" in separate.debugfs("ea_get / trusted.kept", "var-log")
+    assert "security.capability (20)" in separate.debugfs("stat /note", "usr")
+    # The mount points below them, which show while nothing is mounted, and the directories that they lie in.
+    assert "Mode:  02775" in separate.debugfs("stat /log", "var")
+    for path, role in (("/", "var"), ("/log", "var"), ("/usr", "root")):
+        assert f" mtime: 0x{OLD:08x}" in separate.debugfs(f"stat {path}", role)
+
+
+def test_sizes_are_those_that_were_wanted_or_leave_the_free_space(separate: Separate) -> None:
+    for mount in SEPARATE:
+        size = separate.partitions[mount.role]["size"] * 512
+        if mount.path in SIZES:
+            assert size == SIZES[mount.path]
+            continue
+        facts = call("dumpe2fs", "-h", separate.where(mount.role))
+        blocks = {
+            key: int(count) for key, count in re.findall(r"^(\w+ blocks|Free blocks|Block count): +(\d+)", facts, re.M)
+        }
+        assert mount.free <= blocks["Free blocks"] * 4096 <= mount.free * 11 // 10 + 64 * MIB
+    root = separate.partitions["root"]
+    assert (root["start"] + root["size"]) * 512 == BIG.size - MIB
+
+
+def test_fstab_names_every_file_system(separate: Separate) -> None:
+    who = identities(SEED)
+    text = separate.debugfs("cat /etc/fstab", "root")
+    for mount in SEPARATE:
+        assert (
+            f"UUID={who.filesystem(mount.role)} {mount.path} ext4 defaults,discard,{','.join(mount.options)} 0 2\n"
+            in text
+        )
+    assert "LABEL=cloudimg-rootfs / ext4 " in text
+    assert "LABEL=old" not in text
+    assert "tmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0\n" in text
+    for path in EXECUTABLE:  # the tree has only one of them
+        assert f"{path} {path} none bind,exec,nosuid,nodev 0 0\n" in text
+        assert "Type: directory    Mode:  0755" in separate.debugfs(f"stat {path.removeprefix('/var')}", "var")
+    assert f" mtime: 0x{EPOCH:08x}" in separate.debugfs("stat /etc/fstab", "root")
+
+
+def test_both_boot_loaders_look_for_the_file_system_of_boot(separate: Separate) -> None:
+    start = separate.partitions["efi"]["start"] * 512
+    config = call("mtype", "-i", f"{separate.disk}@@{start}", "::/EFI/debian/grub.cfg")
+    assert f"search.fs_uuid {identities(SEED).filesystem('boot')} root\nset prefix=($root)/grub\n" in config
+    assert separate.debugfs("cat /grub/grub.cfg", "boot").startswith("echo hello")
+    assert "Type: directory" in separate.debugfs("stat /efi", "boot")
+    with separate.disk.open("rb") as stream:
+        sector = stream.read(512)
+    assert int.from_bytes(sector[0x5C:0x64], "little") == separate.partitions["bios"]["start"]
+
+
+def test_equal_inputs_give_equal_file_systems(
+    system: Path, separate: Separate, tmp_path: Path, shared_memory: Path
+) -> None:
+    time.sleep(1.1)
+    before = os.umask(0o077)
+    try:
+        other = build(
+            system,
+            tmp_path / "a longer name, with spaces",
+            BIG,
+            sizes=SIZES,
+            scratch=shared_memory,
+            environment={**ENVIRONMENT, "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": str(tmp_path)},
+        )
+    finally:
+        os.umask(before)
+    assert digest(separate.disk) == digest(other)
+
+
+def test_too_small_a_disk_names_every_file_system_and_the_size_that_does(system: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskTooSmall) as caught:
+        build(system, tmp_path / "small", DiskLayout(2048 * MIB), sizes={})
+    assert all(f"{mount.path} " in caught.value.message for mount in SEPARATE)
+    found = re.search(r"at least (\d+) MiB", caught.value.message)
+    assert found is not None
+    made = Separate(build(system, tmp_path / "enough", DiskLayout(int(found[1]) * MIB), sizes={}))
+    call("e2fsck", "-fn", made.where("root"))
+    with pytest.raises(DiskTooSmall, match="/usr needs at least"):
+        build(system, tmp_path / "cramped", BIG, sizes={"/usr": 16 * MIB})
+
+
+@pytest.mark.parametrize("link", ["srv", "var/log", "etc"])
+def test_a_mount_point_that_is_a_link_is_refused(link: str, tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    if (tree / link).exists():
+        shutil.rmtree(tree / link)
+    (tree / link).symlink_to(tmp_path)
+    with pytest.raises(RootfsUnfit, match=f"/{link} is no directory"):
+        build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made", BIG, sizes={})

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import BUILD_TIMEOUT, ROOT, imagefactory
+from tests.integration.conftest import Built
 
-RECIPE = ROOT / "recipes" / "soe-debian-12.yaml"
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 # The kernel's own values where the file says nothing else; the ones here keep others from the machine or it from harm.
 SYSCTL = {
@@ -22,23 +21,16 @@ SYSCTL = {
     "net.ipv4.ip_forward": "0",
 }
 
-pytestmark = pytest.mark.soak
-
 
 @pytest.fixture(scope="module")
-def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree; made by a build of its own, or extracted from the tar that --hardened-rootfs names."""
-    tar = request.config.getoption("--hardened-rootfs")
-    if tar is None:
-        home = tmp_path_factory.mktemp("hardened") / "home"
-        assert imagefactory(home, "keys", "init", "--development").status == 0
-        built = imagefactory(home, "build", RECIPE, "--json", timeout=BUILD_TIMEOUT)
-        assert built.status == 0, built.stderr
-        with sqlite3.connect(f"file:{home}/imagefactory.db?mode=ro", uri=True) as records:
-            (outputs,) = records.execute("select outputs from step_results where step = 'rootfs'").fetchone()
-        digest = json.loads(outputs)["rootfs"]
-        tar = home / "artifacts" / "sha256" / digest[:2] / digest
+def root(hardened: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree."""
+    with sqlite3.connect(f"file:{hardened.home}/imagefactory.db?mode=ro", uri=True) as records:
+        chosen = "select outputs from step_results where step = 'rootfs' and name = ? order by created desc"
+        (outputs,) = records.execute(chosen, [hardened.recipe.stem]).fetchone()
+    digest = json.loads(outputs)["rootfs"]
     tree = tmp_path_factory.mktemp("tree")
+    tar = hardened.home / "artifacts" / "sha256" / digest[:2] / digest
     command = ["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "-C", tree, "-xf", tar]
     subprocess.run(command, check=True, timeout=300)
     return tree

@@ -50,7 +50,7 @@ def test_a_machine_has_no_way_out(tmp_path: Path) -> None:
 
 
 def test_another_disk_changes_no_device_before_it(tmp_path: Path) -> None:
-    """A guest names its network card by the card's place on the bus, and the first boot's configuration has that name."""
+    """A guest names its network card by its place on the bus, and the first boot's configuration has that name."""
     argv = machine().argv("bios", WIRES, tmp_path)
     more = replace(machine(), extra=Path("/w/scanner.iso")).argv("bios", WIRES, tmp_path)
     assert more[: len(argv)] == argv

@@ -1,6 +1,7 @@
 """The geometry and the identities of a disk, and the pure halves of the tools that write them."""
 
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from imagefactory.model.disk import (
     identities,
     too_small,
 )
+from imagefactory.model.mounts import SEPARATE
 from imagefactory.tools.ext4 import used_inodes
 from imagefactory.tools.grub import boot_sector, core_sectors
 from imagefactory.tools.sfdisk import script
@@ -28,11 +30,20 @@ from imagefactory.tools.sfdisk import script
 FIRMWARE: list[tuple[Firmware, ...]] = [("bios",), ("uefi",), ("bios", "uefi"), ("uefi", "bios")]
 SEED = "5e" * 32
 
-layouts = st.builds(
+mebibytes = st.integers(min_value=16, max_value=4 << 10).map(lambda number: number * MIB)
+firmware_kinds = st.sampled_from(FIRMWARE)
+singles = st.builds(
     DiskLayout,
-    size=st.integers(min_value=128, max_value=64 << 20).map(lambda mebibytes: mebibytes * MIB),
-    firmware=st.sampled_from(FIRMWARE),
+    size=st.integers(min_value=128, max_value=64 << 20).map(lambda number: number * MIB),
+    firmware=firmware_kinds,
 )
+separates = st.builds(
+    DiskLayout,
+    size=st.integers(min_value=64 << 10, max_value=64 << 20).map(lambda number: number * MIB),
+    firmware=firmware_kinds,
+    mounts=st.fixed_dictionaries(dict.fromkeys(SEPARATE, mebibytes)),
+)
+layouts = singles | separates
 seeds = st.binary(min_size=16, max_size=64).map(bytes.hex)
 
 
@@ -68,7 +79,7 @@ def test_each_firmware_has_its_partition_and_no_other(layout: DiskLayout) -> Non
 
 @given(layouts)
 def test_a_bigger_disk_moves_nothing(layout: DiskLayout) -> None:
-    bigger = DiskLayout(layout.size + 1024 * MIB, layout.firmware)
+    bigger = replace(layout, size=layout.size + 1024 * MIB)
     assert bigger.partitions[:-1] == layout.partitions[:-1]
     assert bigger.root.start == layout.root.start
 
@@ -111,7 +122,9 @@ def test_identities_depend_on_the_seed_alone(one: str, other: str) -> None:
 @given(seeds)
 def test_no_identity_is_used_twice(seed: str) -> None:
     who = identities(seed)
-    uuids = [who.disk, who.bios, who.efi, who.root, who.filesystem, who.hash_seed]
+    roles = [mount.role for mount in SEPARATE]
+    uuids = [who.disk, *(who.partition(role) for role in ("bios", "efi", "root", *roles))]
+    uuids += [make(role) for role in ("root", *roles) for make in (who.filesystem, who.hash_seed)]
     assert len(set(uuids)) == len(uuids)
     assert all(uuid.variant == "specified in RFC 4122" and uuid.version == 5 for uuid in uuids)
     assert 0 <= who.fat_serial < 1 << 32
@@ -119,7 +132,7 @@ def test_no_identity_is_used_twice(seed: str) -> None:
 
 def test_identities_stay_what_they_are() -> None:
     # A change here changes every disk that is built again from the same inputs.
-    assert identities(SEED).filesystem == UUID("d574f4da-7cf9-55fa-827f-1e90b2d5043b")
+    assert identities(SEED).filesystem() == UUID("d574f4da-7cf9-55fa-827f-1e90b2d5043b")
     assert identities(SEED).fat_serial == 0x6F0ED39E
 
 

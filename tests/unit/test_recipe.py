@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from imagefactory.errors import Place
-from imagefactory.model.quantity import GIB, KIB
+from imagefactory.model.quantity import GIB, KIB, MIB
 from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys, recipe_schema
 from imagefactory.model.recipe_fields import Part
 from imagefactory.model.recipe_targets import CloudTarget, format_for, visibility_refusal
@@ -38,7 +38,13 @@ FULL: dict[str, Any] = {
     "ca_certificates": ["ca.pem"],
     "packages": ["g++", "libc6", "0ad"],
     "environment": {"DIB_SOE_KERNEL": "linux-image-amd64", "DIB_KEYBOARD": "us"},
-    "disk": {"size": "4 GiB", "firmware": ["uefi"], "filesystem": "ext4"},
+    "disk": {
+        "size": "8 GiB",
+        "firmware": ["uefi"],
+        "filesystem": "ext4",
+        "layout": "separate",
+        "sizes": {"/var": "2 GiB", "/var/log/audit": "96 MiB"},
+    },
     "formats": {"raw": None, "qcow2": {"compression": "none", "cluster_size": "2 MiB"}, "iso": {}},
     "tests": {"boot": {"memory": "512 MiB", "timeout": "90s", "expect": ["ready"]}},
     "compliance": {
@@ -120,6 +126,14 @@ def test_nothing_in_it_can_be_altered() -> None:
         recipe.environment["A"] = "b"  # type: ignore[index]
     with pytest.raises(TypeError):
         recipe.properties["a"] = "b"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        recipe.disk.sizes["/var"] = 1  # type: ignore[index]
+
+
+def test_sizes_of_file_systems_are_bytes() -> None:
+    assert dict(Recipe.model_validate(FULL).disk.sizes) == {"/var": 2 * GIB, "/var/log/audit": 96 * MIB}
+    disk = Recipe.model_validate(MINIMAL).disk
+    assert (disk.layout, dict(disk.sizes)) == ("single", {})
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,48 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         "4:31",
         "disk.firmware: should have at least 1 item",
     ),
+    "another layout": (
+        MINIMAL.replace("2 GiB", "2 GiB, layout: lvm"),
+        "recipe-invalid",
+        "4:29",
+        "disk.layout: should be 'single' or 'separate'",
+    ),
+    "sizes without file systems": (
+        MINIMAL.replace("2 GiB", "8 GiB, sizes: {/var: 2 GiB}"),
+        "recipe-invalid",
+        "4:7",
+        "disk: has sizes, which only the layout separate has a use for",
+    ),
+    "more than the disk": (
+        MINIMAL.replace("2 GiB", "8 GiB, layout: separate, sizes: {/var: 5 GiB, /usr: 3 GiB}"),
+        "recipe-invalid",
+        "4:7",
+        "disk: sizes are 8 GiB in all, on a disk of 8 GiB",
+    ),
+    "no such file system": (
+        MINIMAL.replace("2 GiB", "8 GiB, layout: separate, sizes: {/vra: 5 GiB}"),
+        "recipe-invalid",
+        "4:46",
+        "disk.sizes: '/vra' has no file system of its own; did you mean /var?",
+    ),
+    "a size of root": (
+        MINIMAL.replace("2 GiB", "8 GiB, layout: separate, sizes: {/: 5 GiB}"),
+        "recipe-invalid",
+        "4:46",
+        "disk.sizes: / takes what the others leave, and has no size of its own",
+    ),
+    "a file system too small to be one": (
+        MINIMAL.replace("2 GiB", "8 GiB, layout: separate, sizes: {/srv: 8 MiB}"),
+        "recipe-invalid",
+        "4:53",
+        "disk.sizes.'/srv': should be from 16 MiB to 2 TiB, not 8 MiB",
+    ),
+    "a file system without a unit": (
+        MINIMAL.replace("2 GiB", "8 GiB, layout: separate, sizes: {/srv: 800}"),
+        "recipe-unit",
+        "4:53",
+        "disk.sizes.'/srv': 800 has no unit",
+    ),
     "no format": (
         MINIMAL.replace("qcow2: {}", ""),
         "recipe-invalid",
