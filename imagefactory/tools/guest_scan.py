@@ -64,12 +64,16 @@ as_root mkdir -p /run/scanner
 as_root mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/scanner
 oscap=/run/scanner/usr/bin/oscap
 [ -x "$oscap" ] || oscap=oscap
-libraries=/run/scanner/usr/lib/x86_64-linux-gnu:/run/scanner/lib/x86_64-linux-gnu
+usr=/run/scanner/usr/lib lib=/run/scanner/lib  # a package may use either, and either with a folder for its architecture
+libraries=$usr/x86_64-linux-gnu:$usr:$lib/x86_64-linux-gnu:$lib
 share=/run/scanner/usr/share/openscap
+errors=$(mktemp)
 status=0
 as_root env LD_LIBRARY_PATH="$libraries" OSCAP_SCHEMA_PATH="$share/schemas" OSCAP_XSLT_PATH="$share/xsl" \\
-    OSCAP_CPE_PATH="$share/cpe" "$oscap" {evaluate} 2>/dev/null || status=$?
+    OSCAP_CPE_PATH="$share/cpe" "$oscap" {evaluate} 2>"$errors" || status=$?
 as_root umount /run/scanner
+[ "$status" = 0 ] || [ "$status" = 2 ] || tail -n 20 "$errors"
+rm -f "$errors"
 [ "$status" = 0 ] || [ "$status" = 2 ]
 """
 

@@ -64,3 +64,6 @@ def test_the_script_is_a_script() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert f"--rule {SYSRQ}" in SCAN.script
     assert "--tailoring-file /run/scanner/tailoring.xml" in SCAN.script
+    # libopendbx1, which the scanner wants, is not in the folder of its architecture.
+    assert "usr=/run/scanner/usr/lib " in SCAN.script
+    assert "libraries=$usr/x86_64-linux-gnu:$usr:" in SCAN.script
