@@ -60,10 +60,13 @@ extends another may leave out what that one says.
 These fields are understood and refused for now: `formats.iso` (`format-unsupported`) and `publish` to a cloud
 (`target-unsupported`).
 
-[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. How to
-write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md), and which feeds
-`vulnerabilities` understands in [know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a `base` may be
-like is in [start from your image](../how-to/start-from-your-image.md).
+[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. What `os`
+may be is in [distributions](distributions.md), what a `base` may be like in
+[start from your image](../how-to/start-from-your-image.md), how to use `compliance` in
+[harden an image](../how-to/harden-and-score.md), how to write its `exceptions` in
+[accept an exception](../how-to/accept-an-exception.md), and which feeds `vulnerabilities` understands in
+[know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of `tests.guest` sees is in
+[check what you promise](../how-to/check-what-you-promise.md).
 """
 
 PROPERTIES = """\

@@ -85,13 +85,14 @@ def fetch(base: BaseImage, settings: Settings, work: Path, environment: Mapping[
 
 
 def _fetched(base: BaseImage, folder: Path, environment: Mapping[str, str], progress: Progress) -> Path:
-    """Kept under its digest, so that it is fetched once."""
-    kept = folder / base.sha256
+    """Kept in a directory of its digest, so that it is fetched once; the directory's time is that of its last use."""
+    place = folder / base.sha256
+    kept = place / "image"
     with held(folder):
         if not kept.is_file():
             progress(Note("info", f"fetching {base.where}"))
             with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as scratch:
-                made = Path(scratch) / "base"
+                made = Path(scratch) / kept.name
                 download(
                     base.where, made, most=MOST_FILE, timeout=FETCH_TIMEOUT, refusals=_REFUSALS, environment=environment
                 )
@@ -99,7 +100,9 @@ def _fetched(base: BaseImage, folder: Path, environment: Mapping[str, str], prog
                     digest = hash_stream(descriptor, algorithms=("sha256",)).sha256
                 if digest != base.sha256:
                     raise BaseChanged(f"{base.where} has sha256 {digest}, pinned is {base.sha256}")
+                place.mkdir(exist_ok=True)
                 made.rename(kept)
+        os.utime(place)
     return kept
 
 

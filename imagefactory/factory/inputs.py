@@ -8,14 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
+from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, NotMeasured
 from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.base import FROM_IMAGE, BaseImage, base_of
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model import identity, sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.model.recipe_tests import GuestCheck
 from imagefactory.progress import Progress, silent
 from imagefactory.settings import PLAIN_PATH, Settings
 from imagefactory.steps import boot_test, compliance, convert, disk, rootfs
@@ -38,6 +40,19 @@ APPLIES_STANDARD = "soe-compliance"  # an element that makes the image keep what
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """What an image is measured by: what the recipe wants, the content, and the SHA-256 (hex) of its tailoring file."""
+
+    wanted: Compliance
+    content: DataStream
+    tailoring: str | None
+
+    def inputs(self) -> dict[str, str | None]:
+        """What decides how a rule is judged."""
+        return {"content": self.content.sha256, "profile": self.wanted.profile, "tailoring": self.tailoring}
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What goes into one build.
 
@@ -45,7 +60,7 @@ class Inputs:
     image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
     recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
-    go, by place: catalogue:PATH or glance:CLOUD. `content` is what the image is measured by, if a standard is wanted,
+    go, by place: catalogue:PATH or glance:CLOUD. `measuring` is what the image is measured by, if a standard is wanted,
     `feed` what its packages are looked up in, if somebody wants that, `base` the image that it starts from, if any.
     """
 
@@ -60,7 +75,7 @@ class Inputs:
     keyrings: Mapping[str, Path]
     tools: Mapping[str, str]
     targets: Mapping[str, CatalogueTarget | CloudTarget]
-    content: DataStream | None
+    measuring: Measuring | None
     feed: FeedFile | None
     base: BaseImage | None
 
@@ -72,6 +87,11 @@ class Inputs:
     def asked(self) -> tuple[str, ...]:
         """The elements that make the root file system, without those that they depend on."""
         return asked(self.recipe)
+
+    @property
+    def applied(self) -> Measuring | None:
+        """What the image is measured by, where an element makes it keep that."""
+        return self.measuring if APPLIES_STANDARD in self.element_digests else None
 
     def rootfs(self) -> dict[str, Any]:
         """The inputs of the root file system, each under the name that a plan shows when it changes."""
@@ -87,7 +107,7 @@ class Inputs:
             "repositories": [source.apt_line() for source in self.image_sources],
             "repository keys": [self.loaded.digests[path] for path in self.keyrings.values()],
             "ca_certificates": [self.loaded.digests[Path(path)] for path in recipe.ca_certificates],
-            **({"compliance": self._standard()} if APPLIES_STANDARD in self.element_digests else {}),
+            **({"compliance": self.applied.inputs()} if self.applied else {}),
             "imagefactory's rootfs step": rootfs.REVISION,
             **self._tools(BUILD_TOOLS),
             "diskimage-builder": self.tools["diskimage-builder"],
@@ -101,24 +121,14 @@ class Inputs:
         library = {"cyclonedx-python-lib": version("cyclonedx-python-lib")}
         return key("sbom", {"name": self.recipe.name, **own, **library, "revision": sbom.REVISION})
 
-    def compliance_key(self, rootfs_digest: str) -> str:
-        """Raises AssertionError where the recipe wants no standard kept."""
+    def compliance_key(self, measuring: Measuring, rootfs_digest: str) -> str:
         own = {"rootfs": rootfs_digest, "revision": compliance.REVISION}
-        return key("compliance", {"name": self.recipe.name, **self._standard(), **own})
+        return key("compliance", {"name": self.recipe.name, **measuring.inputs(), **own})
 
-    def _standard(self) -> dict[str, str | None]:
-        """What is measured by."""
-        wanted = self.recipe.compliance
-        assert wanted is not None and self.content is not None  # noqa: S101, PT018
-        tailoring = self.loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None
-        return {"content": self.content.sha256, "profile": wanted.profile, "tailoring": tailoring}
-
-    def vulnerabilities_key(self, rootfs_digest: str) -> str:
-        """Raises AssertionError where the recipe names no feed."""
-        assert self.feed is not None  # noqa: S101
-        feed = {"feed": self.feed.source, "content": self.feed.sha256, "dated": self.feed.dated.isoformat()}
+    def vulnerabilities_key(self, feed: FeedFile, rootfs_digest: str) -> str:
+        said = {"feed": feed.source, "content": feed.sha256, "dated": feed.dated.isoformat()}
         own = {"rootfs": rootfs_digest, "os": self.recipe.os.model_dump(mode="json")}
-        return key("vulnerabilities", {"name": self.recipe.name, **own, **feed, "revision": lookup.REVISION})
+        return key("vulnerabilities", {"name": self.recipe.name, **own, **said, "revision": lookup.REVISION})
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")
@@ -134,9 +144,14 @@ class Inputs:
         boot = self.recipe.tests.boot
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
-        measured = {"measured": self._standard()} if self.recipe.compliance else {}
+        measured = {"measured": self.measuring.inputs()} if self.measuring else {}
+        asked = {"guest": [self._own_check(each) for each in self.recipe.tests.guest]}
         revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
-        return key("boot", {**own, "firmware": firmware, **measured, **revision})
+        return key("boot", {**own, "firmware": firmware, **asked, **measured, **revision})
+
+    def _own_check(self, check: GuestCheck) -> dict[str, str | bool | None]:
+        script = self.loaded.digests[Path(check.script)] if check.script else None
+        return {"name": check.name, "run": check.run, "script": script, "sudo": check.sudo}
 
     def content_digest(self, images: Mapping[str, str]) -> str:
         return key("content", {"name": self.recipe.name, "recipe": self.loaded.digest, "images": dict(images)})
@@ -176,8 +191,9 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
     """Look at the recipe, its elements and this host; change nothing. `progress` is told of what takes long.
 
     Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
-    ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge, FeedStale,
-    FeedUnreachable, BaseMissing, BaseChanged, ProgramMissing, and for a base in a cloud what verifying it raises.
+    ElementsUnsafe, NotMeasured, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge,
+    FeedStale, FeedUnreachable, BaseMissing, BaseChanged, ProgramMissing, and for a base in a cloud what verifying it
+    raises.
     """
     recipe = loaded.recipe
     standard.refuse_expired(recipe)
@@ -193,6 +209,8 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
             )
     found = element_tools.expand(asked(recipe), path)
     element_tools.require_safe(found, path)
+    if APPLIES_STANDARD in found and recipe.compliance is None:
+        raise NotMeasured(f"{recipe.name} has the element {APPLIES_STANDARD}, and wants no standard to be applied")
     index_directory = settings.home / "apt" / recipe.name
     named = _repositories(loaded, rootfs.KEYRINGS)
     indexed = _repositories(loaded, index_directory / KEYRINGS)
@@ -212,13 +230,13 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
-        content=_content(loaded, settings),
+        measuring=_measuring(loaded, settings),
         feed=vulnerabilities.feed_of(loaded, settings, progress),
         base=base_of(loaded, settings),
     )
 
 
-def _content(loaded: LoadedRecipe, settings: Settings) -> DataStream | None:
+def _measuring(loaded: LoadedRecipe, settings: Settings) -> Measuring | None:
     wanted = loaded.recipe.compliance
     if wanted is None:
         return None
@@ -226,7 +244,7 @@ def _content(loaded: LoadedRecipe, settings: Settings) -> DataStream | None:
     content = data_stream(settings.scap, loaded.recipe.os.codename, own, settings.environment)
     if own is not None and content.sha256 != loaded.digests[own]:
         raise InputsChanged(f"{own} changed after the recipe was read")
-    return content
+    return Measuring(wanted, content, loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None)
 
 
 def asked(recipe: Recipe) -> tuple[str, ...]:

@@ -20,21 +20,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
 from imagefactory.errors import Place
 from imagefactory.model import mounts
 from imagefactory.model.mounts import Layout
 from imagefactory.model.quantity import (
-    GIB,
     KIB,
     MIB,
     TIB,
     Between,
-    Duration,
     Size,
-    format_duration,
     format_size,
     refusal,
     shown,
@@ -60,6 +67,7 @@ from imagefactory.model.recipe_fields import (
     Variables,
 )
 from imagefactory.model.recipe_targets import Target
+from imagefactory.model.recipe_tests import BootTest, GuestCheck, Tests
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 
 
@@ -69,17 +77,29 @@ def _supported(arch: object) -> object:
     return arch
 
 
+# Of each release of Debian that is built, by its version.
+CODENAMES: Mapping[str, Literal["bookworm", "trixie"]] = MappingProxyType({"12": "bookworm", "13": "trixie"})
+
+
 class OperatingSystem(Part):
     """The operating system of the image."""
 
     distro: Literal["debian"]
     """The distribution, as Glance's os_distro names it."""
-    version: Literal["12"]
+    version: Literal["12", "13"]
     """The version, as text in quotes."""
-    codename: Literal["bookworm"] = "bookworm"
-    """The codename that belongs to the version."""
+    codename: Literal["bookworm", "trixie"] = Field(default_factory=lambda known: CODENAMES[known["version"]])
+    """The codename that belongs to the version. Default: that one."""
     arch: Annotated[Literal["amd64"], BeforeValidator(_supported)] = "amd64"
     """The architecture, as Debian names it."""
+
+    @field_validator("codename")
+    @classmethod
+    def _belongs_to_the_version(cls, value: str, info: ValidationInfo) -> str:
+        version = info.data.get("version")
+        if version is not None and value != CODENAMES[version]:
+            raise refusal("recipe-invalid", f"should be {CODENAMES[version]}, which is Debian {version}")
+        return value
 
 
 class Repository(Part):
@@ -185,26 +205,6 @@ class Formats(Part):
     def names(self) -> tuple[str, ...]:
         """The formats that are asked for, in the order raw, qcow2, iso."""
         return tuple(name for name in ("raw", "qcow2", "iso") if getattr(self, name) is not None)
-
-
-class BootTest(Part):
-    """The image is booted under each firmware, and must come up healthy."""
-
-    memory: Annotated[Size, Between(128 * MIB, TIB, format_size)] = GIB
-    """The memory of the machine, 128 MiB to 1 TiB. The image's min_ram is what it booted with."""
-    timeout: Annotated[Duration, Between(10, 6 * 3600, format_duration)] = 600
-    """How long one boot may take, 10s to 6h."""
-    expect: Annotated[Items[Line], Field(max_length=100)] = ()
-    """Lines, or parts of lines, that must appear on the serial console."""
-
-
-class Tests(Part):
-    """What the image must prove before it is signed."""
-
-    __test__ = False  # no test class of pytest's
-
-    boot: BootTest = BootTest()
-    """The boot test."""
 
 
 class NothingYet(Part):
@@ -320,9 +320,11 @@ def recipe_schema() -> dict[str, Any]:
         "description": "Another recipe, from the folder of this file. Mappings are merged and this file wins; lists "
         "are replaced; a null removes.",
     }
-    for model in (BootTest, Qcow2Options):  # defaults as people write them, with units
-        for key, value in model().model_dump(mode="json").items():
-            schema["$defs"][model.__name__]["properties"][key]["default"] = value
+    for model in (BootTest(), GuestCheck(name="a", run="true"), Qcow2Options()):
+        for key, value in model.model_dump(mode="json").items():
+            field = schema["$defs"][type(model).__name__]["properties"][key]
+            if "default" in field:
+                field["default"] = value  # as people write it, with its unit
     # What a recipe that extends another leaves out comes from there.
     required = schema.pop("required")
     schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]

@@ -21,7 +21,8 @@ def _day(value: str) -> str:
     return value
 
 
-def _not_blank(value: str) -> str:
+def not_blank(value: str) -> str:
+    """Validator: not only blanks."""
     if not value.strip():
         raise refusal("recipe-invalid", "should not be blank")
     return value
@@ -34,18 +35,18 @@ def _a_reason(value: str) -> str:
 
 
 Reason = Annotated[Prose, AfterValidator(_a_reason), Field(json_schema_extra={"minLength": MIN_REASON})]
-Owner = Annotated[Line, AfterValidator(_not_blank)]
+Owner = Annotated[Line, AfterValidator(not_blank)]
 LastDay = Annotated[str, AfterValidator(_day), Field(json_schema_extra={"format": "date"})]
 
 
-def each_once(subject: Callable[[T], str]) -> AfterValidator:
-    """For an annotation: no two exceptions have the same `subject`."""
+def each_once(subject: Callable[[T], str], what: str = "exceptions for") -> AfterValidator:
+    """For an annotation: no two exceptions, or `what` they are, have the same `subject`."""
 
     def check(value: tuple[T, ...]) -> tuple[T, ...]:
         seen = set[str]()
         for each in value:
             if subject(each) in seen:
-                raise refusal("recipe-invalid", f"has two exceptions for {subject(each)}")
+                raise refusal("recipe-invalid", f"has two {what} {subject(each)}")
             seen.add(subject(each))
         return value
 

@@ -29,7 +29,8 @@ class Check:
     lines: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, JSON]:
-        return {"name": self.name, "outcome": "pass" if self.passed else "fail", "detail": self.detail}
+        said: dict[str, JSON] = {"lines": list(self.lines)} if self.lines else {}
+        return {"name": self.name, "outcome": "pass" if self.passed else "fail", "detail": self.detail, **said}
 
 
 def settled(answers: Answers) -> list[Check]:

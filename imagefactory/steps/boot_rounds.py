@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from imagefactory.errors import BootCheckFailed, BootRefused, ProgramFailed, ProgramTimeout
+from imagefactory.errors import BootCheckFailed, BootFailed, BootRefused, ProgramFailed, ProgramTimeout
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON
 from imagefactory.steps import boot_checks as checks
@@ -18,6 +18,7 @@ from imagefactory.steps.boot_checks import Check
 from imagefactory.tools import guest, loader, overlay, seed, ssh
 from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.guest_checks import PATIENCE, Ended, GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
@@ -35,7 +36,8 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 class Bench:
     """What every boot of one round shares: `source` of the metadata, `memory` in MiB, `timeout` in seconds per boot.
 
-    Every machine ends soon after `stop` is set. `scan` is what a guest is to measure of itself.
+    Every machine ends soon after `stop` is set. `own` are the recipe's own checks, `scan` is what a guest
+    is to measure of itself.
     """
 
     image: Path
@@ -52,6 +54,7 @@ class Bench:
     environment: Mapping[str, str]
     on_advance: Callable[[str], None]
     stop: Event
+    own: Sequence[GuestCheck] = ()
     scan: GuestScan | None = None
 
     def disk(self, name: str) -> Overlay:
@@ -141,8 +144,25 @@ def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ss
         "rng": answers.get("rng"),
         "memory_available_kib": answers.number("memory"),
     }
+    for own in bench.own:
+        _own_check(bench, own, vm, login, report)
+    if bench.own:
+        deadline = time.monotonic() + bench.timeout
     _power_off(bench, vm, report, deadline)
     return login
+
+
+def _own_check(bench: Bench, own: GuestCheck, vm: VM, login: ssh.Guest, report: Report) -> None:
+    """A check of the recipe's. Whatever it does, the boot goes on."""
+    bench.on_advance(f"{vm.name}: check {own.name}")
+    try:
+        deadline = time.monotonic() + own.seconds + PATIENCE
+        ended = own.ended(login.ask(vm.port, own.script, deadline=deadline, watch=vm.check))
+    except ProgramTimeout:
+        ended = own.hanging()
+    except ProgramFailed as error:
+        ended = Ended(False, error.message, error.lines)
+    report.checks.append(Check(f"guest:{own.name}", ended.passed, ended.detail, ended.lines))
 
 
 def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None:
@@ -152,7 +172,10 @@ def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None
     answers = _ask(vm, login, report, deadline)
     report.seconds["settled"] = vm.seconds()
     report.checks += checks.settled(answers)
-    report.checks += checks.kernel(vm.console.text(), answers, software=bench.accelerator.kind == "tcg")
+    console = vm.console.text()
+    report.checks += checks.firmware(answers, bench.firmware, console)
+    report.checks += checks.kernel(console, answers, software=bench.accelerator.kind == "tcg")
+    report.facts["kernel"] = answers.get("kernel")
     if bench.scan is not None:
         _measure(bench, bench.scan, vm, login, report)
         deadline = time.monotonic() + bench.timeout
@@ -237,7 +260,13 @@ def _ask(vm: VM, login: ssh.Guest, report: Report, deadline: float) -> guest.Ans
 def _power_off(bench: Bench, vm: VM, report: Report, deadline: float) -> None:
     bench.on_advance(f"{vm.name}: shutting down")
     pressed = vm.seconds()
-    vm.power_off(deadline=deadline)
+    try:
+        vm.power_off(deadline=deadline)
+    except BootFailed as error:
+        if all(check.passed for check in report.checks):
+            raise
+        report.checks.append(Check("power-off", False, error.message, error.lines))
+        report.judge(vm.console.path)
     report.checks.append(Check("power-off", True, f"clean, {vm.seconds() - pressed:.0f} s after the button"))
     report.seconds["off"] = vm.seconds()
     report.judge(vm.console.path)

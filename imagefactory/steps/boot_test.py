@@ -20,6 +20,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_rounds import CPUS, Bench, Report, boots, first_boot
 from imagefactory.tools.firmware import Accelerator
+from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.seed import Source
@@ -32,7 +33,7 @@ T = TypeVar("T")
 SOURCES: Sequence[Source] = ("nocloud", "config-drive")
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 3
+REVISION = 4
 
 
 def boot_test(
@@ -50,6 +51,7 @@ def boot_test(
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
     user: str = "debian",
+    own: Sequence[GuestCheck] = (),
     scan: GuestScan | None = None,
 ) -> Evidence:
     """Boot `image` ("raw" or "qcow2") under each firmware and return what that proved about `about` ("sha256:HEX").
@@ -60,6 +62,8 @@ def boot_test(
     more boot whose boot loader was altered. Name and key come from NoCloud and from a config drive, in turn. Where
     there are processors enough, the rounds take place side by side, each with as much memory; `on_advance` is called in
     the thread of the caller.
+    `own` are checks that run in the first boot of every round, after all others; the boot's checks have them as
+    guest:NAME.
     `scan` is what the guest measures of itself, once, when it has booted again; the boot's fact `measured` has the
     outcomes.
 
@@ -86,14 +90,20 @@ def boot_test(
         environment=environment,
         on_advance=said.put,
         stop=Event(),
+        own=own,
     )
+    results = _side_by_side(_rounds(bench, kinds, scan), said, on_advance, bench.stop)
+    return Evidence("boot", about, "pass", _facts(bench, kinds, results))
+
+
+def _rounds(bench: Bench, kinds: Sequence[Firmware], scan: GuestScan | None) -> Sequence[Callable[[], list[JSON]]]:
+    """The rounds of boots: one for each firmware, and one more for each source of metadata that these leave over."""
     rounds = [
         partial(_under, replace(bench, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
         for kind, source in zip(kinds, SOURCES, strict=False)
     ]
     rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]
-    results = _side_by_side(rounds, said, on_advance, bench.stop)
-    return Evidence("boot", about, "pass", _facts(bench, kinds, results))
+    return rounds
 
 
 def _under(bench: Bench, round_: Callable[[Bench], list[Report]]) -> list[JSON]:

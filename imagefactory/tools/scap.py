@@ -2,6 +2,7 @@
 apt, kept by their digests under a directory of ours, and never installed on this host.
 """
 
+import os
 import shutil
 import tempfile
 import time
@@ -150,8 +151,11 @@ def _download(index: Index, archives: tuple[Archive, ...], directory: Path) -> N
 
 
 def _once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The directory `folder`, which `make` fills when it is not there; whoever is killed meanwhile leaves none."""
-    if not folder.is_dir():
+    """The directory `folder`, which `make` fills when it is not there; whoever is killed meanwhile leaves none. Its
+    time is that of its last use."""
+    if folder.is_dir():
+        os.utime(folder)
+    else:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
             made = Path(scratch) / "made"
             made.mkdir()

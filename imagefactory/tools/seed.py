@@ -15,9 +15,8 @@ from uuid import uuid4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from imagefactory.tools import process
+from imagefactory.tools import data_disk
 
-SECONDS = 60.0
 Source: TypeAlias = Literal["nocloud", "config-drive"]
 LABELS: Mapping[Source, str] = {"nocloud": "cidata", "config-drive": "config-2"}
 
@@ -49,9 +48,7 @@ def create(work: Path, source: Source, *, environment: Mapping[str, str]) -> See
     for name, content in _files(source, hostname, f"{public} boot-test").items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(content)
-    disk = work / "seed.iso"
-    argv = ["xorriso", "-as", "mkisofs", "-quiet", "-o", str(disk), "-V", LABELS[source], "-J", "-r", str(tree)]
-    process.run(argv, env=environment, timeout=SECONDS)
+    disk = data_disk.make(work / "seed.iso", LABELS[source], tree, environment=environment)
     return Seed(disk, key, hostname)
 
 

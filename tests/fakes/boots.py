@@ -8,6 +8,7 @@ from imagefactory.errors import BootPanic, ProgramFailed
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.tools.firmware import QEMU, Accelerator
+from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.process import run
@@ -27,9 +28,11 @@ def boot_test(
     accelerator: Accelerator,
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
+    own: Sequence[GuestCheck],
     scan: GuestScan | None,
 ) -> Evidence:
-    """Start QEMU once a firmware. Raises BootPanic when it fails. Whatever the guest measures of itself is good."""
+    """Start QEMU once a firmware. Raises BootPanic when it fails. Whatever the guest measures of itself, or is asked
+    by the recipe, is good."""
     assert image.is_file()
     assert work.is_dir()
     for kind in firmware:
@@ -40,8 +43,10 @@ def boot_test(
             run(argv, env=environment, timeout=timeout, log=log)
         except ProgramFailed as error:
             raise BootPanic(f"{kind}: Kernel panic", log=log, lines=error.lines) from error
-    measured: dict[str, JSON] = {"measured": dict.fromkeys(scan.rules.values(), "pass")} if scan else {}
-    found = {**facts(firmware, memory, **measured), "accelerator": accelerator.kind, "expect": list(expect)}
+    said: dict[str, JSON] = {"measured": dict.fromkeys(scan.rules.values(), "pass")} if scan else {}
+    if own:
+        said["own"] = [[each.name, each.program.decode(), *each.interpreter, each.sudo, each.seconds] for each in own]
+    found = {**facts(firmware, memory, **said), "accelerator": accelerator.kind, "expect": list(expect)}
     return Evidence("boot", about, "pass", found)
 
 

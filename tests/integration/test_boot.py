@@ -1,6 +1,6 @@
 """A real image, booted under BIOS and UEFI, and what happens to it when something is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.steps.boot_test import boot_test
 from imagefactory.tools.firmware import probe_kvm
+from imagefactory.tools.guest_checks import INLINE, GuestCheck
 from tests.integration.conftest import BootableImage, Built
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -17,11 +18,15 @@ TIMEOUT = 900.0  # seconds for each boot: software emulation on a busy host
 MEMORY = 1024  # MiB
 ABOUT = "sha256:" + "0" * 64
 
-SETTLED = {"login-prompt", "ssh", "cloud-init", "units", "system", "root-writable", "kernel", "power-off"}
-FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "firmware", "hostname", "sudo", "ports"}
+SETTLED = {"login-prompt", "ssh", "cloud-init", "units", "system", "root-writable", "firmware", "kernel", "power-off"}
+FIRST = SETTLED | {"host-key", "root-grown", "no-password", "guest-agent", "hostname", "sudo", "ports"}
+OWN = {"guest:packages-whole", "guest:no-file-that-all-may-write"}
+SECURE = {"secure-boot", "kernel-secure-boot"}
 
 
-def boot(image: Path, image_format: str, directory: Path, *firmware: Firmware, expect: str) -> Evidence:
+def boot(
+    image: Path, image_format: str, directory: Path, *firmware: Firmware, expect: str, own: Sequence[GuestCheck] = ()
+) -> Evidence:
     return boot_test(
         image,
         image_format,
@@ -30,12 +35,17 @@ def boot(image: Path, image_format: str, directory: Path, *firmware: Firmware, e
         memory=MEMORY,
         timeout=TIMEOUT,
         expect=[expect],
+        own=own,
         work=directory,
         logs=directory / "logs",
         accelerator=probe_kvm(ENVIRONMENT),
         environment=ENVIRONMENT,
         on_advance=print,
     )
+
+
+def check(name: str, program: str, *, sudo: bool = False, seconds: int = 60) -> GuestCheck:
+    return GuestCheck(name, program.encode(), INLINE, sudo, seconds)
 
 
 def checks_of(facts: Mapping[str, JSON]) -> dict[str, set[str]]:
@@ -90,6 +100,19 @@ def test_a_disk_without_its_root(bootable_image: BootableImage, tmp_path: Path) 
 
 @pytest.mark.soak
 def test_what_the_recipe_expects_and_does_not_get(bootable_image: BootableImage, tmp_path: Path) -> None:
-    with pytest.raises(BootCheckFailed, match="bios: console: no such words") as raised:
-        boot(bootable_image.raw, "raw", tmp_path, "bios", expect="no such words")
+    """All is told together, whatever the recipe's own checks do, and the machine was shut down first."""
+    own = (
+        check("hang", "trap '' TERM; sleep 1000 & while :; do wait; done", sudo=True, seconds=5),
+        check("babble", "yes", seconds=5),
+        check("fail", "echo why >&2; exit 3"),
+        check("well", 'test "$(id -u)" = 0', sudo=True),
+    )
+    with pytest.raises(BootCheckFailed, match="bios: console: no such words, ") as raised:
+        boot(bootable_image.raw, "raw", tmp_path, "bios", expect="no such words", own=own)
+    assert raised.value.message.endswith(": console: no such words, guest:hang, guest:babble, guest:fail")
     assert raised.value.log == tmp_path / "logs" / "bios-console.log"
+    lines = raised.value.lines
+    for name in ("hang", "babble"):
+        assert f"guest:{name}: did not end within 5 s, and was ended" in lines
+    assert lines[-1] == "why"
+    assert "reboot: Power down" in raised.value.log.read_text(errors="replace")

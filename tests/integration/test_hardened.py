@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Built
-from tests.integration.test_boot import FIRST, SETTLED, checks_of
+from tests.integration.test_boot import FIRST, SECURE, SETTLED, checks_of
 
 # Left to soe-debian-12-separate.
 OF_LAYOUT = re.compile(r"partition_.*|mount_option_.*")
@@ -54,6 +54,6 @@ def test_it_boots_under_each_firmware_and_lets_the_right_one_in(booted: dict[str
         "bios": FIRST,
         "bios-again": SETTLED | {"measured"},
         "uefi": FIRST | {"secure-boot", "kernel-secure-boot"},
-        "uefi-again": SETTLED,
+        "uefi-again": SETTLED | SECURE,
         "uefi-altered": {"altered-refused"},
     }

@@ -5,9 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from docs import make_reference
 from imagefactory.errors import catalogue
+from imagefactory.model.recipe import Recipe
 from tests.doc_pages import ROOT, anchors, blocks, commands, links, matches, pages, steps
 
 # Commands that no test runs. Each stands in a page with its reason.
@@ -22,7 +25,9 @@ NOT_RUN = {
     "make bench",
     "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
     "imagefactory build recipes/company-debian-12.yaml",
+    "imagefactory build recipes/hardened-debian-12.yaml",
     "imagefactory build recipes/motd-debian-12.yaml",
+    "imagefactory build recipes/checked-debian-12.yaml",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -171,6 +176,18 @@ def test_a_page_is_read_in_order(tmp_path: Path) -> None:
     assert (second.text, second.expected, second.number) == ("two", (), 7)  # type: ignore[union-attr]
     assert file == ("a/b", "x: 1\n")
     assert len(list(steps(page, host="three"))) == 4
+
+
+@pytest.mark.parametrize("name", ["soe-ubuntu-2404", "soe-rocky-9"])
+def test_examples_that_are_not_built_here_lack_nothing_but_their_system(name: str) -> None:
+    page = ROOT / "docs/reference/distributions.md"
+    (example,) = [block for block in blocks(page) if block.file == f"recipes/{name}.yaml"]
+    recipe = yaml.safe_load("\n".join(example.lines))
+    with pytest.raises(ValidationError) as refused:
+        Recipe.model_validate(recipe)
+    assert {error["loc"][0] for error in refused.value.errors()} == {"os"}
+    assert Recipe.model_validate({**recipe, "os": {"distro": "debian", "version": "12"}}).name == name
+    assert not (ROOT / f"recipes/{name}.yaml").exists()
 
 
 def test_the_transcript_is_one_of_a_whole_run() -> None:

@@ -1,0 +1,119 @@
+"""What a boot does with a recipe's own checks: everything is told, and the machine is shut down."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from imagefactory.errors import BootCheckFailed, BootPanic, BootTimeout, ProgramFailed, ProgramTimeout
+from imagefactory.steps import boot_rounds
+from imagefactory.steps.boot_rounds import Report
+from imagefactory.tools.guest_checks import INLINE, GuestCheck
+
+
+@dataclass
+class Guest:
+    """A guest that runs checks with the shell of this host, or fails in the way it is told to."""
+
+    failure: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def ask(self, port: int, script: str, *, deadline: float, watch: Callable[[], None]) -> str:
+        del port, deadline
+        watch()
+        self.asked.append(script)
+        if self.failure:
+            raise self.failure
+        return subprocess.run(["sh", "-s"], input=script, text=True, check=True, capture_output=True).stdout
+
+
+@dataclass
+class Machine:
+    """A machine that is shut down at once, or fails in the way it is told to."""
+
+    failure: Exception | None = None
+    off: bool = False
+    name = "bios"
+    port = 22
+    console = SimpleNamespace(path=Path("/logs/bios-console.log"))
+
+    def check(self) -> None:
+        """It is well."""
+
+    def seconds(self) -> float:
+        return 40.0
+
+    def power_off(self, *, deadline: float) -> None:
+        del deadline
+        if self.failure:
+            raise self.failure
+        self.off = True
+
+
+def bench(said: list[str], *own: GuestCheck) -> Any:  # noqa: ANN401
+    return SimpleNamespace(on_advance=said.append, own=own, timeout=60.0)
+
+
+def check(name: str, program: str, seconds: int = 60) -> GuestCheck:
+    return GuestCheck(name, program.encode(), INLINE, False, seconds)
+
+
+def ran(*own: GuestCheck, guest: Guest | None = None) -> Report:
+    report, said = Report("bios"), list[str]()
+    for each in own:
+        boot_rounds._own_check(bench(said), each, cast("Any", Machine()), cast("Any", guest or Guest()), report)
+    assert said == [f"bios: check {each.name}" for each in own]
+    return report
+
+
+def test_all_checks_are_told_together_and_the_machine_is_shut_down() -> None:
+    machine = Machine()
+    report = ran(check("good", "echo well"), check("bad", "echo why; exit 2"), check("hang", "sleep 99", 1))
+    with pytest.raises(BootCheckFailed) as raised:
+        boot_rounds._power_off(bench([]), cast("Any", machine), report, 0.0)
+    assert machine.off
+    assert (raised.value.code, raised.value.message) == ("boot-check-failed", "bios: guest:bad, guest:hang")
+    assert raised.value.lines[0].startswith("guest:bad: status 2 after ")
+    assert raised.value.lines[1:] == ("why", "guest:hang: did not end within 1 s, and was ended")
+
+
+def test_what_is_recorded_of_a_check() -> None:
+    (found,) = cast("Any", ran(check("good", "echo well")).to_json()["checks"])
+    assert found["detail"].startswith("status 0 after ")
+    assert {**found, "detail": ""} == {
+        "name": "guest:good",
+        "outcome": "pass",
+        "detail": "",
+        "lines": ["well"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "detail"),
+    [
+        (ProgramTimeout("ssh did not end before its deadline"), "did not end within 60 s, and was ended"),
+        (ProgramFailed("ssh said more than 1048576 bytes"), "ssh said more than 1048576 bytes"),
+    ],
+)
+def test_a_check_that_gets_around_the_guest_s_own_bounds(failure: Exception, detail: str) -> None:
+    (found,) = ran(check("own", "true"), guest=Guest(failure)).checks
+    assert (found.name, found.passed, found.detail) == ("guest:own", False, detail)
+
+
+def test_a_machine_that_a_check_breaks_ends_the_boot() -> None:
+    with pytest.raises(BootPanic):
+        ran(check("own", "true"), guest=Guest(BootPanic("bios: Kernel panic")))
+
+
+def test_a_machine_that_does_not_shut_down_after_a_failed_check() -> None:
+    """Both are told: the one may be the cause of the other."""
+    late = Machine(BootTimeout("bios: no power-off after 700 s"))
+    with pytest.raises(BootCheckFailed, match="bios: guest:hang, power-off") as raised:
+        boot_rounds._power_off(bench([]), cast("Any", late), ran(check("hang", "exit 1")), 0.0)
+    assert raised.value.lines[-1] == "power-off: bios: no power-off after 700 s"
+    with pytest.raises(BootTimeout):
+        boot_rounds._power_off(bench([]), cast("Any", late), ran(check("good", "true")), 0.0)
