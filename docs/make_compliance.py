@@ -38,8 +38,6 @@ from signing.verify import VerifiedManifest, verify_manifest
 
 PAGE = Path(__file__).parent / "reference" / "compliance.md"
 MADE = "<!-- Made by make compliance from signed releases. Build them again, do not edit this page. -->\n"
-# Rules about a disk of several file systems, which a recipe with one cannot keep.
-OF_LAYOUT = ("partition_", "mount_option_")
 MOST_SECONDS = 90  # of both measurements together, in software emulation
 MOST_TIMES = 1.25  # the plain image's size, and its time to boot
 _MEASURED = re.compile(r"\d+ rules, (?P<seconds>\d+) s")  # steps/boot_rounds.py
@@ -189,7 +187,7 @@ def _measurement(subject: Subject) -> Measurement:
 
 def _score_row(subject: Subject, measurement: Measurement) -> tuple[str, ...]:
     scan = measurement.scan
-    apart = scan.score_apart_from(each.rule for each in scan.rules if each.rule.startswith(OF_LAYOUT))
+    apart = scan.score_apart_from_layout
     failing = scan.failing()
     excepted = {each.rule for each in measurement.exceptions}
     return (

@@ -57,8 +57,7 @@ With `extends` the other recipe is read first. Mappings are merged and this file
 a null removes what the other recipe has. At most eight recipes extend each other, one after the other. A recipe that
 extends another may leave out what that one says.
 
-These fields are understood and refused for now: `formats.iso` (`format-unsupported`) and `publish` to a cloud
-(`target-unsupported`).
+`formats.iso` is understood and refused for now (`format-unsupported`).
 
 [Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. What `os`
 may be is in [distributions](distributions.md), what a `base` may be like in

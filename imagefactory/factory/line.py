@@ -338,9 +338,11 @@ class Line:
         if measuring is None:
             return None
         kit, tailoring = self._kit(rootfs, measuring), self._tailoring(measuring)
-        environment = self.settings.environment
-        disk = make_disk(kit, tailoring, self.directory("guest-scan"), environment=environment)
-        return guest_scan(disk, kit, measuring.wanted.profile, tailoring)
+        disk = self.directory("guest-scan") / "scanner.iso"
+        scan = guest_scan(disk, kit, measuring.wanted.profile, tailoring)
+        if scan is not None:
+            make_disk(disk, kit, tailoring, environment=self.settings.environment)
+        return scan
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

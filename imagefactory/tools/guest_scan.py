@@ -78,9 +78,9 @@ rm -f "$errors"
 """
 
 
-def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapping[str, str]) -> Path:
-    """Make the disk in the directory `work`. Raises ProgramMissing, ProgramFailed, DiskFull."""
-    tree = work / "scanner"
+def make_disk(disk: Path, kit: Kit, tailoring: Path | None, *, environment: Mapping[str, str]) -> None:
+    """Make the new `disk`. Raises ProgramMissing, ProgramFailed, DiskFull."""
+    tree = disk.with_suffix(".tree")
     tree.mkdir()
     for package in kit.scanner:
         unpack(package, tree, environment=environment)
@@ -89,6 +89,5 @@ def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapp
     shutil.copyfile(kit.content, tree / CONTENT)
     if tailoring is not None:
         shutil.copyfile(tailoring, tree / TAILORING)
-    disk = data_disk.make(work / "scanner.iso", LABEL, tree, environment=environment)
+    data_disk.make(disk, LABEL, tree, environment=environment)
     shutil.rmtree(tree)
-    return disk

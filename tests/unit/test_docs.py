@@ -195,8 +195,9 @@ def test_the_transcript_is_one_of_a_whole_run() -> None:
     transcript = readme.partition("<!-- transcript:begin -->")[2].partition("<!-- transcript:end -->")[0]
     lines = transcript.strip().strip("`").strip().splitlines()
     assert lines[-1].startswith("VERIFIED soe-debian-12@")
-    for step in ("rootfs", "sbom", "disk", "convert qcow2", "boot-test", "sign", "publish"):
+    for step in ("rootfs", "sbom", "compliance", "disk", "convert qcow2", "boot-test", "sign", "publish"):
         assert any(line.startswith(f"+ {step}") for line in lines), step
+    assert any(line.strip().startswith("evidence compliance: pass") for line in lines)
     for name in (
         "SHA256SUMS",
         "SHA256SUMS.sig",
