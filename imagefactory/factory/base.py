@@ -1,4 +1,4 @@
-"""The image that a recipe starts from: which one it is, and where it lies."""
+"""The image that a recipe starts from: which one it is, where it lies, and what is in it."""
 
 import os
 import tempfile
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from imagefactory.errors import BaseChanged, BaseMissing, BaseTooLarge, BaseUnreachable
-from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_base import MOST_FILE, Base, is_in_cloud
-from imagefactory.progress import Meter, Note, Progress
+from imagefactory.progress import Advance, Meter, Note, Progress
 from imagefactory.settings import Settings
 from imagefactory.steps.verify import Expectation
 from imagefactory.tools.download import Refusals, download
 from imagefactory.tools.durable import held
+from imagefactory.tools.hand import call_clerk
 from imagefactory.tools.inspect import opened
 from signing.digest import hash_stream
 from signing.errors import SigningError
@@ -84,6 +85,36 @@ def fetch(base: BaseImage, settings: Settings, work: Path, environment: Mapping[
     return Path(base.where)
 
 
+def take_apart(
+    base: BaseImage,
+    image: Path,
+    recipe: Recipe,
+    work: Path,
+    *,
+    logs: tuple[Path, Path],
+    environment: Mapping[str, str],
+    on_advance: Advance,
+) -> Path:
+    """Have the clerk make a tar below `work` of what is in `image`; `logs` are for the programs and for the clerk.
+
+    Raises what steps.base.unpack raises, and HandDied.
+    """
+    output = work / "base.tar"
+    request = {
+        "action": "unpack",
+        "image": str(image),
+        "sha256": base.sha256,
+        "os": recipe.os.model_dump(mode="json"),
+        "most": recipe.disk.size,
+        "output": str(output),
+        "scratch": str(work),
+        "log": str(logs[0]),
+        "environment": dict(environment),
+    }
+    call_clerk(request, environment=environment, log=logs[1], on_advance=on_advance)
+    return output
+
+
 def _fetched(base: BaseImage, folder: Path, environment: Mapping[str, str], progress: Progress) -> Path:
     """Kept in a directory of its digest, so that it is fetched once; the directory's time is that of its last use."""
     place = folder / base.sha256
@@ -126,8 +157,12 @@ def _downloaded(base: BaseImage, settings: Settings, target: Path, progress: Pro
     require(found.cloud, found.image, found.signed)
     if found.entry.sha256 != base.sha256:
         raise BaseChanged(f"{base.where} is another image than when this build began")
-    with target.open("w+b") as file:
-        check_data(found.cloud, found.image, found.entry, on_bytes=Meter(progress, "rootfs"), file=file)
+    try:
+        with target.open("w+b") as file:
+            check_data(found.cloud, found.image, found.entry, on_bytes=Meter(progress, "rootfs"), file=file)
+    except BaseException:
+        target.unlink()  # nobody takes half of it, or another one, for what was verified
+        raise
     return target
 
 

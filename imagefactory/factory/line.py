@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
-from imagefactory.factory.base import fetch
+from imagefactory.factory.base import fetch, take_apart
 from imagefactory.factory.guest_checks import guest_checks
 from imagefactory.factory.inputs import Inputs, Measuring
 from imagefactory.model import plan
@@ -280,26 +280,13 @@ class Line:
 
     def _base(self) -> Path | None:
         """The image that the recipe starts from, as a tar."""
-        base, recipe = self.inputs.base, self.inputs.recipe
+        base, recipe, scratch = self.inputs.base, self.inputs.recipe, self.directory("base")
         if base is None:
             return None
-        environment = through(recipe.proxy, self.settings.environment)
-        image = fetch(base, self.settings, self.directory("base"), environment, self.progress)
-        output = self.work / "base.tar"
-        request = {
-            "action": "unpack",
-            "image": str(image),
-            "sha256": base.sha256,
-            "os": recipe.os.model_dump(mode="json"),
-            "most": recipe.disk.size,
-            "output": str(output),
-            "scratch": str(self.directory("base")),
-            "log": str(self.log("base")),
-            "environment": self.settings.environment,
-        }
-        log = self.log("base clerk")
-        call_clerk(request, environment=self.settings.environment, log=log, on_advance=self.advancer(plan.ROOTFS))
-        return output
+        environment, logs = self.settings.environment, (self.log("base"), self.log("base clerk"))
+        image = fetch(base, self.settings, scratch, through(recipe.proxy, environment), self.progress)
+        on_advance = self.advancer(plan.ROOTFS)
+        return take_apart(base, image, recipe, scratch, logs=logs, environment=environment, on_advance=on_advance)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

@@ -88,14 +88,29 @@ def call(*argv: str | Path, stdin: str = "") -> None:
 
 
 def make_disk(
-    tree: Path, disk: Path, *options: str, kind: str = "ext4", table: str = GPT, size: int = 96 * MIB
+    tree: Path, disk: Path, *options: str, kind: str = "ext4", table: str = GPT, size: int = 16 * MIB
 ) -> Path:
     """A raw disk whose second partition has the tree."""
     with disk.open("wb") as stream:
         stream.truncate(size)
     call("sfdisk", "--quiet", disk, stdin=table)
     blocks = f"{(size - START - 2 * MIB) // 1024}k"
-    call("mke2fs", "-q", "-F", "-t", kind, *options, "-E", f"offset={START},root_owner=0:0", "-d", tree, disk, blocks)
+    call(
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        kind,
+        "-b",
+        "4096",
+        *options,
+        "-E",
+        f"offset={START},root_owner=0:0",
+        "-d",
+        tree,
+        disk,
+        blocks,
+    )
     return disk
 
 
@@ -183,8 +198,8 @@ def make_odd(tree: Path) -> None:
         stream.truncate(700 * 4096 + 1)
     many = tree / "srv/many"
     many.mkdir()
-    for number in range(2500):  # an index of hashes
-        (many / f"{'file' * 8}-{number * 7919 % 2500}").write_bytes(b"%d" % number)
+    for number in range(800):  # an index of hashes
+        (many / f"{'file' * 8}-{number * 7919 % 800}").write_bytes(b"%d" % number)
     for path in (*tree.rglob("*"), tree):
         os.utime(path, (TIME, TIME), follow_symlinks=False)
     os.utime(odd / "empty", (-5, -5))
@@ -213,7 +228,7 @@ def facts(path: Path) -> dict[str, Any]:
 )
 def test_what_is_in_the_image_comes_out_as_it_was(bench: Bench, options: tuple[str, ...]) -> None:
     make_odd(bench.tree)
-    disk = bench.disk(*options)
+    disk = bench.disk(*options, size=64 * MIB)
     debugfs(disk, f"sif /srv/odd/fifo mtime_extra {123_456_789 << 2 | 1}")  # 30 bits of nanoseconds, 2 of seconds
     call("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", disk, bench.root / "base.qcow2")
     made = bench.unpack(bench.root / "base.qcow2")
@@ -236,7 +251,7 @@ def _all(tree: Path) -> list[Path]:
 
 def test_a_raw_image_without_a_partition_table(bench: Bench) -> None:
     image = bench.root / "plain.raw"
-    call("mke2fs", "-q", "-F", "-t", "ext4", "-d", bench.tree, image, "64M")
+    call("mke2fs", "-q", "-F", "-t", "ext4", "-d", bench.tree, image, "8M")
     assert bench.unpack(image).format == "raw"
     assert "var/lib/dpkg/status" in bench.names()
 
@@ -348,7 +363,7 @@ def test_an_image_that_is_cut_short(bench: Bench) -> None:
 
 
 def test_a_disk_that_is_too_large(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MOST_DISK", 32 * MIB)
+    monkeypatch.setattr(base, "MOST_DISK", 8 * MIB)
     refused(bench, bench.disk(), BaseTooLarge, "bytes, more than the limit")
 
 
@@ -479,7 +494,7 @@ def _endless(disk: Path) -> None:
 def test_nothing_leaves_the_tree_even_where_e2fsck_sees_nothing(bench: Bench, attack: Attack) -> None:
     """The reading itself, without e2fsck before it."""
     disk = bench.root / "plain.raw"
-    call("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum", "-d", bench.tree, disk, "64M")
+    call("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum", "-d", bench.tree, disk, "8M")
     attack(disk)
     with pytest.raises((BaseDamaged, BaseUnsupported)):
         read_all(disk)

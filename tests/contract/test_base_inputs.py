@@ -1,5 +1,9 @@
 """The image that a recipe starts from, as an input of a build: where it is found, and what it decides."""
 
+import os
+import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.progress import Event
 from imagefactory.settings import Settings, read_settings
+from imagefactory.tools.elements import shipped_elements
 from tests.contract.test_feed_fetch import CONTENT, Site, site
 from tests.fakes.host import RECIPE, FakeHost
 
@@ -122,7 +127,7 @@ def _settings(site: Site) -> Settings:
 def test_it_is_fetched_once_and_said(site: Site) -> None:
     events: list[Event] = []
     path = get(site, events)
-    assert (path.read_bytes(), path.name) == (CONTENT, sha256(CONTENT).hexdigest())
+    assert (path.read_bytes(), path.parent.name) == (CONTENT, sha256(CONTENT).hexdigest())
     assert get(site, events) == path
     assert (len(site.asked), len(events)) == (1, 1)
 
@@ -137,3 +142,45 @@ def test_a_server_that_has_none(site: Site) -> None:
     site.status = 404
     with pytest.raises(BaseUnreachable):
         get(site, [])
+
+
+# -- its element ------------------------------------------------------------------------------------------------------
+
+
+def test_the_element_starts_programs_that_are_there_and_tells_no_password(tmp_path: Path) -> None:
+    """Its folders lie where diskimage-builder copies them: side by side, those of `bin` into the image, too."""
+    hooks, programs = tmp_path / "hooks", tmp_path / "programs"
+    for element in ("soe-debian", "soe-from-image"):
+        shutil.copytree(shipped_elements() / element / element, hooks / element)
+        assert not (shipped_elements() / element / "bin").exists()
+    (hooks / "bin").mkdir()
+    (hooks / "bin/package-installs-squash").write_text("import sys\nopen(sys.argv[-1], 'w').write('{}')\n")
+    programs.mkdir()
+    (programs / "mmdebstrap").write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$SOE_PACKAGES" > "$SEEN"\n')
+    (programs / "mmdebstrap").chmod(0o755)
+    for name in ("base.tar", "sources"):
+        (tmp_path / name).touch()
+    environment = {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "SEEN": str(tmp_path / "seen"),
+        "TARGET_ROOT": str(tmp_path / "root"),
+        "DIB_SOE_BASE": str(tmp_path / "base.tar"),
+        "DIB_SOE_SOURCES": str(tmp_path / "sources"),
+        "DIB_SOE_KEYRINGS": str(programs),
+        "DIB_SOE_PACKAGES": "openssl,bash",
+        "DIB_PYTHON_EXEC": sys.executable,
+        "DIB_RELEASE": "bookworm",
+        "TMP_HOOKS_PATH": str(hooks),
+        "IMAGE_ELEMENT": "x",
+        "ELEMENTS_PATH": "/x",
+        "ARCH": "amd64",
+        "http_proxy": "http://me:hunter2@proxy.example:3128",
+    }
+    script = shipped_elements() / "soe-from-image/root.d/07-soe-from-image"
+    subprocess.run(["/bin/bash", str(script)], env=environment, check=True, timeout=30)
+    seen = (tmp_path / "seen").read_text()
+    assert "hunter2" not in seen
+    assert seen.endswith("bash\nopenssl\n")
+    started = [Path(line.partition("=")[2]) for line in seen.splitlines() if "-hook=" in line]
+    assert [path.name for path in started] == ["unpack", "upgrade"]
+    assert all(os.access(path, os.X_OK) for path in started)
