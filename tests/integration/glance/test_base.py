@@ -191,7 +191,7 @@ def test_an_image_that_does_not_verify_is_no_base(
     alter(shop, image, customer)
     with pytest.raises(error) as refused:
         customer.base(image.id)
-    assert refused.value.code == code
+    assert getattr(refused.value, "code", None) == code
 
 
 @pytest.mark.usefixtures("shop")
