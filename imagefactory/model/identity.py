@@ -13,7 +13,7 @@ LARGEST_REWRITTEN: Final = 1 << 20  # bytes; the shadow file of 10,000 users has
 
 _LEFT_OUT: Final = re.compile(
     # What is there only while a machine runs.
-    r"swapfile|swap\.img|(?:proc|sys|dev|run|tmp|var/tmp|var/log/journal|var/cache/apt/archives)/.+|lost\+found(?:/.*)?|etc/resolv\.conf"
+    r"swapfile|swap\.img|(?:proc|sys|dev|run|tmp|var/tmp|var/log/journal|var/cache/apt/archives)/.+|lost\+found(?:/.*)?|etc/resolv\.conf(?:\.ORIG)?"
     # Who may log in, and what was typed.
     r"|(?:.+/)?\.(?:ssh|gnupg)(?:/.*)?|(?:.+/)?\.[a-z_]+_history|etc/ssh/authorized_keys(?:\..*|/.+)?"
     r"|etc/(?:passwd|shadow|group|gshadow|subuid|subgid)-"

@@ -44,11 +44,16 @@ MOST_READ: Final = 1 << 20  # bytes of os-release and fstab
 _FOLDERS: Final = re.compile(
     r"boot|dev|home|proc|root|run|sys|tmp"
     r"|etc(?:/apt(?:/(?:apt\.conf|sources\.list|trusted\.gpg)\.d|/keyrings)?|/default|/dpkg(?:/dpkg\.cfg\.d)?)?"
-    r"|usr(?:/bin|/lib|/sbin|/share(?:/doc)?|/local(?:/bin)?)?"
-    r"|var(?:/cache(?:/apt(?:/archives)?|/debconf)?|/lib(?:/apt(?:/lists)?|/dpkg)?|/log|/tmp)?"
+    r"|usr(?:/bin|/lib|/sbin|/share(?:/doc)?|/local(?:/bin)?)?|(?:usr/)?lib/diskimage-builder"
+    r"|var(?:/cache(?:/apt(?:/archives)?|/debconf|/ldconfig)?|/log(?:/apt)?|/tmp)?"
+    r"|var/lib(?:/apt(?:/lists(?:/auxfiles|/partial)?)?|/dbus|/dpkg)?"
 )
 _MERGED: Final = re.compile(r"bin|sbin|lib|lib32|lib64|libx32")  # may be links to those of /usr
-_FILES: Final = re.compile(r"etc/apt/(?:apt\.conf\.d/.+|sources\.list)|etc/hostname|usr/sbin/policy-rc\.d")
+_FILES: Final = re.compile(
+    r"etc/apt/(?:apt\.conf\.d/.+|sources\.list)|etc/dpkg/dpkg\.cfg\.d/.+|etc/hostname|usr/sbin/policy-rc\.d"
+    r"|(?:usr/)?lib/diskimage-builder/.+",
+    re.DOTALL,
+)
 _ATTRIBUTES: Final = re.compile(r"security\.capability|system\.posix_acl_(?:access|default)|user\..+")
 _OS_RELEASE: Final = ("etc/os-release", "usr/lib/os-release")
 _FSTAB: Final = "etc/fstab"
