@@ -19,12 +19,14 @@ _LEFT_OUT: Final = re.compile(
     r"|etc/(?:passwd|shadow|group|gshadow|subuid|subgid)-"
     # What a machine is told apart by.
     r"|etc/ssh/ssh_host_.+|var/lib/(?:dbus/machine-id|systemd/random-seed|systemd/credential\.secret)"
-    r"|etc/udev/rules\.d/70-persistent-.+"
+    r"|etc/udev/rules\.d/(?:70|85)-persistent-.+"
     # What cloud-init and DHCP made of an instance.
     r"|var/lib/cloud/.+|etc/sudoers\.d/90-cloud-init-users|etc/netplan/50-cloud-init\.yaml"
-    r"|etc/network/interfaces\.d/50-cloud-init(?:\.cfg)?|var/lib/(?:dhcp|NetworkManager)/.+",
+    r"|etc/network/interfaces\.d/50-cloud-init(?:\.cfg)?|etc/systemd/network/\d\d-cloud-init-.+"
+    r"|etc/NetworkManager/system-connections/cloud-init-.+|var/lib/(?:dhcp|NetworkManager)/.+",
     re.DOTALL,
 )
+_EMPTIED: Final = frozenset(("etc/machine-id", "etc/security/opasswd"))
 _LOCKED: Final = "!"
 
 
@@ -35,12 +37,13 @@ def is_left_out(path: str) -> bool:
 
 def is_rewritten(path: str) -> bool:
     """Whether `path` has another content in an image: see `rewrite`."""
-    return path in {"etc/machine-id", "etc/passwd", "etc/shadow", "etc/gshadow"}
+    return path in {*_EMPTIED, "etc/passwd", "etc/shadow", "etc/gshadow"}
 
 
 def rewrite(path: str, content: bytes) -> bytes:
-    """What the file at `path` holds in an image: no machine-id, and no password. Locked accounts stay locked."""
-    if path == "etc/machine-id":
+    """What the file at `path` holds in an image: no machine-id, and no password, nor an old
+    one. Locked accounts stay locked."""
+    if path in _EMPTIED:
         return b""
     return b"".join(_without_password(path, line) for line in content.splitlines(keepends=True))
 

@@ -34,7 +34,8 @@ def write(disk: Path, layout: DiskLayout, who: Identities, *, env: Mapping[str, 
 
 
 def starts(disk: Path, *, env: Mapping[str, str]) -> tuple[int, ...]:
-    """Where the partitions of `disk`, a file of anybody's, begin, in bytes. None where there is no partition table.
+    """Where the partitions of `disk`, a file of anybody's, begin, in bytes. None where there is no partition table;
+    those that would begin beyond its end are not there.
 
     Raises ProgramMissing, ProgramTimeout.
     """
@@ -44,4 +45,5 @@ def starts(disk: Path, *, env: Mapping[str, str]) -> tuple[int, ...]:
         return ()
     table = json.loads(told)["partitiontable"]
     sector = int(table.get("sectorsize", SECTOR))
-    return tuple(int(each["start"]) * sector for each in table.get("partitions", ()))
+    found = (int(each["start"]) * sector for each in table.get("partitions", ()))
+    return tuple(start for start in found if start < disk.stat().st_size)

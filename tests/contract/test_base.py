@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -288,6 +289,7 @@ LEFT_OUT = {
     "etc/shadow-": SHADOW,
     "var/lib/cloud/instance/user-data.txt": "password: secret",
     "etc/sudoers.d/90-cloud-init-users": "me ALL=(ALL) NOPASSWD:ALL",
+    "etc/systemd/network/10-cloud-init-ens3.network": "[Match]\nMACAddress=fa:16:3e:00:00:01\n",
     "var/lib/dbus/machine-id": "0123",
     "var/lib/systemd/random-seed": "seed",
     "var/log/journal/0123/system.journal": "log",
@@ -298,8 +300,15 @@ LEFT_OUT = {
 }
 
 
+REWRITTEN = {
+    "etc/machine-id": "0123456789abcdef\n",
+    "etc/security/opasswd": "me:1000:1:$6$old\n",
+    "etc/shadow": SHADOW,
+}
+
+
 def test_no_identity_gets_out(bench: Bench) -> None:
-    for name, content in {**LEFT_OUT, "etc/machine-id": "0123456789abcdef\n", "etc/shadow": SHADOW}.items():
+    for name, content in {**LEFT_OUT, **REWRITTEN}.items():
         write(bench.tree / name, content)
     write(bench.tree / "etc/passwd", "root:x:0:0::/root:/bin/sh\nold:ab01FAX.bQRSU:5:5::/:/bin/sh\n")
     (bench.tree / "etc/shadow").chmod(0o640)
@@ -307,7 +316,7 @@ def test_no_identity_gets_out(bench: Bench) -> None:
     os.mknod(bench.tree / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     bench.unpack(bench.disk())
     assert bench.names().isdisjoint({*LEFT_OUT, "device", "lost+found"})
-    assert bench.content("etc/machine-id") == b""
+    assert (bench.content("etc/machine-id"), bench.content("etc/security/opasswd")) == (b"", b"")
     assert bench.content("etc/shadow").decode().splitlines() == [
         "root:!:19000:0:99999:7:::",
         "bin:*:19000::::::",
@@ -396,6 +405,35 @@ def test_other_file_systems_are_named(bench: Bench, at: int, magic: bytes, name:
         stream.seek(START + at)
         stream.write(magic)
     refused(bench, disk, BaseUnsupported, f"the base has {name} and no ext4")
+
+
+def alter_partition(disk: Path, at: int, value: bytes) -> None:
+    """Write into the first entry of a GPT, with checksums that agree (UEFI 2.10, 5.3)."""
+    raw = bytearray(disk.read_bytes())
+    raw[1024 + at : 1024 + at + len(value)] = value
+    entries = crc32(raw[1024 : 1024 + 128 * 128])
+    header = raw[512:604]
+    header[16:20], header[88:92] = bytes(4), struct.pack("<I", entries)
+    header[16:20] = struct.pack("<I", crc32(header))
+    raw[512:604] = header
+    disk.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (56, b"\x00\xd8a\x00"),  # half of a surrogate pair
+        (56, 'q"\n\x1b\\'.encode("utf-16-le")),
+        (32, struct.pack("<QQ", 1 << 62, (1 << 62) + 9)),  # beyond what a file can hold
+        (32, struct.pack("<QQ", (1 << 63) + 5, (1 << 63) + 9)),
+    ],
+    ids=["a name that is no text", "a name with control characters", "far beyond", "farther"],
+)
+def test_a_partition_table_of_somebody_s_own(bench: Bench, at: int, value: bytes) -> None:
+    disk = bench.disk()
+    alter_partition(disk, at, value)
+    bench.unpack(disk)
+    assert "var/lib/dpkg/status" in bench.names()
 
 
 def test_two_file_systems(bench: Bench) -> None:
