@@ -28,7 +28,7 @@ class BaseTooLarge(Refused):
     """The image that a recipe starts from, its disk, or what is in it is larger than the limit."""
 
     code = "base-too-large"
-    default_advice = "docs/reference/recipe.md has the limits; what is in the base must fit into disk.size"
+    default_advice = "docs/how-to/start-from-your-image.md has the limits; what is in the base must fit into disk.size"
 
 
 class BaseNotAnImage(Refused):

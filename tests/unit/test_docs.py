@@ -58,6 +58,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not fragment or fragment in anchors(target), f"{page.relative_to(ROOT)} links to {link}"
 
 
+@every_page
+def test_rows_of_tables_are_whole(page: Path) -> None:
+    """A row ends in its line, whatever a docstring looks like."""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        assert not line.startswith("|") or line.endswith("|"), f"{page.relative_to(ROOT)}:{number}"
+
+
 def test_every_page_is_reachable() -> None:
     """From the README, by links."""
     seen: set[Path] = set()
