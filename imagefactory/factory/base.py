@@ -51,6 +51,11 @@ class BaseImage:
         return {"kind": self.kind, "name": name, "source": self.source, "sha256": self.sha256, **release}
 
 
+def asked(recipe: Recipe) -> tuple[str, ...]:
+    """The elements that a recipe names, and the one that its base wants."""
+    return recipe.elements if recipe.base is None else tuple(dict.fromkeys((*recipe.elements, FROM_IMAGE)))
+
+
 def base_of(loaded: LoadedRecipe, settings: Settings) -> BaseImage | None:
     """The image that the recipe starts from, if any. One in a cloud is verified, all but its data.
 

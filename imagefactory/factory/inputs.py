@@ -10,7 +10,7 @@ from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, NotMeasured
 from imagefactory.factory import standard, vulnerabilities
-from imagefactory.factory.base import FROM_IMAGE, BaseImage, base_of
+from imagefactory.factory.base import BaseImage, asked, base_of
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model import identity, sbom
 from imagefactory.model.packages import Source
@@ -245,11 +245,6 @@ def _measuring(loaded: LoadedRecipe, settings: Settings) -> Measuring | None:
     if own is not None and content.sha256 != loaded.digests[own]:
         raise InputsChanged(f"{own} changed after the recipe was read")
     return Measuring(wanted, content, loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None)
-
-
-def asked(recipe: Recipe) -> tuple[str, ...]:
-    """The elements that a recipe names, and the one that its base wants."""
-    return recipe.elements if recipe.base is None else tuple(dict.fromkeys((*recipe.elements, FROM_IMAGE)))
 
 
 def key(step: str, inputs: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from imagefactory.errors import (
     ElementsConflict,
     RequestInvalid,
 )
+from imagefactory.factory import approvals
 from imagefactory.factory.base import BaseImage, fetch
 from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
@@ -52,6 +53,12 @@ def test_it_brings_its_element_and_its_digest(based: FakeHost) -> None:
     assert inputs.rootfs()["base"] == DIGEST
     assert inputs.base is not None
     assert inputs.base.text == f"base.qcow2 sha256:{DIGEST[:12]}"
+
+
+def test_who_approves_the_recipe_approves_its_element(based: FakeHost) -> None:
+    """Or the signer would refuse every image that was made from a base."""
+    approved = approvals.element_digests(based.load(), based.settings)
+    assert approved == gather(based.load(), based.settings).element_digests
 
 
 def test_another_digest_is_another_root_file_system_and_another_place_is_none(based: FakeHost) -> None:
