@@ -30,10 +30,10 @@ class Based:
         return debugfs(self.built.image("raw"), f"cat {path}")
 
 
-def debugfs(disk: Path, *commands: str) -> str:
+def debugfs(disk: Path, *commands: str, write: bool = False) -> str:
     start = sfdisk.starts(disk, env=ENVIRONMENT)[-1]
     script = "".join(f"{command}\n" for command in commands)
-    argv = ["debugfs", "-w", "-f", "-", f"{disk}?offset={start}"]
+    argv = ["debugfs", *(["-w"] if write else []), "-f", "-", f"{disk}?offset={start}"]
     ran = subprocess.run(argv, input=script, check=True, capture_output=True, text=True, timeout=120)
     return ran.stdout.partition("\n")[2]
 
@@ -52,6 +52,7 @@ def based(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ba
         *("mkdir /root/.ssh", f"write {work}/key /root/.ssh/authorized_keys", f"write {work}/ours /etc/company"),
         *("rm /etc/shadow", f"write {work}/shadow /etc/shadow", "sif /etc/shadow mode 0100640"),
         *("rm /etc/machine-id", f"write {work}/ours /etc/machine-id"),
+        write=True,
     )
     with image.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()
