@@ -16,7 +16,7 @@ _LEFT_OUT: Final = re.compile(
     r"swapfile|swap\.img|(?:proc|sys|dev|run|tmp|var/tmp|var/log/journal|var/cache/apt/archives)/.+|lost\+found(?:/.*)?|etc/resolv\.conf(?:\.ORIG)?"
     # Who may log in, and what was typed.
     r"|(?:.+/)?\.(?:ssh|gnupg)(?:/.*)?|(?:.+/)?\.[a-z_]+_history|etc/ssh/authorized_keys(?:\..*|/.+)?"
-    r"|etc/(?:passwd|shadow|group|gshadow|subuid|subgid)-"
+    r"|etc/(?:passwd|shadow|group|gshadow|subuid|subgid)-|etc/apt/auth\.conf(?:\.d/.+)?"
     # What a machine is told apart by.
     r"|etc/ssh/ssh_host_.+|var/lib/(?:dbus/machine-id|systemd/random-seed|systemd/credential\.secret)"
     r"|etc/udev/rules\.d/(?:70|85)-persistent-.+"

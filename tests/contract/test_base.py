@@ -295,6 +295,8 @@ LEFT_OUT = {
     "var/log/journal/0123/system.journal": "log",
     "tmp/x": "x",
     "run/x": "x",
+    "etc/apt/auth.conf": "machine example.org login me password secret",
+    "etc/apt/auth.conf.d/ours.conf": "machine example.org login me password secret",
     "etc/resolv.conf": "nameserver 10.0.0.1",
     "etc/resolv.conf.ORIG": "nameserver 10.0.0.1",
 }
