@@ -123,7 +123,7 @@ def recipe_page() -> Iterator[str]:
 
 def _fields(properties: Schema, required: Sequence[str]) -> list[str]:
     rows = [
-        (f"`{key}`", _kind(field), "required" if key in required else _shown(field), field["description"])
+        (f"`{key}`", _kind(field), "required" if key in required else _shown(field), paragraph(field["description"]))
         for key, field in properties.items()
     ]
     return table(("key", "holds", "default", "description"), rows)

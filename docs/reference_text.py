@@ -60,7 +60,8 @@ extends another may leave out what that one says.
 `formats.iso` is understood and refused for now (`format-unsupported`).
 
 [Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. What `os`
-may be is in [distributions](distributions.md), how to use `compliance` in
+may be is in [distributions](distributions.md), what a `base` may be like in
+[start from your image](../how-to/start-from-your-image.md), how to use `compliance` in
 [harden an image](../how-to/harden-and-score.md), how to write its `exceptions` in
 [accept an exception](../how-to/accept-an-exception.md), and which feeds `vulnerabilities` understands in
 [know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of `tests.guest` sees is in

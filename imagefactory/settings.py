@@ -97,10 +97,15 @@ class Settings:
         return self.home / "feeds"
 
     @property
+    def bases(self) -> Path:
+        """Images that recipes start from and that came from an address: a cache that may be removed."""
+        return self.home / "bases"
+
+    @property
     def caches(self) -> tuple[Path, ...]:
         """What all names share and may be removed. The time of a directory in one is that of its last use; where it is
         renewed daily, it is of a day before that at most."""
-        return (self.scap, self.feeds)
+        return (self.scap, self.feeds, self.bases)
 
     @property
     def signed(self) -> Path:

@@ -24,6 +24,17 @@ from imagefactory.errors.base import (
     UsageError,
     catalogue,
 )
+from imagefactory.errors.bases import (
+    BaseChanged,
+    BaseDamaged,
+    BaseForeign,
+    BaseMissing,
+    BaseNotAnImage,
+    BaseTooLarge,
+    BaseUnreachable,
+    BaseUnsupported,
+    BaseWithoutPackages,
+)
 from imagefactory.errors.boots import (
     AcceleratorBroken,
     BootCheckFailed,
@@ -207,6 +218,15 @@ __all__ = [
     "NoMirror",
     "MirrorUnreachable",
     "PackageMissing",
+    "BaseMissing",
+    "BaseUnreachable",
+    "BaseChanged",
+    "BaseTooLarge",
+    "BaseNotAnImage",
+    "BaseUnsupported",
+    "BaseDamaged",
+    "BaseForeign",
+    "BaseWithoutPackages",
     "RootfsFailed",
     "RootfsUnfit",
     "RootfsUnreadable",

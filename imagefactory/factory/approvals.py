@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from imagefactory.errors import NameNotApproved, OutputExists
+from imagefactory.factory.base import asked
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.settings import Settings
@@ -23,7 +24,7 @@ EVIDENCE = frozenset({"boot"})
 def element_digests(loaded: LoadedRecipe, settings: Settings) -> dict[str, str]:
     """Every element that a recipe is built from, with its digest. Raises errors about elements."""
     path = elements.search_path(loaded.files[0], settings.elements_path)
-    return elements.digests(elements.expand(loaded.recipe.elements, path))
+    return elements.digests(elements.expand(asked(loaded.recipe), path))
 
 
 def begin(settings: Settings, ring: KeyRing) -> Path:

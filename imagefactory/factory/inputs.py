@@ -10,8 +10,9 @@ from typing import Any
 
 from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, NotMeasured
 from imagefactory.factory import standard, vulnerabilities
+from imagefactory.factory.base import BaseImage, asked, base_of
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
-from imagefactory.model import sbom
+from imagefactory.model import identity, sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
 from imagefactory.model.recipe_compliance import Compliance
@@ -60,7 +61,7 @@ class Inputs:
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
     recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
     go, by place: catalogue:PATH or glance:CLOUD. `measuring` is what the image is measured by, if a standard is wanted,
-    `feed` what its packages are looked up in, if somebody wants that.
+    `feed` what its packages are looked up in, if somebody wants that, `base` the image that it starts from, if any.
     """
 
     loaded: LoadedRecipe
@@ -76,10 +77,16 @@ class Inputs:
     targets: Mapping[str, CatalogueTarget | CloudTarget]
     measuring: Measuring | None
     feed: FeedFile | None
+    base: BaseImage | None
 
     @property
     def recipe(self) -> Recipe:
         return self.loaded.recipe
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The elements that make the root file system, without those that they depend on."""
+        return asked(self.recipe)
 
     @property
     def applied(self) -> Measuring | None:
@@ -93,6 +100,7 @@ class Inputs:
         return {
             **own,
             "os": recipe.os.model_dump(mode="json"),
+            **({"base": self.base.sha256, "imagefactory's base step": identity.REVISION} if self.base else {}),
             "elements": list(recipe.elements),
             "packages": list(recipe.packages),
             "environment": dict(recipe.environment),
@@ -164,7 +172,7 @@ class Inputs:
 
     def check_elements(self) -> None:
         """Raises InputsChanged unless the elements are still those that were digested."""
-        now = element_tools.digests(element_tools.expand(self.recipe.elements, self.elements_path))
+        now = element_tools.digests(element_tools.expand(self.asked, self.elements_path))
         if now != self.element_digests:
             differing = {name for name, _ in now.items() ^ self.element_digests.items()}
             raise InputsChanged(f"an element changed while it was built: {', '.join(sorted(differing))}")
@@ -184,7 +192,8 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
 
     Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
     ElementsUnsafe, NotMeasured, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge,
-    FeedStale, FeedUnreachable, ProgramMissing.
+    FeedStale, FeedUnreachable, BaseMissing, BaseChanged, ProgramMissing, and for a base in a cloud what verifying it
+    raises.
     """
     recipe = loaded.recipe
     standard.refuse_expired(recipe)
@@ -198,7 +207,7 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
                 f"{str(directory)!r} has white space, ':' or characters of the shell in it",
                 advice="move the elements to a path of letters, digits and . _ @ + ~ -",
             )
-    found = element_tools.expand(recipe.elements, path)
+    found = element_tools.expand(asked(recipe), path)
     element_tools.require_safe(found, path)
     if APPLIES_STANDARD in found and recipe.compliance is None:
         raise NotMeasured(f"{recipe.name} has the element {APPLIES_STANDARD}, and wants no standard to be applied")
@@ -223,6 +232,7 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
         targets={str(target.place): target for target in targets},
         measuring=_measuring(loaded, settings),
         feed=vulnerabilities.feed_of(loaded, settings, progress),
+        base=base_of(loaded, settings),
     )
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
+from imagefactory.factory.base import fetch, take_apart
+from imagefactory.factory.guest_checks import guest_checks
 from imagefactory.factory.inputs import Inputs, Measuring
-from imagefactory.model import plan, recipe_tests
+from imagefactory.model import plan
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.release import Version
@@ -21,9 +23,10 @@ from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import qemu_img, scap
+from imagefactory.tools.apt import through
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.firmware import Accelerator, probe_kvm
-from imagefactory.tools.guest_checks import INLINE, GuestCheck, shebang
+from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan, make_disk
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
@@ -98,6 +101,7 @@ class Line:
         recipe = self.inputs.recipe
         keyrings = self.inputs.copy_keyrings(self.work / "keyrings")
         certificates = self.inputs.copy_certificates(self.work / "ca-certificates")
+        unpacked = self._base()
         request = {
             "action": "rootfs",
             "output": str(self.work),
@@ -106,7 +110,7 @@ class Line:
             "rootfs": {
                 "codename": recipe.os.codename,
                 "arch": recipe.os.arch,
-                "elements": list(recipe.elements),
+                "elements": list(self.inputs.asked),
                 "elements_path": [str(path) for path in self.inputs.elements_path],
                 "packages": list(recipe.packages),
                 "environment": dict(recipe.environment),
@@ -116,6 +120,7 @@ class Line:
                 "ca_certificates": [str(path) for path in certificates],
                 "proxy": recipe.proxy,
                 "standard": self._standard(),
+                "base": str(unpacked) if unpacked else None,
             },
         }
         made = self._build(request, plan.ROOTFS)
@@ -135,6 +140,7 @@ class Line:
             "in_releases": in_releases(lists, self.inputs.sources),
             "epoch": made["epoch"],
             "in_release": in_release,
+            "base": self.inputs.base.facts() if self.inputs.base else None,
         }
         return self.records.remember(self.inputs.rootfs_key(), plan.ROOTFS, recipe.name, outputs, facts)
 
@@ -255,7 +261,7 @@ class Line:
             logs=self.log(plan.BOOT).parent,
             environment=self.settings.environment,
             on_advance=self.advancer(plan.BOOT),
-            own=self._own_checks(),
+            own=guest_checks(self.inputs.loaded, self.directory("guest-checks")),
             scan=self._guest_scan(rootfs),
         )
         accelerator = probe_kvm(self.settings.environment)
@@ -271,6 +277,16 @@ class Line:
         digests = {name: image.outputs["image"] for name, image in images.items()}
         facts = {"evidence": [piece.to_json() for piece in evidence], "measured": self._measured(rootfs)}
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
+
+    def _base(self) -> Path | None:
+        """The image that the recipe starts from, as a tar."""
+        base, recipe, scratch = self.inputs.base, self.inputs.recipe, self.directory("base")
+        if base is None:
+            return None
+        environment, logs = self.settings.environment, (self.log("base"), self.log("base clerk"))
+        image = fetch(base, self.settings, scratch, through(recipe.proxy, environment), self.progress)
+        on_advance = self.advancer(plan.ROOTFS)
+        return take_apart(base, image, recipe, scratch, logs=logs, environment=environment, on_advance=on_advance)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
@@ -314,19 +330,6 @@ class Line:
         if scan is not None:
             make_disk(disk, kit, tailoring, environment=self.settings.environment)
         return scan
-
-    def _own_checks(self) -> tuple[GuestCheck, ...]:
-        """The recipe's own checks, with the scripts that were digested."""
-        return tuple(self._own_check(each) for each in self.inputs.recipe.tests.guest)
-
-    def _own_check(self, wanted: recipe_tests.GuestCheck) -> GuestCheck:
-        program, interpreter = (wanted.run or "").encode(), INLINE
-        if wanted.script is not None:
-            copy = self.directory("guest-checks") / wanted.name
-            copy_reference(self.inputs.loaded, Path(wanted.script), copy)
-            program = copy.read_bytes()
-            interpreter = shebang(program) or INLINE
-        return GuestCheck(wanted.name, program, interpreter, wanted.sudo, wanted.timeout)
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

@@ -206,6 +206,7 @@ def _attest(line: Line, made: Made, evidence: Sequence[Evidence], documents: Map
         logs=_logs(Path(line.build.logs)),
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
+        base=made.rootfs.facts.get("base"),
     )
     audited = AuditedSigner(_builder(line.settings), AuditLog(line.settings.audit), f"{account.name}@{account.version}")
     return attest.attest(account, _converted(line, made), evidence, audited)

@@ -135,6 +135,7 @@ class Lookout:
                 fresh=fresh,
                 done=done,
                 unsigned=unsigned,
+                base=inputs.base.text if inputs.base else None,
             ),
         )
 

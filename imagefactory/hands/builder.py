@@ -35,6 +35,7 @@ def build_rootfs(request: Document, advance: Advance) -> Document:
             ca_certificates=tuple(map(Path, recipe["ca_certificates"])),
             proxy=recipe["proxy"],
             standard=(Path(recipe["standard"][0]), recipe["standard"][1]) if recipe["standard"] else None,
+            base=Path(recipe["base"]) if recipe["base"] else None,
         ),
         Path(request["output"]),
         scratch=scratch,

@@ -1,7 +1,7 @@
 """What would be done, and why: from what is wanted and what is there to a list of actions. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imagefactory.model.packages import Change, summary
@@ -36,7 +36,8 @@ class Situation:
     `rootfs` says why the root file system must be built (None: it need not be, for the reason `rootfs_kept`). `sbom`,
     `compliance` and `vulnerabilities` (None: nobody wants it), `disk` and `boot` tell whether results for the current
     root file system and images are there, `formats` the same for each wanted format. `released` is the release that
-    has this very content; where there is none that counts, `unsigned` may say why one does not. `targets` maps each
+    has this very content; where there is none that counts, `unsigned` may say why one does not. `base` says what image
+    the root file system starts from, if any. `targets` maps each
     target to whether that release is published and was verified there. `fresh` does every step again that is not in
     `done`.
     """
@@ -54,6 +55,7 @@ class Situation:
     fresh: bool = False
     done: frozenset[str] = field(default_factory=frozenset)
     unsigned: str | None = None
+    base: str | None = None
 
 
 def plan(situation: Situation) -> tuple[Action, ...]:
@@ -73,6 +75,8 @@ def plan(situation: Situation) -> tuple[Action, ...]:
 
     same = "the root file system is the same"
     add(ROOTFS, s.rootfs, s.rootfs_kept)
+    if s.base is not None:
+        actions[0] = replace(actions[0], reason=f"{actions[0].reason}; starts from {s.base}")
     add(SBOM, None if s.sbom else "nobody listed what is in this root file system", same)
     if s.compliance is not None:
         add(COMPLIANCE, None if s.compliance else "nobody measured this root file system", same)

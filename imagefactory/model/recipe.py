@@ -2,6 +2,7 @@
 
     name, display_name, description     what it is called
     os                                  what it is
+    base                                what it starts from (default: nothing)
     repositories, proxy                 where packages come from (default: as the host's apt)
     ca_certificates, elements, packages, environment        what goes into it
     disk, formats                       what it looks like
@@ -45,6 +46,7 @@ from imagefactory.model.quantity import (
     refusal,
     shown,
 )
+from imagefactory.model.recipe_base import Base
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import (
     Component,
@@ -229,6 +231,8 @@ class Recipe(Part):
     """What the image is for."""
     os: OperatingSystem
     """The operating system."""
+    base: Base | None = None
+    """The image that it starts from. Default: none, it is built from packages alone."""
     repositories: Items[Repository] = ()
     """Where packages come from. Default: the mirrors that the host's apt uses."""
     proxy: ProxyUrl | None = None

@@ -198,6 +198,7 @@ _SET_BY_FIELD: Final[Mapping[str, str]] = {
     "IMAGE_ELEMENT": "elements",
     "ELEMENTS_PATH": "elements",
     "IMAGE_NAME": "name",
+    "DIB_SOE_BASE": "base",
     "DIB_SOE_PACKAGES": "packages",
     "DIB_SOE_SOURCES": "repositories",
     "DIB_SOE_IMAGE_SOURCES": "repositories",

@@ -21,7 +21,8 @@ class BuildAccount:
     digest, with the contents of keys and certificates in place of their paths. `elements` maps each element to its
     digest, `packages` each installed package to that of its archive and `in_releases` the URL of each InRelease file
     to its own (None: not known), `tools` programs to versions, `documents` the files that are released beside the
-    images to their digests, `logs` the same for what the steps wrote; digests are SHA-256 in hex, times aware UTC."""
+    images to their digests, `logs` the same for what the steps wrote, `base` what is known of the image that it starts
+    from, if any; digests are SHA-256 in hex, times aware UTC."""
 
     name: str
     version: str
@@ -41,6 +42,7 @@ class BuildAccount:
     logs: Mapping[str, str]
     started: datetime
     finished: datetime
+    base: Mapping[str, str] | None = None
 
 
 def attest(
@@ -83,10 +85,18 @@ def attest(
 def _dependencies(account: BuildAccount) -> list[dict[str, Any]]:
     purls = {package.purl(account.distro, account.codename): digest for package, digest in account.packages.items()}
     return [
+        *([_base(account.base)] if account.base else []),
         *({"name": f"element/{name}", "digest": {"sha256": digest}} for name, digest in account.elements.items()),
         *(_fetched(url, digest) for url, digest in account.in_releases.items()),
         *(_fetched(purl.to_string(), digest) for purl, digest in purls.items()),
     ]
+
+
+def _base(base: Mapping[str, str]) -> dict[str, Any]:
+    """A file has a name; what was fetched has an address, and an image in a cloud the release that it is, too."""
+    where = {"uri": base["source"]} if base["kind"] != "file" else {}
+    release = {"annotations": {"release": base["release"]}} if "release" in base else {}
+    return {"name": f"base/{base['name']}", **where, "digest": {"sha256": base["sha256"]}, **release}
 
 
 def _fetched(uri: str, digest: str | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class RootfsRequest:
 
     `sources` are used to build; `image_sources` are what the image's own apt will use (empty: the distribution's
     canonical ones). `keyrings` maps a file name to the file of a recipe's repository key. `standard` is the SCAP
-    content, and the id of a profile in it, that elements apply. Paths are absolute.
+    content, and the id of a profile in it, that elements apply; `base` is the tar to start from. Paths are absolute.
     """
 
     codename: str
@@ -44,6 +44,7 @@ class RootfsRequest:
     ca_certificates: tuple[Path, ...]
     proxy: str | None = field(repr=False)
     standard: tuple[Path, str] | None = None
+    base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _environment(request: RootfsRequest, scratch: Path, environment: Mapping[str
         "DIB_SOE_KEYRINGS": str(scratch / "keyrings"),
         "DIB_SOE_CA_CERTIFICATES": str(certificates),
         "DIB_SOE_PACKAGES": ",".join(request.packages),
+        **({"DIB_SOE_BASE": str(request.base)} if request.base else {}),
         **({"DIB_SOE_SCAP_CONTENT": str(content), "DIB_SOE_SCAP_PROFILE": profile} if profile else {}),
     }
 

@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from imagefactory.errors import ProgramFailed, RootfsUnfit
+from imagefactory.errors import BaseDamaged, ProgramFailed, RootfsUnfit
 from imagefactory.model.disk import MIB, too_small
-from imagefactory.tools.process import run
+from imagefactory.tools.process import Limits, run
 
 MAKE_TIMEOUT = 3600.0  # seconds
 DEBUGFS_TIMEOUT = 600.0
+CHECK_TIMEOUT = 1800.0
+CHECK_LIMITS = Limits(memory=4 << 30, cpu=1800)
 
 BLOCK = 4096  # bytes
 INODE = 256  # bytes
@@ -117,6 +119,25 @@ def settle_times(disk: Path, offset: int, *, epoch: int, env: Mapping[str, str])
     listing = run(["dumpe2fs", filesystem], env=environment, timeout=DEBUGFS_TIMEOUT).stdout.decode()
     script = "".join(f"sif <{inode}> atime @{epoch}\nsif <{inode}> ctime @{epoch}\n" for inode in used_inodes(listing))
     _debugfs(disk, offset, script, environment)
+
+
+def check(disk: Path, offset: int, *, env: Mapping[str, str], log: Path) -> None:
+    """See that the file system of anybody's at `offset` in `disk` is sound. What its journal has yet to write is
+    written, and what e2fsck may put right without asking is put right: `disk` is a copy.
+
+    Raises BaseDamaged, ProgramMissing, ProgramTimeout, DiskFull.
+    """
+    try:
+        run(
+            ["e2fsck", "-f", "-p", f"{disk}?offset={offset}"],
+            env=_fixed(env, int(disk.stat().st_mtime)),
+            timeout=CHECK_TIMEOUT,
+            log=log,
+            limits=CHECK_LIMITS,
+            accept=(0, 1),  # sound, or put right
+        )
+    except ProgramFailed as error:
+        raise BaseDamaged("e2fsck finds the base's file system damaged", log=log, lines=error.lines) from error
 
 
 def used_inodes(listing: str) -> Iterator[int]:

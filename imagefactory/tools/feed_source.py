@@ -15,22 +15,20 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from imagefactory.errors import FeedMissing, FeedTooLarge, FeedUnreachable, ProgramFailed, ProgramTimeout
+from imagefactory.errors import FeedMissing, FeedTooLarge, FeedUnreachable
 from imagefactory.model.recipe_fields import is_url
-from imagefactory.tools.apt import sandbox_user
+from imagefactory.tools.download import Refusals, download
 from imagefactory.tools.durable import held, replace_file
 from imagefactory.tools.inspect import opened
-from imagefactory.tools.process import Limits, run
 from signing.digest import FileState, hash_stream
 from signing.errors import SigningError
 
-HELPER = "/usr/lib/apt/apt-helper"
 MAX_FEED = 512 << 20  # bytes; the security tracker's has 90 MB, OSV's zip of Debian 100 MB
 REFRESH = 86400.0  # seconds
 KEPT = 3 * 86400.0  # seconds that a build may still need a feed that was fetched again meanwhile
 FETCH_TIMEOUT = 900.0
-STALLED = 60  # seconds without a byte
 
+_REFUSALS = Refusals(FeedTooLarge, FeedUnreachable)
 _CURRENT = "current"  # the file that names the newest, made when that was fetched
 
 
@@ -105,30 +103,4 @@ def _tidy(folder: Path, wanted: Set[str]) -> None:
 
 
 def _fetch(url: str, target: Path, environment: Mapping[str, str]) -> None:
-    settings = {
-        "APT::Sandbox::User": sandbox_user(),
-        "Acquire::Retries": 2,
-        "Acquire::https::Timeout": STALLED,
-    }
-    options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-    try:
-        run(
-            [HELPER, *options, "download-file", url, target],
-            env=environment,
-            timeout=FETCH_TIMEOUT,
-            limits=Limits(file_size=MAX_FEED),
-        )
-    except ProgramTimeout as error:
-        raise FeedUnreachable(f"{url} did not come within {FETCH_TIMEOUT:.0f} s") from error
-    except ProgramFailed as error:
-        _require_room(url, target)
-        raise FeedUnreachable(f"{url} could not be fetched", lines=error.lines) from error
-    _require_room(url, target)
-    if not target.is_file() or target.stat().st_size == 0:  # apt's word for an answer that does not say its length
-        raise FeedUnreachable(f"{url} gave nothing")
-
-
-def _require_room(url: str, target: Path) -> None:
-    """What fills all the room that it had was cut off there, whatever the helper says."""
-    if target.is_file() and target.stat().st_size >= MAX_FEED:
-        raise FeedTooLarge(f"{url} has {MAX_FEED} bytes or more")
+    download(url, target, most=MAX_FEED, timeout=FETCH_TIMEOUT, refusals=_REFUSALS, environment=environment)

@@ -5,21 +5,19 @@ removes what was extended (and is an error where there is nothing to remove, so 
 defaults" and "not at all"). Paths count from the folder of the file that writes them, and errors name that file.
 """
 
-import difflib
 import errno
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from imagefactory.errors import (
     ElementUnknown,
@@ -32,24 +30,23 @@ from imagefactory.errors import (
     RecipeNotYaml,
     RecipeReference,
     RecipeTooLarge,
-    RecipeUnknownKey,
     RecipeUnreadable,
     SecretInRecipe,
-    catalogue,
 )
 from imagefactory.model.properties import check_forms, typed_in
-from imagefactory.model.quantity import format_size, shown
-from imagefactory.model.recipe import LoadedRecipe, Recipe, effective, known_keys
+from imagefactory.model.quantity import format_size
+from imagefactory.model.recipe import LoadedRecipe, Recipe, effective
+from imagefactory.model.recipe_base import is_in_cloud
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import holds_private_key, is_url
 from imagefactory.model.recipe_targets import misfits
 from imagefactory.tools.guest_checks import shebang
+from imagefactory.tools.recipe_errors import as_recipe_error, dotted, nearest
 from imagefactory.tools.recipe_yaml import Node, read_tree
 
 MAX_BYTES: Final = 1 << 20  # of a recipe, and of each file that it names
 MAX_CONTENT: Final = 64 << 20  # bytes of a SCAP data stream; Debian's own has 10 MB
 MAX_EXTENDS: Final = 8  # files that one recipe extends, one after the other
-MAX_LINES: Final = 20  # errors that are listed
 
 _ALL: Final = "*"  # in a path: every item of a list
 _PATHS: Final = (
@@ -61,6 +58,7 @@ _PATHS: Final = (
     ("tests", "guest", _ALL, "script"),
 )
 _FEED: Final = ("vulnerabilities", "feed")  # a path, or an address
+_BASE: Final = ("base", "image")  # a path, an address, or an image in a cloud
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -74,7 +72,7 @@ def load_recipe(path: Path) -> LoadedRecipe:
     try:
         recipe = Recipe.model_validate(tree.plain())
     except ValidationError as error:
-        raise _as_recipe_error(error.errors(include_url=False, include_input=False), tree, path) from None
+        raise as_recipe_error(error.errors(include_url=False, include_input=False), tree, path) from None
     _check_across(recipe, tree)
     document = _document(recipe, tree, digests)
     digest = hashlib.sha256(_canonical(document)).hexdigest()
@@ -102,7 +100,7 @@ def check_elements(recipe: Recipe | LoadedRecipe, search_path: Sequence[Path]) -
     names = loaded.recipe.elements if loaded else recipe.elements if isinstance(recipe, Recipe) else ()
     known = {entry.name for folder in search_path if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()}
     problems = [
-        (loaded.where("elements", index) if loaded else None, f"no element is called {name}{_nearest(name, known)}")
+        (loaded.where("elements", index) if loaded else None, f"no element is called {name}{nearest(name, known)}")
         for index, name in enumerate(names)
         if name not in known
     ]
@@ -214,7 +212,7 @@ def _over(base: Node | None, child: Node, path: tuple[str, ...]) -> Node:
         if node.value is not None:
             merged[key] = _over(below.get(key), node, (*path, key))
         elif merged.pop(key, None) is None:
-            text = f"{_dotted((*path, key))}: nothing to remove here; for its defaults write {{}}, or leave it out"
+            text = f"{dotted((*path, key))}: nothing to remove here; for its defaults write {{}}, or leave it out"
             raise RecipeInvalid(text, at=node.key or node.at)
     return replace(child, value=merged)
 
@@ -222,7 +220,12 @@ def _over(base: Node | None, child: Node, path: tuple[str, ...]) -> Node:
 def _absolute_paths(tree: Node) -> Node:
     for path in _PATHS:
         tree = _edited(tree, path, _absolute)
-    return _edited(tree, _FEED, lambda node: node if is_url(str(node.value)) else _absolute(node))
+    tree = _edited(tree, _BASE, lambda node: node if is_in_cloud(str(node.value)) else _unless_address(node))
+    return _edited(tree, _FEED, _unless_address)
+
+
+def _unless_address(node: Node) -> Node:
+    return node if is_url(str(node.value)) else _absolute(node)
 
 
 def _absolute(node: Node) -> Node:
@@ -247,67 +250,6 @@ def _check_across(recipe: Recipe, tree: Node) -> None:
     for index, key, text in misfits(recipe.publish, recipe.formats.names):
         raise RecipeInvalid(f"publish[{index}].{key}: {text}", at=_at(tree, "publish", index, key).at)
     check_forms(typed_in(recipe), lambda key: _at(tree, "properties", key).at)
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------
-
-_PLAINER: Final = {
-    "missing": "is missing",
-    "int_type": "should be a whole number",
-    "string_type": "should be text: put it in quotes if it looks like something else",
-    "tuple_type": "should be a list",
-    "model_type": "should be a mapping",
-    "dict_type": "should be a mapping",
-    "mapping_type": "should be a mapping",
-}
-
-
-def _as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path) -> RecipeError:
-    # A default that hangs on another field has nothing of its own to say when that one is wrong.
-    told = [error for error in errors if error["type"] != "default_factory_not_called"]
-    problems = sorted({_problem(error, tree) for error in told}, key=lambda p: (p[0].file != path, *p))
-    (at, code, message), *others = problems
-    lines = [f"{at}: {message}" for at, _, message in others]
-    if len(lines) > MAX_LINES:
-        lines[MAX_LINES:] = [f"and {len(lines) - MAX_LINES} more"]
-    kinds = {kind.code: kind for kind in catalogue(RecipeError) if issubclass(kind, RecipeError)}
-    return kinds.get(code, RecipeInvalid)(message, at=at, lines=tuple(lines))
-
-
-def _problem(error: ErrorDetails, tree: Node) -> tuple[Place, str, str]:
-    """Where, the code, and what is wrong, for people."""
-    node, path = tree, list[str | int]()
-    for part in error["loc"]:  # which also has the names of alternatives, and "[key]"
-        inner = node.child(part)
-        if inner is not None:
-            node = inner
-            path.append(part)
-    kind, text = error["type"], error["msg"]
-    at = node.at
-    if error["loc"][-1:] == ("[key]",) or kind == "extra_forbidden":
-        at = node.key or node.at
-    name = _dotted(path)
-    if kind == "extra_forbidden":
-        known = known_keys(path[:-1])
-        hint = _nearest(str(path[-1]), known) or (f"; known are {', '.join(sorted(known))}" if known else "")
-        return at, RecipeUnknownKey.code, f"{name}: unknown key{hint or ': nothing may stand here yet'}"
-    if kind == "missing":
-        name, at = _dotted((*path, *error["loc"][-1:])), node.key or node.at
-    text = _PLAINER.get(kind) or re.sub(r"^\w+ should", "should", text).replace(" after validation", "")
-    if kind == "literal_error" and isinstance(node.value, int | float):
-        text += ", in quotes"
-    return at, kind, f"{name}: {text}" if name else text
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    """`path` for people, such as packages[3] or tests.boot; a strange key is cut short."""
-    parts = (part if isinstance(part, int) or re.fullmatch(r"[\w:-]{1,60}", part) else shown(part) for part in path)
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name[:100], sorted(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 # -- the digest -------------------------------------------------------------------------------------------------------
@@ -336,13 +278,13 @@ def _document(recipe: Recipe, tree: Node, digests: dict[Path, str]) -> dict[str,
     if recipe.vulnerabilities is not None and not recipe.vulnerabilities.is_remote:
         # Its content is what is known today, and no part of the recipe.
         document["vulnerabilities"]["feed"] = _at(tree, *_FEED).written
+    if recipe.base is not None and recipe.base.is_file:
+        # Its content is pinned, wherever it lies.
+        document["base"]["image"] = _at(tree, *_BASE).written
     for index, check in enumerate(recipe.tests.guest):
         if check.script is not None:
-            path, node = Path(check.script), _at(tree, "tests", "guest", index, "script")
-            content = _reference(path, node.at, digests)
-            if shebang(content) is None or b"\0" in content:
-                raise RecipeReference(f"{path} is no script: its first line should be #! and a program", at=node.at)
-            document["tests"]["guest"][index]["script"] = {"sha256": digests[path]}
+            node = _at(tree, "tests", "guest", index, "script")
+            document["tests"]["guest"][index]["script"] = _script(Path(check.script), node.at, digests)
     for index, target in enumerate(document["publish"]):
         if "catalogue" in target:
             target["catalogue"] = _at(tree, "publish", index, "catalogue").written
@@ -362,6 +304,14 @@ def _standard(compliance: Compliance, node: Node, digests: dict[Path, str]) -> d
         _reference(path, _at(node, "tailoring").at, digests)
         found["tailoring"] = {"sha256": digests[path]}
     return found
+
+
+def _script(path: Path, at: Place, digests: dict[Path, str]) -> dict[str, str]:
+    """What stands in the document for a script."""
+    content = _reference(path, at, digests)
+    if shebang(content) is None or b"\0" in content:
+        raise RecipeReference(f"{path} is no script: its first line should be #! and a program", at=at)
+    return {"sha256": digests[path]}
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

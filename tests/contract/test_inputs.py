@@ -241,6 +241,7 @@ def test_a_proxy_s_password_is_in_no_arguments(tmp_path: Path) -> None:
         (programs / name).chmod(0o755)
     hooks = tmp_path / "hooks" / "bin"
     hooks.mkdir(parents=True)
+    shutil.copytree(shipped_elements() / "soe-debian/soe-debian", tmp_path / "hooks/soe-debian")
     (hooks / "package-installs-squash").write_text("import sys\nopen(sys.argv[-1], 'w').write('{}')\n")
     (tmp_path / "sources").touch()
     environment = {

@@ -42,7 +42,9 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
     )
     remembered: list[Any] = []
     fakes: dict[str, Any] = {
-        "inputs": SimpleNamespace(recipe=recipe, measuring=None, boot_key=lambda _: "key"),
+        "inputs": SimpleNamespace(
+            loaded=SimpleNamespace(recipe=recipe), recipe=recipe, measuring=None, boot_key=lambda _: "key"
+        ),
         "build": SimpleNamespace(id="1", logs=str(tmp_path / "logs")),
         "settings": SimpleNamespace(work=tmp_path, environment={}),
         "records": SimpleNamespace(remember=lambda *facts: remembered.append(facts[-1])),

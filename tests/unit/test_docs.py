@@ -24,6 +24,7 @@ NOT_RUN = {
     "make soak",
     "make bench",
     "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
+    "imagefactory build recipes/company-debian-12.yaml",
     "imagefactory build recipes/hardened-debian-12.yaml",
     "imagefactory build recipes/motd-debian-12.yaml",
     "imagefactory build recipes/checked-debian-12.yaml",
@@ -55,6 +56,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), f"{page.relative_to(ROOT)} links to {link}"
         assert not fragment or fragment in anchors(target), f"{page.relative_to(ROOT)} links to {link}"
+
+
+@every_page
+def test_rows_of_tables_are_whole(page: Path) -> None:
+    """A row ends in its line, whatever a docstring looks like."""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        assert not line.startswith("|") or line.endswith("|"), f"{page.relative_to(ROOT)}:{number}"
 
 
 def test_every_page_is_reachable() -> None:

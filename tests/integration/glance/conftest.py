@@ -96,6 +96,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[FakeHost, Releas
     host = FakeHost.make(root / "host", keys)
     host.passphrase_file.touch(0o600)
     host.passphrase_file.write_bytes(secret)
+    host.offer({"bash": "5.2.15-2", "dpkg": "1.21.22", "openssl": "3.0.17-1"}, in_release="first")
     loaded, builder = host.load(), KeyRing(host.settings.keys).keyid("provenance")
     found = approvals.element_digests(loaded, host.settings)
     policy = approvals.approve(Policy(False, {}), loaded, found, [builder], False)
