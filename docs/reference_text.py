@@ -63,7 +63,8 @@ These fields are understood and refused for now: `formats.iso` (`format-unsuppor
 [Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. How to
 write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md), and which feeds
 `vulnerabilities` understands in [know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of
-`tests.guest` sees is in [check what you promise](../how-to/check-what-you-promise.md).
+`tests.guest` sees, and what `tests.boot.upgrade` does, is in [check what you
+promise](../how-to/check-what-you-promise.md).
 """
 
 PROPERTIES = """\

@@ -92,6 +92,11 @@ class Settings:
         return self.home / "scap"
 
     @property
+    def packages(self) -> Path:
+        """Packages that images install anew in their boot test: a cache that may be removed."""
+        return self.home / "packages"
+
+    @property
     def feeds(self) -> Path:
         """What is known of vulnerabilities: a cache that may be removed."""
         return self.home / "feeds"

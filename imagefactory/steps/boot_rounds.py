@@ -20,6 +20,7 @@ from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.guest_checks import PATIENCE, Ended, GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_upgrade import GuestUpgrade, written
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
@@ -36,8 +37,8 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 class Bench:
     """What every boot of one round shares: `source` of the metadata, `memory` in MiB, `timeout` in seconds per boot.
 
-    Every machine ends soon after `stop` is set. `own` are the recipe's own checks, `scan` is what a guest
-    is to measure of itself.
+    Every machine ends soon after `stop` is set. `own` are the recipe's own checks, `upgrade` is what a guest is to
+    install before it boots again, `scan` what it is to measure of itself.
     """
 
     image: Path
@@ -55,6 +56,7 @@ class Bench:
     on_advance: Callable[[str], None]
     stop: Event
     own: Sequence[GuestCheck] = ()
+    upgrade: GuestUpgrade | None = None
     scan: GuestScan | None = None
 
     def disk(self, name: str) -> Overlay:
@@ -96,7 +98,7 @@ def boots(bench: Bench) -> list[Report]:
     """All the boots under one firmware."""
     identity = seed.create(bench.work, bench.source, environment=bench.environment)
     disk, first = bench.disk("disk"), Report(bench.firmware)
-    with bench.vm(first.name, disk, identity.disk) as vm:
+    with bench.vm(first.name, disk, identity.disk, bench.upgrade.disk if bench.upgrade else None) as vm:
         login = _first_boot(bench, vm, identity, first)
     second = Report(f"{bench.firmware}-again")
     with bench.vm(second.name, disk, identity.disk, bench.scan.disk if bench.scan else None) as vm:
@@ -146,7 +148,9 @@ def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ss
     }
     for own in bench.own:
         _own_check(bench, own, vm, login, report)
-    if bench.own:
+    if bench.upgrade is not None:
+        _upgrade(bench, bench.upgrade, vm, login, report)
+    if bench.own or bench.upgrade:
         deadline = time.monotonic() + bench.timeout
     _power_off(bench, vm, report, deadline)
     return login
@@ -163,6 +167,22 @@ def _own_check(bench: Bench, own: GuestCheck, vm: VM, login: ssh.Guest, report: 
     except ProgramFailed as error:
         ended = Ended(False, error.message, error.lines)
     report.checks.append(Check(f"guest:{own.name}", ended.passed, ended.detail, ended.lines))
+
+
+def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, report: Report) -> None:
+    """The guest installs its kernel and its boot loader anew."""
+    bench.on_advance(f"{vm.name}: installing kernel and boot loader anew")
+    began = vm.seconds()
+    try:
+        said = login.ask(vm.port, upgrade.script, deadline=time.monotonic() + bench.timeout, watch=vm.check)
+    except (ProgramFailed, ProgramTimeout) as error:
+        report.checks.append(Check("upgrade", False, error.message, error.lines))
+        return
+    report.seconds["upgrade"] = vm.seconds() - began
+    made = written(said)
+    report.checks += checks.upgraded(upgrade.missing(said), made, len(upgrade.changes))
+    packages: list[JSON] = [{"name": each.name, "from": each.old, "to": each.new} for each in upgrade.changes]
+    report.facts["upgrade"] = {"packages": packages, "written": list(made)}
 
 
 def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None:

@@ -74,6 +74,25 @@ def test_everything_that_a_boot_must_prove(built: Built) -> None:
     assert seen == dict.fromkeys(("bios", "uefi"), ("debian 12", "debian", "virtio_rng.0"))
 
 
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_the_second_boot_starts_from_what_an_upgrade_wrote(built: Built, firmware: str) -> None:
+    """Not only kernel, initramfs and configuration: both boot loaders, where each firmware looks for its own."""
+    boots = built.run("releases", "show", built.release, "--json").document["evidence"][0]["facts"]["boots"]
+    first, again = (next(boot for boot in boots if boot["boot"] == name) for name in (firmware, f"{firmware}-again"))
+    packages = {each["name"]: (each["from"], each["to"]) for each in first["upgrade"]["packages"]}
+    assert {"grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "linux-image-cloud-amd64"} <= set(packages)
+    assert all(new for _, new in packages.values())
+    assert f"linux-image-{again['kernel']}" in packages
+    assert set(first["upgrade"]["written"]) > {
+        "/boot/efi/EFI/BOOT/BOOTX64.EFI",
+        "/boot/efi/EFI/BOOT/grubx64.efi",
+        "/boot/efi/EFI/debian/grub.cfg",
+        "/boot/grub/grub.cfg",
+        "/boot/grub/i386-pc/core.img",
+        f"/boot/initrd.img-{again['kernel']}",
+    }
+
+
 def test_a_disk_without_boot_code(bootable_image: BootableImage, tmp_path: Path) -> None:
     """The first sector, which BIOS runs, is gone; UEFI does not mind, so only BIOS is asked."""
     image = tmp_path / "image.raw"

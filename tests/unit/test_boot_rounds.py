@@ -1,4 +1,4 @@
-"""What a boot does with a recipe's own checks: everything is told, and the machine is shut down."""
+"""What a boot does with a recipe's own checks and with an upgrade: everything is told, and the machine is shut down."""
 
 import subprocess
 from collections.abc import Callable
@@ -10,24 +10,39 @@ from typing import Any, cast
 import pytest
 
 from imagefactory.errors import BootCheckFailed, BootPanic, BootTimeout, ProgramFailed, ProgramTimeout
+from imagefactory.model.packages import Change
 from imagefactory.steps import boot_rounds
+from imagefactory.steps.boot_checks import Check
 from imagefactory.steps.boot_rounds import Report
 from imagefactory.tools.guest_checks import INLINE, GuestCheck
+from imagefactory.tools.guest_upgrade import GuestUpgrade
+
+UPGRADE = GuestUpgrade(
+    Path("/upgrade.iso"), (Change("shim-signed", "1.44", "1.51"), Change("linux-image-2", None, "6.1"))
+)
+SAID = """\
+installed=shim-signed 1.51 installed
+installed=linux-image-2 6.1 installed
+written=/boot/initrd.img-2
+written=/boot/grub/grub.cfg
+"""
 
 
 @dataclass
 class Guest:
-    """A guest that runs checks with the shell of this host, or fails in the way it is told to."""
+    """A guest that runs checks with the shell of this host, and answers what it is told to answer."""
 
-    failure: Exception | None = None
+    answer: str | Exception | None = None
     asked: list[str] = field(default_factory=list)
 
     def ask(self, port: int, script: str, *, deadline: float, watch: Callable[[], None]) -> str:
         del port, deadline
         watch()
         self.asked.append(script)
-        if self.failure:
-            raise self.failure
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is not None:
+            return self.answer
         return subprocess.run(["sh", "-s"], input=script, text=True, check=True, capture_output=True).stdout
 
 
@@ -117,3 +132,44 @@ def test_a_machine_that_does_not_shut_down_after_a_failed_check() -> None:
     assert raised.value.lines[-1] == "power-off: bios: no power-off after 700 s"
     with pytest.raises(BootTimeout):
         boot_rounds._power_off(bench([]), cast("Any", late), ran(check("good", "true")), 0.0)
+
+
+def upgraded(answer: str | Exception) -> tuple[Report, Check]:
+    report = Report("bios")
+    boot_rounds._upgrade(bench([]), UPGRADE, cast("Any", Machine()), cast("Any", Guest(answer)), report)
+    (found,) = report.checks
+    return report, found
+
+
+def test_an_upgrade() -> None:
+    report, found = upgraded(SAID)
+    assert (found.passed, found.detail) == (True, "2 packages installed anew, 2 files written below /boot")
+    assert report.facts["upgrade"] == {
+        "packages": [
+            {"name": "shim-signed", "from": "1.44", "to": "1.51"},
+            {"name": "linux-image-2", "from": None, "to": "6.1"},
+        ],
+        "written": ["/boot/grub/grub.cfg", "/boot/initrd.img-2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "detail"),
+    [
+        ("1.51", "1.44", "not installed: shim-signed 1.51"),
+        ("6.1 installed", "6.1 half-configured", "not installed: linux-image-2 6.1"),
+        ("grub.cfg", "grub.old", "not written: /boot/grub/grub.cfg"),
+        ("initrd", "vmlinuz", "not written: /boot/initrd.img-"),
+    ],
+)
+def test_an_upgrade_that_did_not_do_it(before: str, after: str, detail: str) -> None:
+    report, found = upgraded(SAID.replace(before, after))
+    assert (found.name, found.passed, found.detail) == ("upgrade", False, detail)
+    assert report.facts["upgrade"]
+
+
+@pytest.mark.parametrize("failure", [ProgramFailed("status 100", lines=("dpkg: error",)), ProgramTimeout("no end")])
+def test_an_upgrade_that_fails(failure: ProgramFailed | ProgramTimeout) -> None:
+    report, found = upgraded(failure)
+    assert (found.name, found.passed, found.detail, found.lines) == ("upgrade", False, failure.message, failure.lines)
+    assert "upgrade" not in report.facts
