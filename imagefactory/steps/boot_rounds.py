@@ -27,6 +27,7 @@ from imagefactory.tools.vm import VM
 
 CPUS = 2
 GROW = 1 << 30  # bytes that a disk is larger than its image, at least: enough to see whether the root grew
+UPGRADE_TIMES = 3  # what a boot may take, for an initramfs made in software emulation
 AGENT_SECONDS = 30.0
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 KEYS_SAID = ("END SSH HOST KEY KEYS", " finished at ")  # by cloud-init, on the console, when it is done
@@ -174,7 +175,8 @@ def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, repo
     bench.on_advance(f"{vm.name}: installing kernel and boot loader anew")
     began = vm.seconds()
     try:
-        said = login.ask(vm.port, upgrade.script, deadline=time.monotonic() + bench.timeout, watch=vm.check)
+        deadline = time.monotonic() + UPGRADE_TIMES * bench.timeout
+        said = login.ask(vm.port, upgrade.script, deadline=deadline, watch=vm.check)
     except (ProgramFailed, ProgramTimeout) as error:
         report.checks.append(Check("upgrade", False, error.message, error.lines))
         return

@@ -95,14 +95,21 @@ def boot_test(
         stop=Event(),
         own=own,
     )
+    results = _side_by_side(_rounds(bench, kinds, scan, upgrade), said, on_advance, bench.stop)
+    return Evidence("boot", about, "pass", _facts(bench, kinds, results))
+
+
+def _rounds(
+    bench: Bench, kinds: Sequence[Firmware], scan: GuestScan | None, upgrade: GuestUpgrade | None
+) -> Sequence[Callable[[], list[JSON]]]:
+    """The rounds of boots: one for each firmware, and one more for each source of metadata that these leave over."""
     whole = replace(bench, upgrade=upgrade)
     rounds = [
         partial(_under, replace(whole, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
         for kind, source in zip(kinds, SOURCES, strict=False)
     ]
     rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]
-    results = _side_by_side(rounds, said, on_advance, bench.stop)
-    return Evidence("boot", about, "pass", _facts(bench, kinds, results))
+    return rounds
 
 
 def _under(bench: Bench, round_: Callable[[Bench], list[Report]]) -> list[JSON]:
