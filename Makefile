@@ -3,17 +3,20 @@
 # make check   lint, types, import rules, quick tests
 # make cloud   a Keystone, Glance and Barbican on loopback to play with; make cloud-down stops it
 # make fuzz    each parser of what strangers write, for FUZZ_SECONDS each; finds are kept in .fuzz
+# make compliance  docs/reference/compliance.md anew: RELEASES of this home, compared with its PLAIN one
 # Each installs what is missing first, and says so.
 
 SHELL := /bin/bash
 BIN := .venv/bin
 RECIPE ?= recipes/soe-debian-12.yaml
+RELEASES ?= soe-debian-12 soe-debian-12-separate
+PLAIN ?= soe-plain-12
 FUZZ_SECONDS ?= 60
 # Root file systems are built, mounted and compared: as root, or with sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak attacks fuzz bench docs lock install cloud cloud-down
+.PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -55,6 +58,9 @@ bench: install
 
 docs: install
 	$(BIN)/python -m docs.make_reference
+
+compliance: install
+	$(BIN)/python -m docs.make_compliance --plain $(PLAIN) $(RELEASES)
 
 lock:
 	uv pip compile pyproject.toml --extra build --extra dev --extra keyring --extra openstack --extra pkcs11 --extra plot \

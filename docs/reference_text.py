@@ -57,14 +57,14 @@ With `extends` the other recipe is read first. Mappings are merged and this file
 a null removes what the other recipe has. At most eight recipes extend each other, one after the other. A recipe that
 extends another may leave out what that one says.
 
-These fields are understood and refused for now: `formats.iso` (`format-unsupported`) and `publish` to a cloud
-(`target-unsupported`).
+`formats.iso` is understood and refused for now (`format-unsupported`).
 
-[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. How to
-write `compliance.exceptions` is in [accept an exception](../how-to/accept-an-exception.md), and which feeds
-`vulnerabilities` understands in [know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of
-`tests.guest` sees, and what `tests.boot.upgrade` does, is in [check what you
-promise](../how-to/check-what-you-promise.md).
+[Properties](properties.md) says which Glance properties a release gets by itself, and which a recipe writes. What `os`
+may be is in [distributions](distributions.md), how to use `compliance` in
+[harden an image](../how-to/harden-and-score.md), how to write its `exceptions` in
+[accept an exception](../how-to/accept-an-exception.md), and which feeds `vulnerabilities` understands in
+[know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of `tests.guest` sees, and
+what `tests.boot.upgrade` does, is in [check what you promise](../how-to/check-what-you-promise.md).
 """
 
 PROPERTIES = """\

@@ -88,18 +88,24 @@ class Settings:
 
     @property
     def scap(self) -> Path:
-        """What measures images: a cache that may be removed."""
+        """What measures images."""
         return self.home / "scap"
 
     @property
     def packages(self) -> Path:
-        """Packages that images install anew in their boot test: a cache that may be removed."""
+        """Packages that images install anew in their boot test."""
         return self.home / "packages"
 
     @property
     def feeds(self) -> Path:
-        """What is known of vulnerabilities: a cache that may be removed."""
+        """What is known of vulnerabilities."""
         return self.home / "feeds"
+
+    @property
+    def caches(self) -> tuple[Path, ...]:
+        """What all names share and may be removed. The time of a directory in one is that of its last use; where it is
+        renewed daily, it is of a day before that at most."""
+        return (self.scap, self.feeds, self.packages)
 
     @property
     def signed(self) -> Path:

@@ -91,6 +91,8 @@ def last(
         return
     for line in _head(f"{name}, measured last", scan):
         say(line)
+    if not any(each.judge == "guest" for each in scan.rules):
+        say("  guest     no rule was answered by a running system")
     _print(listed)
 
 
@@ -168,6 +170,7 @@ def _head(title: str, scan: Scan, min_score: int | None = None) -> Sequence[str]
         f"  content   {by.version}, sha256:{by.content}",
         f"  scanner   {by.scanner}",
         f"  score     {percent(scan.score)}{wanted}",
+        f"            {percent(scan.score_apart_from_layout)} apart from partition_* and mount_option_*",
         f"  rules     {scan.passed} of {scan.applicable} applicable ones pass: {counts}",
     )
 
@@ -191,6 +194,7 @@ def _summary(scan: Scan) -> dict[str, Any]:
     return {
         "standard": asdict(scan.standard),
         "score": decimal(scan.score),
+        "score_apart_from_layout": decimal(scan.score_apart_from_layout),
         "passed": scan.passed,
         "applicable": scan.applicable,
         "counts": dict(scan.counts),

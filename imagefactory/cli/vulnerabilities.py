@@ -9,10 +9,10 @@ import typer
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import exception_text, print_table, table_of
-from imagefactory.errors import EvidenceMissing, NotScanned
-from imagefactory.model.evidence import Evidence
+from imagefactory.errors import NotScanned
+from imagefactory.factory.vulnerabilities import assessment
 from imagefactory.model.release import ReleaseRef
-from imagefactory.model.vulnerabilities import KIND, Assessment, CveException, Finding, summary
+from imagefactory.model.vulnerabilities import Assessment, CveException, Finding, summary
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 
@@ -46,18 +46,12 @@ def show(
 
 
 def _assessed(release: Release) -> tuple[str, Assessment]:
-    """NAME@VERSION, and what its evidence says. All its images hold one root file system, so one piece says it all.
-
-    Raises NotScanned, EvidenceMissing.
-    """
+    """NAME@VERSION, and what its evidence says. Raises NotScanned, EvidenceMissing."""
     name = f"{release.name}@{release_version(release)}"
-    pieces = release.evidence.get(KIND)
-    if not pieces:
+    found = assessment(release)
+    if found is None:
         raise NotScanned(f"{name} was not scanned: its recipe names no feed of vulnerabilities")
-    try:
-        return name, Assessment.from_facts(Evidence.from_json(pieces[0]).facts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceMissing(f"the evidence of {name} of its vulnerabilities cannot be read") from error
+    return name, found
 
 
 def _print(found: Assessment, findings: Sequence[Finding], excepted: Mapping[str, CveException]) -> None:

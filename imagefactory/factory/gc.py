@@ -16,13 +16,14 @@ from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 
 DOCUMENTS = (MANIFEST_FILE, PROVENANCE_FILE)  # they stay
 LOG_AGE = 90 * 86400  # seconds that the logs of a build stay
+CACHE_AGE = 30 * 86400  # seconds that what a build fetched, and may fetch again, stays after its last use
 
 
 @dataclass(frozen=True)
 class Garbage:
     """What can go: artifacts by digest, results by key, directories of dead builds, old logs, package lists of images
-    that nobody makes any more. `kinds` says what each part of the home takes; `used` (their sum) and `freed` are bytes
-    on disk."""
+    that nobody makes any more, parts of caches that nobody used lately. `kinds` says what each part of the home takes;
+    `used` (their sum) and `freed` are bytes on disk."""
 
     artifacts: frozenset[str]
     results: frozenset[str]
@@ -38,7 +39,8 @@ class Garbage:
 def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     """Look for garbage: everything but the newest `keep` releases of each name and the newest result of each step of
     each name; with `keep` 0 also the last results of a name that has neither release nor recipe any more. With `name`
-    what belongs to other names is left alone. Changes nothing; what it finds is garbage only while nobody builds."""
+    what belongs to other names, or to all, is left alone. Changes nothing; what it finds is garbage only while nobody
+    builds."""
     gone = _gone(factory) if keep == 0 else frozenset()
     results = _old_results(factory, gone, name)
     wanted = _wanted(factory, keep, results, name)
@@ -46,14 +48,16 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     unwanted = frozenset(sizes.keys() - wanted)
     home = factory.settings.home
     lists = [home / "apt" / each for each in sorted(gone) if name in {None, each} and (home / "apt" / each).is_dir()]
-    directories = (*factory.settings.work.iterdir(), *_old_logs(factory, name), *lists)
+    caches = _unused(factory) if name is None else ()
+    directories = (*factory.settings.work.iterdir(), *_old_logs(factory, name), *lists, *caches)
+    parts = sorted(("apt", "logs", "work", *(each.name for each in factory.settings.caches)))
     return Garbage(
         artifacts=unwanted,
         results=results,
         directories=directories,
         kinds={
             "artifacts": sum(sizes.values()),
-            **{part: _taken(home / part) for part in ("apt", "logs", "work")},
+            **{part: _taken(home / part) for part in parts},
         },
         freed=sum(sizes[digest] for digest in unwanted) + sum(map(_taken, directories)),
     )
@@ -116,6 +120,17 @@ def _reports(release: Release) -> set[str]:
     """What people read of a measurement: no file of the release, but named by its evidence."""
     said = (piece["facts"]["report"] for piece in release.evidence.get("compliance", ()))
     return {digest.removeprefix("sha256:") for digest in said if digest is not None}
+
+
+def _unused(factory: Factory) -> Iterable[Path]:
+    """What nobody used lately, and what somebody left who was killed while he fetched it."""
+    oldest = time.time() - CACHE_AGE
+    return [
+        entry
+        for cache in factory.settings.caches
+        for entry in cache.glob("*")
+        if entry.name.startswith(".new-") or entry.stat().st_mtime < oldest
+    ]
 
 
 def _taken(directory: Path) -> int:

@@ -8,12 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged
+from imagefactory.errors import ElementsUnsafe, FormatUnsupported, InputsChanged, NotMeasured
 from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.claims import refuse_false_claims, refuse_wrong_audience
 from imagefactory.model import sbom
 from imagefactory.model.packages import Source
 from imagefactory.model.recipe import LoadedRecipe, Recipe
+from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.recipe_tests import GuestCheck
 from imagefactory.progress import Progress, silent
@@ -38,6 +39,19 @@ APPLIES_STANDARD = "soe-compliance"  # an element that makes the image keep what
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """What an image is measured by: what the recipe wants, the content, and the SHA-256 (hex) of its tailoring file."""
+
+    wanted: Compliance
+    content: DataStream
+    tailoring: str | None
+
+    def inputs(self) -> dict[str, str | None]:
+        """What decides how a rule is judged."""
+        return {"content": self.content.sha256, "profile": self.wanted.profile, "tailoring": self.tailoring}
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What goes into one build.
 
@@ -45,7 +59,7 @@ class Inputs:
     image (empty: the distribution's own), `index_sources` are for this host's apt, with its keyrings below
     `index_directory`. `keyrings` has the file of each repository key under the name that its copies have; no path of a
     recipe gets into a source line. `tools` has the versions of the host's programs, `targets` says where releases
-    go, by place: catalogue:PATH or glance:CLOUD. `content` is what the image is measured by, if a standard is wanted,
+    go, by place: catalogue:PATH or glance:CLOUD. `measuring` is what the image is measured by, if a standard is wanted,
     `feed` what its packages are looked up in, if somebody wants that.
     """
 
@@ -60,12 +74,17 @@ class Inputs:
     keyrings: Mapping[str, Path]
     tools: Mapping[str, str]
     targets: Mapping[str, CatalogueTarget | CloudTarget]
-    content: DataStream | None
+    measuring: Measuring | None
     feed: FeedFile | None
 
     @property
     def recipe(self) -> Recipe:
         return self.loaded.recipe
+
+    @property
+    def applied(self) -> Measuring | None:
+        """What the image is measured by, where an element makes it keep that."""
+        return self.measuring if APPLIES_STANDARD in self.element_digests else None
 
     def rootfs(self) -> dict[str, Any]:
         """The inputs of the root file system, each under the name that a plan shows when it changes."""
@@ -80,7 +99,7 @@ class Inputs:
             "repositories": [source.apt_line() for source in self.image_sources],
             "repository keys": [self.loaded.digests[path] for path in self.keyrings.values()],
             "ca_certificates": [self.loaded.digests[Path(path)] for path in recipe.ca_certificates],
-            **({"compliance": self._standard()} if APPLIES_STANDARD in self.element_digests else {}),
+            **({"compliance": self.applied.inputs()} if self.applied else {}),
             "imagefactory's rootfs step": rootfs.REVISION,
             **self._tools(BUILD_TOOLS),
             "diskimage-builder": self.tools["diskimage-builder"],
@@ -94,24 +113,14 @@ class Inputs:
         library = {"cyclonedx-python-lib": version("cyclonedx-python-lib")}
         return key("sbom", {"name": self.recipe.name, **own, **library, "revision": sbom.REVISION})
 
-    def compliance_key(self, rootfs_digest: str) -> str:
-        """Raises AssertionError where the recipe wants no standard kept."""
+    def compliance_key(self, measuring: Measuring, rootfs_digest: str) -> str:
         own = {"rootfs": rootfs_digest, "revision": compliance.REVISION}
-        return key("compliance", {"name": self.recipe.name, **self._standard(), **own})
+        return key("compliance", {"name": self.recipe.name, **measuring.inputs(), **own})
 
-    def _standard(self) -> dict[str, str | None]:
-        """What is measured by."""
-        wanted = self.recipe.compliance
-        assert wanted is not None and self.content is not None  # noqa: S101, PT018
-        tailoring = self.loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None
-        return {"content": self.content.sha256, "profile": wanted.profile, "tailoring": tailoring}
-
-    def vulnerabilities_key(self, rootfs_digest: str) -> str:
-        """Raises AssertionError where the recipe names no feed."""
-        assert self.feed is not None  # noqa: S101
-        feed = {"feed": self.feed.source, "content": self.feed.sha256, "dated": self.feed.dated.isoformat()}
+    def vulnerabilities_key(self, feed: FeedFile, rootfs_digest: str) -> str:
+        said = {"feed": feed.source, "content": feed.sha256, "dated": feed.dated.isoformat()}
         own = {"rootfs": rootfs_digest, "os": self.recipe.os.model_dump(mode="json")}
-        return key("vulnerabilities", {"name": self.recipe.name, **own, **feed, "revision": lookup.REVISION})
+        return key("vulnerabilities", {"name": self.recipe.name, **own, **said, "revision": lookup.REVISION})
 
     def disk_key(self, rootfs_digest: str, epoch: int) -> str:
         layout = self.recipe.disk.model_dump(mode="json")
@@ -127,7 +136,7 @@ class Inputs:
         boot = self.recipe.tests.boot
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
-        measured = {"measured": self._standard()} if self.recipe.compliance else {}
+        measured = {"measured": self.measuring.inputs()} if self.measuring else {}
         asked = {"upgrade": boot.upgrade, "guest": [self._own_check(each) for each in self.recipe.tests.guest]}
         revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
         return key("boot", {**own, "firmware": firmware, **asked, **measured, **revision})
@@ -174,8 +183,8 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
     """Look at the recipe, its elements and this host; change nothing. `progress` is told of what takes long.
 
     Raises PropertyContradicted, VisibilityRefused, FormatUnsupported, ExceptionExpired, ElementsConflict,
-    ElementsUnsafe, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge, FeedStale,
-    FeedUnreachable, ProgramMissing.
+    ElementsUnsafe, NotMeasured, NoMirror, MirrorUnreachable, ContentMissing, ContentInvalid, FeedMissing, FeedTooLarge,
+    FeedStale, FeedUnreachable, ProgramMissing.
     """
     recipe = loaded.recipe
     standard.refuse_expired(recipe)
@@ -191,6 +200,8 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
             )
     found = element_tools.expand(recipe.elements, path)
     element_tools.require_safe(found, path)
+    if APPLIES_STANDARD in found and recipe.compliance is None:
+        raise NotMeasured(f"{recipe.name} has the element {APPLIES_STANDARD}, and wants no standard to be applied")
     index_directory = settings.home / "apt" / recipe.name
     named = _repositories(loaded, rootfs.KEYRINGS)
     indexed = _repositories(loaded, index_directory / KEYRINGS)
@@ -210,12 +221,12 @@ def gather(loaded: LoadedRecipe, settings: Settings, progress: Progress = silent
         keyrings=_keyrings(loaded),
         tools={**installed, "diskimage-builder": dib_version()},
         targets={str(target.place): target for target in targets},
-        content=_content(loaded, settings),
+        measuring=_measuring(loaded, settings),
         feed=vulnerabilities.feed_of(loaded, settings, progress),
     )
 
 
-def _content(loaded: LoadedRecipe, settings: Settings) -> DataStream | None:
+def _measuring(loaded: LoadedRecipe, settings: Settings) -> Measuring | None:
     wanted = loaded.recipe.compliance
     if wanted is None:
         return None
@@ -223,7 +234,7 @@ def _content(loaded: LoadedRecipe, settings: Settings) -> DataStream | None:
     content = data_stream(settings.scap, loaded.recipe.os.codename, own, settings.environment)
     if own is not None and content.sha256 != loaded.digests[own]:
         raise InputsChanged(f"{own} changed after the recipe was read")
-    return content
+    return Measuring(wanted, content, loaded.digests[Path(wanted.tailoring)] if wanted.tailoring else None)
 
 
 def key(step: str, inputs: Mapping[str, Any]) -> str:

@@ -1,13 +1,13 @@
 """The production line of one build: it does one step and records what came of it. It decides nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from imagefactory.errors import AcceleratorBroken
-from imagefactory.factory.inputs import Inputs
+from imagefactory.factory.inputs import Inputs, Measuring
 from imagefactory.model import plan, recipe_tests
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
@@ -21,6 +21,7 @@ from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
 from imagefactory.tools import guest_upgrade, qemu_img, scap
+from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.guest_checks import INLINE, GuestCheck, shebang
 from imagefactory.tools.guest_scan import GuestScan, make_disk
@@ -28,6 +29,7 @@ from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
+from imagefactory.tools.oscap import MAX_CONTENT
 from imagefactory.tools.package_lists import archives, in_releases
 from imagefactory.tools.recipe_file import copy_reference
 from imagefactory.tools.scap import Kit
@@ -157,15 +159,15 @@ class Line:
         outputs = {"sbom": self.keep(made, "sbom").sha256}
         return self.records.remember(self.inputs.sbom_key(digest, epoch), plan.SBOM, recipe.name, outputs, facts)
 
-    def compliance(self, rootfs: StepResult) -> StepResult:
+    def compliance(self, rootfs: StepResult, measuring: Measuring) -> StepResult:
         """Measure the root file system by the standard that the recipe wants kept."""
         recipe, digest = self.inputs.recipe, rootfs.outputs["rootfs"]
-        tailoring = self._tailoring()
+        tailoring = self._tailoring(measuring)
         request = {
             "action": "compliance",
             "rootfs": str(self.artifacts.require(digest)),
-            "kit": self._kit(rootfs).to_json(),
-            "profile": recipe.compliance.profile if recipe.compliance else None,
+            "kit": self._kit(rootfs, measuring).to_json(),
+            "profile": measuring.wanted.profile,
             "tailoring": str(tailoring) if tailoring else None,
             "output": str(self.work),
             "log": str(self.log(plan.COMPLIANCE)),
@@ -174,13 +176,12 @@ class Line:
         made = self._build(request, plan.COMPLIANCE)
         outputs = {"report": self.keep(Path(made["report"]), "report").sha256}
         facts = {"scan": made["scan"], "rootfs": digest}
-        return self.records.remember(self.inputs.compliance_key(digest), plan.COMPLIANCE, recipe.name, outputs, facts)
+        key = self.inputs.compliance_key(measuring, digest)
+        return self.records.remember(key, plan.COMPLIANCE, recipe.name, outputs, facts)
 
-    def vulnerabilities(self, rootfs: StepResult) -> StepResult:
+    def vulnerabilities(self, rootfs: StepResult, feed: FeedFile) -> StepResult:
         """Look the packages of the root file system up in the feed that the recipe names."""
-        recipe, feed = self.inputs.recipe, self.inputs.feed
-        assert feed is not None  # noqa: S101 - or else no plan has this step
-        digest = rootfs.outputs["rootfs"]
+        recipe, digest = self.inputs.recipe, rootfs.outputs["rootfs"]
         request = {
             "action": "look-up",
             "status": str(self.artifacts.require(rootfs.outputs["dpkg_status"])),
@@ -191,9 +192,8 @@ class Line:
         on_advance = self.advancer(plan.VULNERABILITIES)
         made = call_clerk(request, environment=environment, log=log, on_advance=on_advance)
         facts = {"scan": made["scan"], "rootfs": digest}
-        return self.records.remember(
-            self.inputs.vulnerabilities_key(digest), plan.VULNERABILITIES, recipe.name, {}, facts
-        )
+        key = self.inputs.vulnerabilities_key(feed, digest)
+        return self.records.remember(key, plan.VULNERABILITIES, recipe.name, {}, facts)
 
     def disk(self, rootfs: StepResult) -> StepResult:
         """Assemble the raw disk."""
@@ -272,42 +272,51 @@ class Line:
         evidence = [proof]
         evidence += [self._same_disk(images, booted, other) for other in images if other != booted]
         digests = {name: image.outputs["image"] for name, image in images.items()}
-        facts = {"evidence": [piece.to_json() for piece in evidence]}
+        facts = {"evidence": [piece.to_json() for piece in evidence], "measured": self._measured(rootfs)}
         return self.records.remember(self.inputs.boot_key(digests), plan.BOOT, recipe.name, {}, facts)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _standard(self) -> tuple[str, str] | None:
-        """The SCAP content, and the id of its profile, that elements apply."""
-        wanted, content = self.inputs.recipe.compliance, self.inputs.content
-        if wanted is None or content is None:
+        """The SCAP content, and the id of its profile, that an element applies."""
+        applied = self.inputs.applied
+        if applied is None:
             return None
-        return str(content.path), profile_id(content, wanted.profile, self._tailoring())
+        # A copy, which nobody changes between here and the element: profile_id sees whether it is what was digested.
+        copy = self.work / "content.xml"
+        copy.write_bytes(read_document(applied.content.path, most=MAX_CONTENT))
+        content = replace(applied.content, path=copy)
+        return str(copy), profile_id(content, applied.wanted.profile, self._tailoring(applied))
 
-    def _kit(self, rootfs: StepResult) -> Kit:
+    def _kit(self, rootfs: StepResult, measuring: Measuring) -> Kit:
         """What measures this system."""
-        assert self.inputs.content is not None  # noqa: S101 - or else no plan measures
         status = self.artifacts.require(rootfs.outputs["dpkg_status"])
-        return scap.fetch(self.settings.scap, self.inputs.content, status, self.inputs.index(self.settings.environment))
+        return scap.fetch(self.settings.scap, measuring.content, status, self.inputs.index(self.settings.environment))
 
-    def _tailoring(self) -> Path | None:
+    def _tailoring(self, measuring: Measuring) -> Path | None:
         """A copy of the tailoring file: the bytes that were digested."""
-        wanted = self.inputs.recipe.compliance
-        if wanted is None or wanted.tailoring is None:
+        if measuring.wanted.tailoring is None:
             return None
         copy = self.work / "tailoring.xml"
-        copy_reference(self.inputs.loaded, Path(wanted.tailoring), copy)
+        copy_reference(self.inputs.loaded, Path(measuring.wanted.tailoring), copy)
         return copy
+
+    def _measured(self, rootfs: StepResult) -> str | None:
+        """The key of the measurement that what the guest says belongs to."""
+        by = self.inputs.measuring
+        return None if by is None else self.inputs.compliance_key(by, rootfs.outputs["rootfs"])
 
     def _guest_scan(self, rootfs: StepResult) -> GuestScan | None:
         """What the guest is to measure of itself, if a standard is wanted."""
-        wanted = self.inputs.recipe.compliance
-        if wanted is None:
+        measuring = self.inputs.measuring
+        if measuring is None:
             return None
-        kit, tailoring = self._kit(rootfs), self._tailoring()
-        environment = self.settings.environment
-        disk = make_disk(kit, tailoring, self.directory("guest-scan"), environment=environment)
-        return guest_scan(disk, kit, wanted.profile, tailoring)
+        kit, tailoring = self._kit(rootfs, measuring), self._tailoring(measuring)
+        disk = self.directory("guest-scan") / "scanner.iso"
+        scan = guest_scan(disk, kit, measuring.wanted.profile, tailoring)
+        if scan is not None:
+            make_disk(disk, kit, tailoring, environment=self.settings.environment)
+        return scan
 
     def _own_checks(self) -> tuple[GuestCheck, ...]:
         """The recipe's own checks, with the scripts that were digested."""

@@ -3,7 +3,7 @@
 import errno
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +22,6 @@ from imagefactory.model.build import BuildState
 from imagefactory.model.compliance import Scan, percent
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
-from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
 from imagefactory.model.vulnerabilities import VulnerabilityScan, summary
@@ -185,11 +184,12 @@ class _Run:
                 if action.title not in told | self._done:
                     told.add(action.title)
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
-            if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
-                self._hold_to_gates(view)
-            if coming is None:
-                return self._outcome(view)
-            self._do(coming, view)
+            with self._refused_is_last(view.compliance):
+                if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                    self._hold_to_gates(view)
+                if coming is None:
+                    return self._outcome(view)
+                self._do(coming, view)
 
     def _hold_to_gates(self, view: View) -> None:
         """Nothing is made of a root file system that does not keep its standard or has vulnerabilities that the recipe
@@ -199,18 +199,20 @@ class _Run:
         """
         recipe = self._inputs.recipe
         if recipe.compliance is not None and view.compliance is not None:
-            self._hold_to_standard(recipe.compliance, view.compliance)
+            standard.require_files(recipe.compliance, view.compliance)
         if recipe.vulnerabilities is not None and view.vulnerabilities is not None:
             vulnerabilities.require(recipe.vulnerabilities, view.vulnerabilities)
 
-    def _hold_to_standard(self, wanted: Compliance, measured: StepResult) -> None:
+    @contextmanager
+    def _refused_is_last(self, measured: StepResult | None) -> Iterator[None]:
+        """What is refused may have been measured long ago. Now it is the last one, which people are told to look at."""
         try:
-            standard.require_files(wanted, measured)
+            yield
         except ComplianceFailed:
-            # It may have been measured long ago. What is refused is the last one, which people are told to look at.
-            with suppress(DiskFull):
-                records = self._factory.records
-                records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
+            if measured is not None:
+                with suppress(DiskFull):
+                    records = self._factory.records
+                    records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
             raise
 
     def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
@@ -251,7 +253,7 @@ class _Run:
         if view.rootfs is None or (view.disk is None and action.step not in OF_ROOTFS):
             raise AssertionError("a plan never puts a step before what it needs")
         if action.step in OF_ROOTFS:
-            return _of_rootfs(line, action, view.rootfs)
+            return _of_rootfs(line, view.rootfs)[action.step]()
         assert view.disk is not None  # noqa: S101
         if action.step == plan.CONVERT and action.subject is not None:
             made = line.convert(view.disk, action.subject)
@@ -310,14 +312,18 @@ class _Run:
         )
 
 
-def _of_rootfs(line: Line, action: Action, rootfs: StepResult) -> str:
-    if action.step == plan.SBOM:
-        return f"{line.sbom(rootfs).facts['components']} components"
-    if action.step == plan.COMPLIANCE:
-        return _measured(line.compliance(rootfs))
-    if action.step == plan.VULNERABILITIES:
-        return _scanned(line.vulnerabilities(rootfs))
-    return f"sha256:{line.disk(rootfs).outputs['disk'][:12]}"
+def _of_rootfs(line: Line, rootfs: StepResult) -> Mapping[str, Callable[[], str]]:
+    """What can be done with nothing but a root file system, by step. Each says in one line what came of it."""
+    measuring, feed = line.inputs.measuring, line.inputs.feed
+    steps: dict[str, Callable[[], str]] = {
+        plan.SBOM: lambda: f"{line.sbom(rootfs).facts['components']} components",
+        plan.DISK: lambda: f"sha256:{line.disk(rootfs).outputs['disk'][:12]}",
+    }
+    if measuring is not None:
+        steps[plan.COMPLIANCE] = lambda: _measured(line.compliance(rootfs, measuring))
+    if feed is not None:
+        steps[plan.VULNERABILITIES] = lambda: _scanned(line.vulnerabilities(rootfs, feed))
+    return steps
 
 
 def _measured(result: StepResult) -> str:

@@ -127,8 +127,8 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
 
     Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
     """
-    if inputs.recipe.compliance is not None and inputs.content is not None:
-        standard.check(inputs.recipe.compliance, inputs.content, inputs.recipe.os.distro, inputs.recipe.os.version)
+    if (by := inputs.measuring) is not None:
+        standard.check(by.wanted, by.content, inputs.recipe.os.distro, inputs.recipe.os.version)
     provenance = _builder(settings)
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import ComplianceFailed, EvidenceMissing, ExceptionExpired
+from imagefactory.factory.evidence import found_of
 from imagefactory.model import plan
 from imagefactory.model.compliance import Gate, Measurement, Outcome, Scan, Verdict, judge
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.steps.compliance import read_tailoring
-from imagefactory.store.records import Records, release_version
+from imagefactory.store.records import Records
 from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.oscap import MAX_CONTENT, read_content, tailor
 from imagefactory.tools.scap import DataStream
@@ -49,13 +50,17 @@ def _require(wanted: Compliance, measured: StepResult, scan: Scan, gate: Gate) -
 
 def last(records: Records, name: str) -> tuple[Scan, str] | None:
     """What was last measured for a name, whatever became of it, and the digest ("sha256:HEX") of its report; None when
-    nothing is kept. Raises EvidenceMissing."""
-    kept = (each for each in records.results() if (each.step, each.name) == (plan.COMPLIANCE, name))
-    newest = next(kept, None)
+    nothing is kept. What only a running system answers is left out where no image of it was booted. Raises
+    EvidenceMissing."""
+    kept = [each for each in records.results() if each.name == name]
+    newest = next((each for each in kept if each.step == plan.COMPLIANCE), None)
     if newest is None:
         return None
+    booted = next((each for each in kept if each.step == plan.BOOT and each.facts.get("measured") == newest.key), None)
     try:
-        return Scan.from_json(newest.facts["scan"]), f"sha256:{newest.outputs['report']}"
+        scan = Scan.from_json(newest.facts["scan"])
+        whole = scan.without_guest() if booted is None else scan.with_guest(_said_in(_boot_in(booted)))
+        return whole, f"sha256:{newest.outputs['report']}"
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceMissing(f"what was last measured for {name} cannot be read") from error
 
@@ -76,6 +81,11 @@ def evidence(wanted: Compliance, measured: StepResult, boot: Evidence) -> Eviden
     return Evidence("compliance", boot.about, "pass", measurement.facts())
 
 
+def _boot_in(booted: StepResult) -> Evidence:
+    """The boot itself comes before what was found out from it."""
+    return Evidence.from_json(booted.facts["evidence"][0])
+
+
 def _said_in(boot: Evidence) -> Mapping[str, Outcome]:
     """What the guest measured of itself; nothing, where nobody asked it."""
     facts: Any = boot.to_json()["facts"]
@@ -83,16 +93,8 @@ def _said_in(boot: Evidence) -> Mapping[str, Outcome]:
 
 
 def measurement(release: Release) -> Measurement | None:
-    """What the evidence of a release says; None when nobody measured it. All its images hold one root file system, so
-    one piece says it all. Raises EvidenceMissing."""
-    pieces = release.evidence.get("compliance")
-    if not pieces:
-        return None
-    try:
-        return Measurement.from_facts(Evidence.from_json(pieces[0]).facts)
-    except (KeyError, TypeError, ValueError) as error:
-        name = f"{release.name}@{release_version(release)}"
-        raise EvidenceMissing(f"the evidence of {name} of its compliance cannot be read") from error
+    """What the evidence of a release says; None when nobody measured it. Raises EvidenceMissing."""
+    return found_of(release, plan.COMPLIANCE, Measurement.from_facts)
 
 
 def check(wanted: Compliance, content: DataStream, distro: str, version: str) -> None:

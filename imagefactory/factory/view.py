@@ -99,11 +99,9 @@ class Lookout:
         )
         content = (rootfs.outputs["rootfs"], rootfs.facts["epoch"]) if rootfs else None
         sbom = self._kept(self.records.result(inputs.sbom_key(*content)) if content else None)
-        wanted = inputs.recipe.compliance is not None
-        measured = self.records.result(inputs.compliance_key(content[0])) if content and wanted else None
-        compliance = self._kept(measured)
-        known = inputs.feed is not None
-        vulnerabilities = self.records.result(inputs.vulnerabilities_key(content[0])) if content and known else None
+        by, feed = inputs.measuring, inputs.feed
+        compliance = self._kept(self.records.result(inputs.compliance_key(by, content[0])) if content and by else None)
+        scanned = self.records.result(inputs.vulnerabilities_key(feed, content[0])) if content and feed else None
         disk = self._kept(self.records.result(inputs.disk_key(*content)) if content else None)
         formats = {
             name: self._kept(self.records.result(inputs.convert_key(disk.outputs["disk"], name))) if disk else None
@@ -118,7 +116,7 @@ class Lookout:
             rootfs,
             sbom,
             compliance,
-            vulnerabilities,
+            scanned,
             disk,
             images,
             boot,
@@ -127,8 +125,8 @@ class Lookout:
                 rootfs=why,
                 rootfs_kept="inputs unchanged, and no package has a newer version",
                 sbom=sbom is not None,
-                compliance=compliance is not None if wanted else None,
-                vulnerabilities=vulnerabilities is not None if known else None,
+                compliance=compliance is not None if by else None,
+                vulnerabilities=scanned is not None if feed else None,
                 disk=disk is not None,
                 formats={name: result is not None for name, result in formats.items()},
                 boot=boot is not None,

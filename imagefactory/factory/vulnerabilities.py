@@ -3,13 +3,14 @@
 from datetime import UTC, date, datetime
 
 from imagefactory.errors import FeedStale, VulnerabilitiesFound
+from imagefactory.factory.evidence import found_of
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
 from imagefactory.model.vulnerabilities import KIND, Assessment, Verdict, VulnerabilityScan, judge, why_stale
 from imagefactory.progress import Note, Progress
 from imagefactory.settings import Settings
-from imagefactory.store.tables import StepResult
+from imagefactory.store.tables import Release, StepResult
 from imagefactory.tools.apt import through
 from imagefactory.tools.feed_source import FeedFile, get_feed
 
@@ -62,6 +63,11 @@ def evidence(wanted: Vulnerabilities, scanned: StepResult, about: str) -> Eviden
         rootfs=f"sha256:{scanned.facts['rootfs']}",
     )
     return Evidence(KIND, about, "pass", assessment.facts())
+
+
+def assessment(release: Release) -> Assessment | None:
+    """What the evidence of a release says; None when it was not scanned. Raises EvidenceMissing."""
+    return found_of(release, KIND, Assessment.from_facts)
 
 
 def _today() -> date:

@@ -27,9 +27,9 @@ PASSED: frozenset[Outcome] = frozenset({"pass", "fixed"})
 FAILED: frozenset[Outcome] = frozenset({"fail", "error", "unknown"})
 
 # Rules about the running kernel, its mounts, its units; their names begin like this, or are these.
-_LIVE = re.compile(
-    r"(sysctl|mount_option|partition_for|service|timer|socket)_.*|prefer_64bit_os|apparmor_configured|audit_rules_privileged_commands"
-)
+_LIVE = re.compile(r"(sysctl|mount_option|partition_for|service|timer|socket)_.*|prefer_64bit_os|apparmor_configured")
+# Rules about a disk of several file systems, which an image with one does not have.
+_OF_LAYOUT = ("partition_", "mount_option_")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -95,6 +95,11 @@ class Scan:
         """The score of the other rules."""
         left_out = frozenset(rules)
         return replace(self, rules=tuple(each for each in self.rules if each.rule not in left_out)).score
+
+    @property
+    def score_apart_from_layout(self) -> Fraction:
+        """The score of all rules but partition_* and mount_option_*: they ask for a disk of several file systems."""
+        return self.score_apart_from(each.rule for each in self.rules if each.rule.startswith(_OF_LAYOUT))
 
     def failing(self) -> tuple[RuleResult, ...]:
         return tuple(each for each in self.rules if each.outcome in FAILED)

@@ -19,7 +19,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
 from imagefactory.errors import Place
@@ -65,17 +75,29 @@ def _supported(arch: object) -> object:
     return arch
 
 
+# Of each release of Debian that is built, by its version.
+CODENAMES: Mapping[str, Literal["bookworm", "trixie"]] = MappingProxyType({"12": "bookworm", "13": "trixie"})
+
+
 class OperatingSystem(Part):
     """The operating system of the image."""
 
     distro: Literal["debian"]
     """The distribution, as Glance's os_distro names it."""
-    version: Literal["12"]
+    version: Literal["12", "13"]
     """The version, as text in quotes."""
-    codename: Literal["bookworm"] = "bookworm"
-    """The codename that belongs to the version."""
+    codename: Literal["bookworm", "trixie"] = Field(default_factory=lambda known: CODENAMES[known["version"]])
+    """The codename that belongs to the version. Default: that one."""
     arch: Annotated[Literal["amd64"], BeforeValidator(_supported)] = "amd64"
     """The architecture, as Debian names it."""
+
+    @field_validator("codename")
+    @classmethod
+    def _belongs_to_the_version(cls, value: str, info: ValidationInfo) -> str:
+        version = info.data.get("version")
+        if version is not None and value != CODENAMES[version]:
+            raise refusal("recipe-invalid", f"should be {CODENAMES[version]}, which is Debian {version}")
+        return value
 
 
 class Repository(Part):

@@ -8,7 +8,7 @@ dpkg compares them.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -102,11 +102,11 @@ class VulnerabilityScan:
         """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError."""
         feed = Feed(**{**document["feed"], "dated": date.fromisoformat(document["feed"]["dated"])})
         findings = tuple(Finding(**each) for each in document["findings"])
-        packages = {str(source): _names(names) for source, names in document["packages"].items()}
-        check_texts(feed)
+        if not isinstance(document["packages"], Mapping):
+            raise TypeError("packages should be an object")
+        packages = {source: _names(names) for source, names in document["packages"].items()}
+        check_texts(feed, *(each if each.fixed is not None else replace(each, fixed="") for each in findings))
         for each in findings:
-            if not all(isinstance(text, str) for text in (each.id, each.source, each.version, each.fixed or "")):
-                raise TypeError("a finding should have texts")
             _require(each.severity, get_args(Severity))
         _require(feed.format, get_args(Format))
         if _SHA256.fullmatch(feed.sha256) is None:

@@ -55,12 +55,15 @@ def settled(answers: Answers) -> list[Check]:
 
 
 def grown(answers: Answers, image_size: int, disk_size: int) -> list[Check]:
-    """Whether the root file system took the whole of a disk that is larger than the image (sizes in bytes)."""
-    size, end = answers.number("root_size"), answers.number("part_end")
+    """Whether the root file system took the whole of a disk that is larger than the image (sizes in bytes).
+
+    Root is the last partition, so it began with at most what the image has behind its start.
+    """
+    size, start, end = (answers.number(key) for key in ("root_size", "part_start", "part_end"))
     seen = answers.number("disk_size") or disk_size
     filled = end == 0 or end >= seen - SLACK
-    detail = f"file system {size} bytes, partition ends at {end} of {seen}, image {image_size}"
-    return [Check("root-grown", size > image_size and seen == disk_size and filled, detail)]
+    detail = f"file system {size} bytes, partition from {start} to {end} of {seen}, image {image_size}"
+    return [Check("root-grown", size > image_size - start and seen == disk_size and filled, detail)]
 
 
 def firmware(answers: Answers, expected: Firmware, console: str) -> list[Check]:

@@ -126,14 +126,16 @@ def profile_id(content: DataStream, profile: str, tailoring: Path | None) -> str
     return standard.content.base(standard.profile).id
 
 
-def guest_scan(disk: Path, kit: Kit, profile: str, tailoring: Path | None) -> GuestScan:
-    """What a guest is asked when it measures itself, with the scanner on `disk`: the rules that no file answers.
+def guest_scan(disk: Path, kit: Kit, profile: str, tailoring: Path | None) -> GuestScan | None:
+    """What a guest is asked when it measures itself, with the scanner on `disk`: the rules that no file answers. None
+    where the profile has no such rule.
 
     Raises InputsChanged, ContentInvalid, TailoringInvalid, ProfileUnknown.
     """
     standard = _standard(kit, profile, tailoring)
     rules = {each.id: name for name, each in standard.content.selection(standard.profile).items() if is_live(name)}
-    return GuestScan(disk, standard.profile.id, standard.profile.id in standard.content.tailored, rules)
+    tailored = standard.profile.id in standard.content.tailored
+    return GuestScan(disk, standard.profile.id, tailored, rules) if rules else None
 
 
 def _standard(kit: Kit, profile: str, tailoring: Path | None) -> _Standard:

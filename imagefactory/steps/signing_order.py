@@ -188,13 +188,18 @@ def check_gates(evidence: Sequence[Evidence], provenance: Provenance, today: dat
 
 def _compliance(found: Mapping[str, Any], wanted: Mapping[str, Any], today: date) -> Sequence[str]:
     scan, gate = compliance.Scan.from_json(found), compliance.Gate.from_json(wanted)
+    if not isinstance(wanted["profile"], str):
+        raise TypeError("a profile has a name")
     # A recipe may write the whole id of a profile.
-    profile = str(wanted["profile"]).rpartition("_profile_")[2]
+    profile = wanted["profile"].rpartition("_profile_")[2]
     content = wanted["content"]["sha256"] if "content" in wanted else scan.standard.content
     if scan.standard.profile != profile:
         return [f"the image was measured by {scan.standard.profile}, and the recipe says {profile}"]
     if scan.standard.content != content:
         return ["the image was measured by other SCAP content than the recipe names"]
+    unasked = [each.rule for each in scan.rules if compliance.is_live(each.rule) and each.judge != "guest"]
+    if unasked:
+        return [f"only a running system can answer {each}, and none was asked" for each in unasked]
     return compliance.judge(scan, gate, today).refused
 
 

@@ -1,5 +1,6 @@
 """Looking up the packages of an image in a feed of known vulnerabilities."""
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,8 @@ from signing.digest import read_document
 
 REVISION: Final = 1
 """Of what a feed is understood to say: a new one has images looked up anew."""
-MAX_FINDINGS: Final = 20_000
+MAX_FOUND: Final = 6 << 20
+"""Characters as JSON: the rest of what the signer is asked goes with it (hands/protocol.py)."""
 
 
 def scan(status: Path, file: FeedFile, system: OperatingSystem) -> VulnerabilityScan:
@@ -24,6 +26,6 @@ def scan(status: Path, file: FeedFile, system: OperatingSystem) -> Vulnerability
     sources = read_sources(read_document(status, most=MAX_STATUS))
     kind, advisories = FeedReader(system.codename, system.version).read(file, sources)
     found = match(sources, advisories, Feed(file.source, kind, file.sha256, file.dated))
-    if len(found.findings) > MAX_FINDINGS:
-        raise FeedTooLarge(f"{file.source} knows more than {MAX_FINDINGS} vulnerabilities of this image")
+    if len(json.dumps(found.to_json())) > MAX_FOUND:
+        raise FeedTooLarge(f"{file.source} says more of this image than {MAX_FOUND} characters")
     return found

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from imagefactory.errors import ProgramFailed
+from imagefactory.errors import ProgramFailed, RootfsUnfit
 from imagefactory.model.disk import MIB, too_small
 from imagefactory.tools.process import run
 
@@ -24,6 +24,7 @@ INODE = 256  # bytes
 INODE_RATIO = 16384  # bytes of file system for each inode
 ROOT_INODE = 2
 RESERVED = 1  # percent kept for root
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]+")
 
 # Debian 12's ext4. Spelled out because newer releases add features (orphan_file, metadata_csum_seed) that older
 # GRUBs and kernels refuse, and because small file systems would get other block sizes.
@@ -86,7 +87,8 @@ def make(
 def adopt_root(disk: Path, offset: int, tree: Path, *, scratch: Path, epoch: int, env: Mapping[str, str]) -> None:
     """Give the file system's root directory the owner, mode, modification time and extended attributes of `tree`.
 
-    mke2fs 1.47.0 takes from there what is in it, but not these. Raises ProgramMissing, ProgramFailed.
+    mke2fs 1.47.0 takes from there what is in it, but not these. Raises RootfsUnfit for an attribute whose name debugfs
+    would take for something else, ProgramMissing, ProgramFailed.
     """
     facts = tree.stat(follow_symlinks=False)
     fields = {
@@ -97,6 +99,9 @@ def adopt_root(disk: Path, offset: int, tree: Path, *, scratch: Path, epoch: int
     }
     script = "".join(f"sif <{ROOT_INODE}> {field} {value}\n" for field, value in fields.items())
     for number, name in enumerate(sorted(os.listxattr(tree, follow_symlinks=False))):
+        # The tar chose the name, and debugfs runs as root: a line break in it would begin another command.
+        if not _ATTRIBUTE.fullmatch(name):
+            raise RootfsUnfit(f"the directory {tree.name} has an extended attribute with a strange name: {name[:80]!a}")
         value = scratch / f"attribute-{number}"
         value.write_bytes(os.getxattr(tree, name, follow_symlinks=False))
         script += f"ea_set -f {value} <{ROOT_INODE}> {name}\n"

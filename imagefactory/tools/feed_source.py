@@ -6,9 +6,10 @@ and fetched again after a day. A file is read where it lies.
 """
 
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -91,10 +92,16 @@ def _fetched(folder: Path, url: str, environment: Mapping[str, str]) -> Path:
             digest = hash_stream(descriptor, algorithms=("sha256",)).sha256
         made.rename(folder / digest)
     replace_file(folder / _CURRENT, f"{digest}\n".encode())
-    for old in folder.iterdir():
-        if old.name not in {digest, _CURRENT} and time.time() - old.stat().st_ctime > KEPT:
-            old.unlink()
+    _tidy(folder, {digest, _CURRENT})
     return folder / digest
+
+
+def _tidy(folder: Path, wanted: Set[str]) -> None:
+    for old in folder.iterdir():
+        if old.is_dir():  # of somebody who was killed while fetching: nobody else is at it now
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.name not in wanted and time.time() - old.stat().st_ctime > KEPT:
+            old.unlink()
 
 
 def _fetch(url: str, target: Path, environment: Mapping[str, str]) -> None:

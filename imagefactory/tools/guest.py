@@ -36,6 +36,7 @@ device=$(basename "$(readlink -f "$(findmnt -nro SOURCE --target /)")")
 if [ -f "/sys/class/block/$device/partition" ]; then
     disk=$(basename "$(dirname "$(readlink -f "/sys/class/block/$device")")")
     say disk_size "$(( $(cat "/sys/class/block/$disk/size") * 512 ))"
+    say part_start "$(( $(cat "/sys/class/block/$device/start") * 512 ))"
     say part_end "$(( ($(cat "/sys/class/block/$device/start") + $(cat "/sys/class/block/$device/size")) * 512 ))"
 fi
 

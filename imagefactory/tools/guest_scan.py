@@ -1,8 +1,8 @@
 """A running guest measures itself: what its kernel, its mounts and its service manager are like, no file tells.
 
 The scanner and the content come on a read-only disk and are used from there; nothing is installed. What the guest says
-is no more than its own word, as is all that an image says of itself. It is asked for rules by name, and for each it
-has one answer or none.
+is no more than its own word, as is all that an image says of itself. It is asked for rules by name; of what it says of
+one, the worst counts.
 """
 
 import shlex
@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 from imagefactory.model.compliance import Outcome
 from imagefactory.tools import data_disk
+from imagefactory.tools.oscap import OUTCOMES, worst
 from imagefactory.tools.scap import Kit, unpack
 
 LABEL = "SCANNER"
@@ -44,13 +45,14 @@ class GuestScan:
 
     def outcomes(self, said: str) -> dict[str, Outcome]:
         """What the guest says of each rule, by short name; "unknown" of a rule that it says nothing of."""
-        found: dict[str, Outcome] = dict.fromkeys(self.rules.values(), "unknown")
+        found: dict[str, Outcome] = {}
         for line in said.splitlines():
-            # `oscap xccdf eval --progress` says RULE:OUTCOME (oscap(8), openscap 1.3.7).
-            rule, _, outcome = line.partition(":")
-            if rule in self.rules and outcome in get_args(Outcome):
-                found[self.rules[rule]] = cast(Outcome, outcome)
-        return found
+            # `oscap xccdf eval --progress` says RULE:OUTCOME, once for each check of the rule (openscap 1.3.7).
+            rule, _, word = line.partition(":")
+            if rule in self.rules:
+                outcome = cast(Outcome, word) if word in OUTCOMES else "unknown"
+                found[rule] = worst(outcome, found.get(rule))
+        return {name: found.get(rule, "unknown") for rule, name in self.rules.items()}
 
 
 # Libraries that the image has come from there; others, and the scanner, from the disk.
@@ -62,19 +64,23 @@ as_root mkdir -p /run/scanner
 as_root mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/scanner
 oscap=/run/scanner/usr/bin/oscap
 [ -x "$oscap" ] || oscap=oscap
-libraries=/run/scanner/usr/lib/x86_64-linux-gnu:/run/scanner/lib/x86_64-linux-gnu
+usr=/run/scanner/usr/lib lib=/run/scanner/lib  # a package may use either, and either with a folder for its architecture
+libraries=$usr/x86_64-linux-gnu:$usr:$lib/x86_64-linux-gnu:$lib
 share=/run/scanner/usr/share/openscap
+errors=$(mktemp)
 status=0
 as_root env LD_LIBRARY_PATH="$libraries" OSCAP_SCHEMA_PATH="$share/schemas" OSCAP_XSLT_PATH="$share/xsl" \\
-    OSCAP_CPE_PATH="$share/cpe" "$oscap" {evaluate} 2>/dev/null || status=$?
+    OSCAP_CPE_PATH="$share/cpe" "$oscap" {evaluate} 2>"$errors" || status=$?
 as_root umount /run/scanner
+[ "$status" = 0 ] || [ "$status" = 2 ] || tail -n 20 "$errors"
+rm -f "$errors"
 [ "$status" = 0 ] || [ "$status" = 2 ]
 """
 
 
-def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapping[str, str]) -> Path:
-    """Make the disk in the directory `work`. Raises ProgramMissing, ProgramFailed, DiskFull."""
-    tree = work / "scanner"
+def make_disk(disk: Path, kit: Kit, tailoring: Path | None, *, environment: Mapping[str, str]) -> None:
+    """Make the new `disk`. Raises ProgramMissing, ProgramFailed, DiskFull."""
+    tree = disk.with_suffix(".tree")
     tree.mkdir()
     for package in kit.scanner:
         unpack(package, tree, environment=environment)
@@ -83,6 +89,5 @@ def make_disk(kit: Kit, tailoring: Path | None, work: Path, *, environment: Mapp
     shutil.copyfile(kit.content, tree / CONTENT)
     if tailoring is not None:
         shutil.copyfile(tailoring, tree / TAILORING)
-    disk = data_disk.make(work / "scanner.iso", LABEL, tree, environment=environment)
+    data_disk.make(disk, LABEL, tree, environment=environment)
     shutil.rmtree(tree)
-    return disk

@@ -219,7 +219,7 @@ def read_results(raw: bytes) -> Results:
         if element.tag == f"{_XCCDF}rule-result":
             rule, said = element.get("idref", ""), (element.findtext(f"{_XCCDF}result") or "").strip()
             if said != "notselected":
-                outcomes[rule] = _worst(_outcome(rule, said), outcomes.get(rule))
+                outcomes[rule] = worst(_outcome(rule, said), outcomes.get(rule))
             element.clear()
         elif element.tag == f"{_XCCDF}TestResult":
             found.append((_idref(element, "benchmark", "id"), _idref(element, "profile", "idref")))
@@ -382,7 +382,8 @@ def _outcome(rule: str, said: str) -> Outcome:
     return cast(Outcome, said)
 
 
-def _worst(new: Outcome, old: Outcome | None) -> Outcome:
+def worst(new: Outcome, old: Outcome | None) -> Outcome:
+    """What a rule says that has said `old` of one check, if anything, and says `new` of another."""
     return new if old is None else min(new, old, key=WORST.index)
 
 

@@ -1,5 +1,6 @@
 """Debian packages that apt has fetched and checked, kept by their digests under a directory of ours."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -29,8 +30,11 @@ def download(index: Index, archives: Sequence[Archive], directory: Path) -> None
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The directory `folder`, which `make` fills when it is not there; whoever is killed meanwhile leaves none."""
-    if not folder.is_dir():
+    """The directory `folder`, which `make` fills when it is not there; whoever is killed meanwhile leaves none. Its
+    time is that of its last use."""
+    if folder.is_dir():
+        os.utime(folder)
+    else:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
             made = Path(scratch) / "made"
             made.mkdir()

@@ -263,7 +263,9 @@ _PLAINER: Final = {
 
 
 def _as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path) -> RecipeError:
-    problems = sorted({_problem(error, tree) for error in errors}, key=lambda p: (p[0].file != path, *p))
+    # A default that hangs on another field has nothing of its own to say when that one is wrong.
+    told = [error for error in errors if error["type"] != "default_factory_not_called"]
+    problems = sorted({_problem(error, tree) for error in told}, key=lambda p: (p[0].file != path, *p))
     (at, code, message), *others = problems
     lines = [f"{at}: {message}" for at, _, message in others]
     if len(lines) > MAX_LINES:

@@ -109,7 +109,7 @@ def test_the_shell_is_told_the_verbs() -> None:
     }
     with program(stdout=subprocess.PIPE, env=environ) as completing:
         words, _ = completing.communicate(timeout=30)
-    assert words.split() == [b"verify"]
+    assert words.split() == [b"verify", b"vulnerabilities"]
 
 
 # -- what it is asked to do --------------------------------------------------------------------------------------------

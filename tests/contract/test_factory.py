@@ -333,10 +333,10 @@ def test_with_new_keys_the_same_content_is_signed_anew(built: FakeHost) -> None:
 def test_after_it_expired_the_same_content_is_signed_anew(built: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(built, "formats:", "description: other words\nformats:")
     with monkeypatch.context() as short:
-        short.setattr(releasing, "EXPIRY", timedelta(seconds=4))
+        short.setattr(releasing, "EXPIRY", timedelta(seconds=15))
         expiring = built.build(publish=False).release
     assert expiring.version_number == 2
-    time.sleep(4)
+    time.sleep(15)
     outcome = built.build()
     assert done(built) == ["sign", "publish"]
     assert (outcome.release.version_number, outcome.reproduced) == (3, False)

@@ -162,14 +162,14 @@ def test_killed_anywhere(tmp_path: Path, name: Rotated) -> None:
 def _dies_at(home: Path, name: Rotated, survived: int) -> int:
     child = os.fork()
     if child == 0:
-        left = [survived]
+        left, ended = [survived], 1
         try:
             for step in STEPS:
                 setattr(os, step, _mortal(getattr(os, step), left))
             rotate_here(home, name)
-        except BaseException:  # nothing may get from this copy of pytest into the tests that follow
-            os._exit(1)
-        os._exit(0)
+            ended = 0
+        finally:  # nothing may get from this copy of pytest into the tests that follow
+            os._exit(ended)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in {0, 9}, "it was killed, or all went well"
     return status

@@ -133,7 +133,7 @@ def test_a_build_that_is_stopped_at_every_point(host: FakeHost, number: signal.S
     before = traces.Host.now()
     for point in points:
         stopped = kill_at(host, point, number)
-        assert not traces.gone(within=3), point
+        assert not traces.gone(within=PLENTY), point
         assert traces.Host.now() == before, point
         check_home(host)
         check_catalogue(host)
@@ -157,7 +157,7 @@ def test_builds_that_are_killed_at_random_moments(host: FakeHost, dice: random.R
         time.sleep(dice.uniform(0, 6))
         build.send_signal(dice.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM]))
         build.communicate(timeout=PLENTY)
-        assert not traces.gone(within=3)
+        assert not traces.gone(within=PLENTY)
         assert traces.Host.now() == before
         check_home(host)
         check_catalogue(host)

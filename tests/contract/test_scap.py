@@ -1,6 +1,7 @@
 """SCAP content and scanner packages: what apt offers is fetched once, checked, and kept. apt is a fake, dpkg-deb is
 real."""
 
+import os
 import stat
 from collections.abc import Mapping
 from hashlib import sha256
@@ -107,6 +108,14 @@ def test_content_is_fetched_once(mirror: Mirror) -> None:
     assert (mirror.calls("download"), mirror.calls("update")) == (1, 1)
     assert stat.S_IMODE(mirror.home.stat().st_mode) == 0o700
     assert not list(mirror.home.glob(".new-*"))
+
+
+def test_what_is_used_again_is_not_old(mirror: Mirror) -> None:
+    mirror.offer("download", guide(mirror, {"ssg-debian12-ds.xml": "<a/>"}))
+    kept = mirror.content().path.parent
+    os.utime(kept, (0, 0))
+    mirror.content()
+    assert kept.stat().st_mtime > 0
 
 
 def test_a_new_version_of_the_content_is_taken_within_a_day(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ __all__ = ["desk"]
 
 STANDARD = Standard("anssi_bp28_enhanced", "ANSSI-BP-028 (enhanced)", "DEBIAN-12", "c" * 64, "0.1.76-1", "1.3.7")
 PASSING = RuleResult("sshd_disable_root_login", "pass", "medium", "No root by ssh")
-FAILING = RuleResult("partition_for_boot", "fail", "medium", "/boot is a partition")
+FAILING = RuleResult("partition_for_boot", "fail", "medium", "/boot is a partition", "guest")
 TODAY = datetime.now(UTC).date()
 
 
@@ -66,6 +66,12 @@ def test_what_reaches_its_gate_is_signed(desk: Desk, wanted: object, facts: Mapp
         ({**WANTED, "exceptions": [excepting(HIGH.rule, -1)]}, measured(PASSING, HIGH), ComplianceFailed, "expired"),
         (WANTED, measured(PASSING, profile="minimal"), ComplianceFailed, "was measured by minimal"),
         (WANTED, measured(), ComplianceFailed, "the score is 0.0 %"),
+        (
+            WANTED,
+            measured(PASSING, replace(FAILING, outcome="pass", judge="files")),
+            ComplianceFailed,
+            "only a running system can answer partition_for_boot",
+        ),
         (WANTED, {"score": "100"}, ProvenanceInvalid, "cannot be read"),
         (WANTED, {"scan": "100"}, ProvenanceInvalid, "cannot be read"),
         ({**WANTED, "content": {"sha256": "d" * 64}}, measured(PASSING), ComplianceFailed, "other SCAP content"),

@@ -74,6 +74,7 @@ def test_what_is_let_pass_is_signed(desk: Desk, wanted: object, facts: Mapping[s
         ),
         (WANTED, {"counts": {}}, ProvenanceInvalid, "cannot be read"),
         (WANTED, {"scan": "clean"}, ProvenanceInvalid, "cannot be read"),
+        (WANTED, {"scan": {**found()["scan"], "packages": []}}, ProvenanceInvalid, "cannot be read"),
         ({"feed": FEED.source}, found(), ProvenanceInvalid, "cannot be read"),
         ({**WANTED, "max_severity": "unknown"}, found(), ProvenanceInvalid, "cannot be read"),
         ({**WANTED, "exceptions": [{}]}, found(), ProvenanceInvalid, "cannot be read"),

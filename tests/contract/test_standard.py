@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from imagefactory.errors import ComplianceFailed, ExceptionExpired, InputsChanged, ProfileUnknown, RuleUnknown
+from imagefactory.errors import (
+    ComplianceFailed,
+    ExceptionExpired,
+    InputsChanged,
+    NotMeasured,
+    ProfileUnknown,
+    RuleUnknown,
+)
 from imagefactory.factory import standard
-from imagefactory.factory.inputs import gather
+from imagefactory.factory.inputs import Measuring, gather
 from imagefactory.factory.line import Line
 from imagefactory.model import plan
 from imagefactory.model.compliance import RuleResult, Scan, Standard, is_live
@@ -38,9 +45,8 @@ def said(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     (host.recipe_file.parent / "content.xml").write_bytes(CONTENT)
     wants(host)
 
-    def compliance(line: Line, rootfs: StepResult) -> StepResult:
-        assert line.inputs.content is not None
-        own = Standard(PROFILE, "Strict", BENCHMARK, line.inputs.content.sha256, "own", "1.3.7")
+    def compliance(line: Line, rootfs: StepResult, measuring: Measuring) -> StepResult:
+        own = Standard(PROFILE, "Strict", BENCHMARK, measuring.content.sha256, "own", "1.3.7")
         severities: Mapping[str, Any] = {"one": "high"}
         rules = tuple(RuleResult(name, outcome, severities.get(name, "medium"), f"Rule {name}")  # type: ignore[arg-type]
                       for name, outcome in outcomes.items())  # fmt: skip
@@ -49,7 +55,9 @@ def said(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         digest, name = rootfs.outputs["rootfs"], line.inputs.recipe.name
         facts = {"scan": Scan(own, rules).to_json(), "rootfs": digest}
         outputs = {"report": line.keep(made, "report").sha256}
-        return line.records.remember(line.inputs.compliance_key(digest), plan.COMPLIANCE, name, outputs, facts)
+        return line.records.remember(
+            line.inputs.compliance_key(measuring, digest), plan.COMPLIANCE, name, outputs, facts
+        )
 
     monkeypatch.setattr(Line, "compliance", compliance)
     live = {identity("rule", name): name for name in RULES if is_live(name)}
@@ -120,12 +128,13 @@ def test_what_fails_can_be_read(
     assert (status, Path("report.html").read_bytes()) == (0, report)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == f"{NAME}, measured last"
-    assert "score 66.6 %" in lines
+    assert "score 50.0 %" in lines, "of the rules that files answer"
+    assert "guest no rule was answered by a running system" in lines
     assert lines[-2:] == ["RULE SEVERITY OUTCOME BY", "one high fail files"]
     assert shell.refused("compliance", "last", NAME, "--html", "report.html") == (2, "output-exists")
     status, document = shell.json("compliance", "last", NAME, "--all")
-    assert (status, document["name"], document["score"], document["report"]) == (0, NAME, "66.6", digest)
-    assert [each["rule"] for each in document["rules"]] == ["one", "three", "two"]
+    assert (status, document["name"], document["score"], document["report"]) == (0, NAME, "50.0", digest)
+    assert [each["rule"] for each in document["rules"]] == ["one", "two"]
     assert shell.refused("compliance", "show", NAME) == (1, "release-unknown")
     assert shell.refused("compliance", "last", f"{NAME}@20260101.1") == (2, "usage")
     assert shell.refused("compliance", "last", "../x") == (2, "release-name-invalid")
@@ -148,6 +157,32 @@ def test_what_is_refused_is_the_last_one_though_it_was_measured_before(
         host.build()
     assert "compliance" not in done(host)
     assert shell.json("compliance", "last", NAME) == (0, before)
+
+
+def test_what_the_guest_said_can_be_read_too(
+    host: FakeHost, said: dict[str, str], shell: Shell, on: Callable[..., FakeHost]
+) -> None:
+    """A score is known when an image was booted; what it refuses is the last one, though it was measured before."""
+    on(host)
+    said.update(two="fail", sysctl_three="fail")
+    wants(host, min_score=70)
+    with pytest.raises(ComplianceFailed, match="score"):
+        host.build()
+    _, before = shell.json("compliance", "last", NAME, "--all")
+    assert {each["rule"]: (each["outcome"], each["judge"]) for each in before["rules"]} == {
+        "one": ("pass", "files"),
+        "sysctl_three": ("pass", "guest"),
+        "two": ("fail", "files"),
+    }
+    said.update(two="pass")
+    rewrite(host, "packages: [openssl]", "packages: [openssl, bash]")
+    assert host.build().worked
+    assert shell.json("compliance", "last", NAME)[1]["score"] == "100.0"
+    rewrite(host, "packages: [openssl, bash]", "packages: [openssl]")
+    with pytest.raises(ComplianceFailed, match="score"):
+        host.build()
+    assert done(host) == []
+    assert shell.json("compliance", "last", NAME, "--all") == (0, before)
 
 
 def test_a_measurement_that_means_nothing(
@@ -200,6 +235,38 @@ def test_what_cannot_be_is_refused_before_the_work(
     with pytest.raises(error):
         host.build()
     assert done(host) == []
+
+
+def applies(host: FakeHost) -> None:
+    """An element of the recipe applies the standard."""
+    (host.recipe_file.parent / "elements/soe-compliance").mkdir()
+    rewrite(host, "elements: [plain]", "elements: [plain, soe-compliance]")
+
+
+def test_an_element_that_applies_a_standard_wants_one(host: FakeHost) -> None:
+    applies(host)
+    with pytest.raises(NotMeasured, match="wants no standard"):
+        host.build()
+    assert done(host) == []
+
+
+def test_what_an_element_applies_are_the_bytes_that_were_looked_at(
+    host: FakeHost, said: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del said
+    applies(host)
+    seen: list[bytes] = []
+    ask = Line._build
+
+    def meddle(line: Line, request: dict[str, Any], step: str) -> dict[str, Any]:
+        if step == plan.ROOTFS:
+            (host.recipe_file.parent / "content.xml").write_bytes(b"<other/>")
+            seen.append(Path(request["rootfs"]["standard"][0]).read_bytes())
+        return ask(line, request, step)
+
+    monkeypatch.setattr(Line, "_build", meddle)
+    assert host.build().worked
+    assert seen == [CONTENT]
 
 
 def test_content_that_changes_is_noticed(host: FakeHost, said: dict[str, str]) -> None:

@@ -53,7 +53,7 @@ def test_it_boots_under_each_firmware_and_lets_the_right_one_in(booted: dict[str
     assert checks_of(booted) == {
         "bios": FIRST,
         "bios-again": SETTLED | {"measured"},
-        "uefi": FIRST | {"secure-boot", "kernel-secure-boot"},
+        "uefi": FIRST | SECURE,
         "uefi-again": SETTLED | SECURE,
         "uefi-altered": {"altered-refused"},
     }

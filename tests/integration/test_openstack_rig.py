@@ -150,11 +150,11 @@ def test_a_server_stops_and_comes_back(cloud: Cloud) -> None:
 
 def test_an_application_credential_stands_for_its_user_until_it_expires(cloud: Cloud) -> None:
     lasting = cloud.application_credential()
-    short = cloud.application_credential(expires_at=datetime.now(UTC) + timedelta(seconds=2))
+    short = cloud.application_credential(expires_at=datetime.now(UTC) + timedelta(seconds=5))
     with cloud.connect(lasting) as connection:
         assert connection.current_user_id == cloud.user_id("publisher")
         assert connection.current_project_id == cloud.project_id("soe")
-    time.sleep(2.1)
+    time.sleep(5.1)
     with cloud.connect(short) as connection, pytest.raises(Unauthorized):
         connection.session.get_token()
 

@@ -73,7 +73,7 @@ def traces(home: Path) -> list[str]:
 
 
 def wait_for_no_traces(home: Path, before: list[str]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := [trace for trace in traces(home) if trace not in before]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == []

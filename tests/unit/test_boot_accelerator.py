@@ -37,13 +37,12 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
     """The evidence that a production line of fakes records."""
     recipe = SimpleNamespace(
         name="it",
-        compliance=None,
         disk=SimpleNamespace(firmware=["bios"]),
         tests=SimpleNamespace(boot=SimpleNamespace(memory=1 << 30, timeout=60, expect=(), upgrade=False), guest=()),
     )
     remembered: list[Any] = []
     fakes: dict[str, Any] = {
-        "inputs": SimpleNamespace(recipe=recipe, boot_key=lambda _: "key"),
+        "inputs": SimpleNamespace(recipe=recipe, measuring=None, boot_key=lambda _: "key"),
         "build": SimpleNamespace(id="1", logs=str(tmp_path / "logs")),
         "settings": SimpleNamespace(work=tmp_path, environment={}),
         "records": SimpleNamespace(remember=lambda *facts: remembered.append(facts[-1])),

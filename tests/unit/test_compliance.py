@@ -104,6 +104,13 @@ def test_the_score_apart_from_some_rules() -> None:
     assert measured.score_apart_from(["no such rule"]) == measured.score
 
 
+def test_the_score_apart_from_the_layout_of_the_disk() -> None:
+    rules: dict[str, Outcome] = {"a": "pass", "b": "pass", "c": "fail", "no_partition_": "pass"}
+    layout: dict[str, Outcome] = {"partition_for_tmp": "fail", "partition_x": "pass", "mount_option_tmp_nodev": "error"}
+    assert scan(**rules, **layout).score_apart_from_layout == scan(**rules).score == 75
+    assert scan(**layout).score_apart_from_layout == 0, "nothing is left that would prove anything"
+
+
 @given(SCANS)
 def test_scores_and_counts_add_up(measured: Scan) -> None:
     assert 0 <= measured.score <= 100

@@ -5,9 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from docs import make_reference
 from imagefactory.errors import catalogue
+from imagefactory.model.recipe import Recipe
 from tests.doc_pages import ROOT, anchors, blocks, commands, links, matches, pages, steps
 
 # Commands that no test runs. Each stands in a page with its reason.
@@ -21,6 +24,7 @@ NOT_RUN = {
     "make soak",
     "make bench",
     "imagefactory boot catalogue:$HOME/.local/share/imagefactory/catalogue/tiny-debian-12",
+    "imagefactory build recipes/hardened-debian-12.yaml",
     "imagefactory build recipes/motd-debian-12.yaml",
     "imagefactory build recipes/checked-debian-12.yaml",
 }
@@ -173,13 +177,26 @@ def test_a_page_is_read_in_order(tmp_path: Path) -> None:
     assert len(list(steps(page, host="three"))) == 4
 
 
+@pytest.mark.parametrize("name", ["soe-ubuntu-2404", "soe-rocky-9"])
+def test_examples_that_are_not_built_here_lack_nothing_but_their_system(name: str) -> None:
+    page = ROOT / "docs/reference/distributions.md"
+    (example,) = [block for block in blocks(page) if block.file == f"recipes/{name}.yaml"]
+    recipe = yaml.safe_load("\n".join(example.lines))
+    with pytest.raises(ValidationError) as refused:
+        Recipe.model_validate(recipe)
+    assert {error["loc"][0] for error in refused.value.errors()} == {"os"}
+    assert Recipe.model_validate({**recipe, "os": {"distro": "debian", "version": "12"}}).name == name
+    assert not (ROOT / f"recipes/{name}.yaml").exists()
+
+
 def test_the_transcript_is_one_of_a_whole_run() -> None:
     readme = (ROOT / "README.md").read_text()
     transcript = readme.partition("<!-- transcript:begin -->")[2].partition("<!-- transcript:end -->")[0]
     lines = transcript.strip().strip("`").strip().splitlines()
     assert lines[-1].startswith("VERIFIED soe-debian-12@")
-    for step in ("rootfs", "sbom", "disk", "convert qcow2", "boot-test", "sign", "publish"):
+    for step in ("rootfs", "sbom", "compliance", "disk", "convert qcow2", "boot-test", "sign", "publish"):
         assert any(line.startswith(f"+ {step}") for line in lines), step
+    assert any(line.strip().startswith("evidence compliance: pass") for line in lines)
     for name in (
         "SHA256SUMS",
         "SHA256SUMS.sig",

@@ -142,6 +142,16 @@ def test_what_is_old_goes(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPa
     assert second.path.exists()
 
 
+def test_what_a_killed_fetch_left_goes(tmp_path: Path, web: Web) -> None:
+    left = get(tmp_path).path.with_name(".new-dead")
+    left.mkdir()
+    (left / "feed").write_bytes(b"half of")
+    os.utime(left, (0, 0))
+    grown_old(tmp_path, feed_source.REFRESH + 1)
+    assert get(tmp_path).path.read_bytes() == b"first"
+    assert (web.asked, left.exists()) == (2, False)
+
+
 def test_two_addresses_are_two_feeds(tmp_path: Path, web: Web) -> None:
     first = get(tmp_path)
     web.content = b"second"

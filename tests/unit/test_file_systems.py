@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagefactory.errors import DiskTooSmall
+from imagefactory.errors import DiskTooSmall, RootfsUnfit
 from imagefactory.model.disk import ALIGNMENT, MIB, TYPES, DiskLayout, Firmware, identities, separate
 from imagefactory.model.fstab import fstab
 from imagefactory.model.mounts import (
@@ -19,7 +19,7 @@ from imagefactory.model.mounts import (
     Need,
     misnamed,
 )
-from imagefactory.tools.ext4 import needed
+from imagefactory.tools.ext4 import adopt_root, needed
 
 WHO = identities("5e" * 32)
 PATHS = [mount.path for mount in SEPARATE]
@@ -202,3 +202,12 @@ def test_free_space_is_beside_what_a_file_system_keeps_for_itself(tmp_path: Path
     for free in (0, 100 * MIB, GIB, 10 * GIB):
         assert needed(tmp_path, free=free) >= free * 101 // 100
     assert needed(tmp_path, free=GIB) > needed(tmp_path, free=GIB - 100 * MIB)
+
+
+@pytest.mark.parametrize("name", ["user.x\nwrite /etc/shadow shadow", "user.a b", "user.\udcff", ""])
+def test_the_name_of_an_attribute_is_no_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tar that nobody vouches for has chosen it, and debugfs reads it line by line, as root."""
+    monkeypatch.setattr("os.listxattr", lambda *_, **__: [name])
+    monkeypatch.setattr("os.getxattr", lambda *_, **__: b"")
+    with pytest.raises(RootfsUnfit, match="a strange name"):
+        adopt_root(tmp_path / "disk", 0, tmp_path, scratch=tmp_path, epoch=0, env={"PATH": "/nowhere"})

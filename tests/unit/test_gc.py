@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import Busy
-from imagefactory.factory.gc import LOG_AGE, collect, find
+from imagefactory.factory.gc import CACHE_AGE, LOG_AGE, collect, find
 from imagefactory.factory.loop import Factory
 from imagefactory.model.build import BuildState
 from imagefactory.settings import read_settings
@@ -135,12 +135,12 @@ def test_one_name_leaves_the_others_alone(yard: Yard) -> None:
 
 def test_lists_and_logs_take_space_too(yard: Yard) -> None:
     yard.build("one")
-    for place in ("apt/soe/lists", "logs/soe/20251121.1", "work/dead"):
+    for place in ("apt/soe/lists", "feeds/0a", "logs/soe/20251121.1", "scap/apt", "work/dead"):
         directory = yard.factory.settings.home / place
         directory.mkdir(parents=True)
         (directory / "file").write_bytes(b"x" * 100_000)
     garbage = find(yard.factory, keep=1)
-    assert garbage.kinds.keys() == {"artifacts", "apt", "logs", "work"}
+    assert list(garbage.kinds) == ["artifacts", "apt", "feeds", "logs", "scap", "work"]
     assert all(size > 0 for size in garbage.kinds.values())
     assert garbage.used == sum(garbage.kinds.values())
     assert garbage.freed == garbage.kinds["work"]
@@ -163,6 +163,26 @@ def test_an_image_that_nobody_makes_any_more(yard: Yard, tmp_path: Path) -> None
     recipe.unlink()
     assert not find(factory, keep=0, name="released").results
     assert len(collect(factory, keep=0).results) == 1
+
+
+def test_caches_that_no_build_used_lately_go(yard: Yard) -> None:
+    home, past = yard.factory.settings.home, time.time() - CACHE_AGE - 60
+    old, new = (
+        [home / place for place in places]
+        for places in (("feeds/0a", "scap/apt", "scap/content-0a"), ("feeds/0b", "scap/content-0b", "scap/scanner-0b"))
+    )
+    left = home / "scap/.new-dead"
+    for entry in (*old, *new, left):
+        entry.mkdir(parents=True)
+        (entry / "file").write_bytes(b"x" * 100_000)
+    for entry in old:
+        os.utime(entry, (past, past))
+    assert find(yard.factory, keep=1, name="soe").directories == (), "they are not one name's"
+    planned = find(yard.factory, keep=1)
+    assert (set(planned.directories), planned.freed) == ({*old, left}, 4 * planned.used // 7)
+    assert all(entry.is_dir() for entry in old)
+    assert collect(yard.factory, keep=1) == planned
+    assert {entry for entry in (*old, *new, left) if entry.exists()} == set(new)
 
 
 def test_what_nobody_knows_goes(yard: Yard) -> None:

@@ -1,14 +1,17 @@
 """What a guest is asked to measure, and what is believed of its answer."""
 
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagefactory.steps.compliance import guest_scan
 from imagefactory.tools.guest_scan import GuestScan
-from tests.fakes.standard import identity
+from imagefactory.tools.scap import Kit
+from tests.fakes.standard import PROFILE, data_stream, group, identity, profile, rule
 
 SYSRQ, TMP = identity("rule", "sysctl_kernel_sysrq"), identity("rule", "mount_option_tmp_nosuid")
 SCAN = GuestScan(Path("/scanner.iso"), "xccdf_p", True, {SYSRQ: "sysctl_kernel_sysrq", TMP: "mount_option_tmp_nosuid"})
@@ -21,6 +24,9 @@ SCAN = GuestScan(Path("/scanner.iso"), "xccdf_p", True, {SYSRQ: "sysctl_kernel_s
         (f"{SYSRQ}:pass\r\n{TMP}:notapplicable", "pass", "notapplicable"),
         (f"{SYSRQ}:pass\n", "pass", "unknown"),
         (f"{SYSRQ}:notselected\n{TMP}:excellent\n", "unknown", "unknown"),
+        (f"{SYSRQ}:fail\n{SYSRQ}:pass\n{TMP}:pass\n{TMP}:error\n", "fail", "error"),  # each of its checks
+        (f"{SYSRQ}:notapplicable\n{SYSRQ}:pass\n", "pass", "unknown"),
+        (f"{SYSRQ}:excellent\n{SYSRQ}:pass\n", "unknown", "unknown"),
         (f"{identity('rule', 'another')}:pass\n", "unknown", "unknown"),
         ("", "unknown", "unknown"),
     ],
@@ -34,8 +40,30 @@ def test_any_answer_is_about_what_was_asked(said: str) -> None:
     assert SCAN.outcomes(said).keys() == set(SCAN.rules.values())
 
 
+def asked(tmp_path: Path, *names: str) -> GuestScan | None:
+    """What a guest is asked by a profile of these rules."""
+    raw = data_stream(group("g", "".join(rule(name, "true") for name in names)), profile(PROFILE, {}))
+    (tmp_path / "content.xml").write_bytes(raw)
+    kit = Kit(tmp_path / "content.xml", sha256(raw).hexdigest(), "1.0", (), "1.3.7")
+    return guest_scan(tmp_path / "scanner.iso", kit, PROFILE, None)
+
+
+def test_a_guest_is_asked_what_no_file_answers(tmp_path: Path) -> None:
+    found = asked(tmp_path, "sshd_disable_root_login", "sysctl_kernel_sysrq")
+    assert found is not None
+    assert found.rules == {SYSRQ: "sysctl_kernel_sysrq"}
+
+
+def test_a_guest_is_not_asked_for_nothing(tmp_path: Path) -> None:
+    """oscap without --rule judges all of them."""
+    assert asked(tmp_path, "sshd_disable_root_login") is None
+
+
 def test_the_script_is_a_script() -> None:
     checked = subprocess.run(["sh", "-n"], input=SCAN.script, text=True, check=False, capture_output=True)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert f"--rule {SYSRQ}" in SCAN.script
     assert "--tailoring-file /run/scanner/tailoring.xml" in SCAN.script
+    # libopendbx1, which the scanner wants, is not in the folder of its architecture.
+    assert "usr=/run/scanner/usr/lib " in SCAN.script
+    assert "libraries=$usr/x86_64-linux-gnu:$usr:" in SCAN.script

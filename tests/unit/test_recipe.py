@@ -100,6 +100,16 @@ def test_defaults() -> None:
     assert (recipe.repositories, recipe.publish, recipe.packages) == ((), (), ())
 
 
+@pytest.mark.parametrize(("version", "codename"), [("12", "bookworm"), ("13", "trixie")])
+def test_a_version_has_one_codename(version: str, codename: str) -> None:
+    system = {"distro": "debian", "version": version}
+    assert Recipe.model_validate({**MINIMAL, "os": system}).os.codename == codename
+    assert Recipe.model_validate({**MINIMAL, "os": {**system, "codename": codename}}).os.codename == codename
+    (other,) = {"bookworm", "trixie"} - {codename}
+    said = f"should be {codename}, which is Debian {version}"
+    assert refused({"os": {**system, "codename": other}}) == [("recipe-invalid", said)]
+
+
 @pytest.mark.parametrize("source", [MINIMAL, FULL], ids=["minimal", "full"])
 def test_written_out_and_read_again_it_is_the_same(source: dict[str, Any]) -> None:
     recipe = Recipe.model_validate(source)
@@ -363,7 +373,7 @@ def test_the_recipes_that_ship_load_and_fit_the_schema(path: Path) -> None:
 
 
 def test_what_ships() -> None:
-    assert {"soe-debian-12", "tiny-debian-12"} <= {path.stem for path in SHIPPED}
+    assert {"soe-debian-12", "soe-debian-13", "tiny-debian-12"} <= {path.stem for path in SHIPPED}
 
 
 def test_the_schema_is_one_and_takes_what_the_model_takes() -> None:

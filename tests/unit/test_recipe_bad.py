@@ -130,9 +130,21 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         MINIMAL.replace('"12"', "12"),
         "recipe-invalid",
         "2:31",
-        "os.version: should be '12', in quotes",
+        "os.version: should be '12' or '13', in quotes",
     ),
     "a number as text": (MINIMAL + "display_name: 12\n", "recipe-invalid", "6:15", "display_name: should be text: put"),
+    "another version": (
+        MINIMAL.replace('"12"', '"11"'),
+        "recipe-invalid",
+        "2:31",
+        "os.version: should be '12' or '13'",
+    ),
+    "the codename of another version": (
+        MINIMAL.replace('"12"', '"13", codename: bookworm'),
+        "recipe-invalid",
+        "2:47",
+        "os.codename: should be trixie, which is Debian 13",
+    ),
     "another distro": (MINIMAL.replace("debian", "ubuntu"), "recipe-invalid", "2:14", "os.distro: should be 'debian'"),
     "another architecture": (
         MINIMAL.replace('"12"', '"12", arch: arm64'),

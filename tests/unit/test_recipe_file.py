@@ -49,6 +49,10 @@ def test_all_errors_are_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_a_codename_is_not_missed_where_the_version_is_wrong(tmp_path: Path) -> None:
+    assert refused(write(tmp_path, MINIMAL.replace('"12"', '"11"'))).lines == ()
+
+
 def test_very_many_errors_are_cut_short(tmp_path: Path) -> None:
     error = refused(write(tmp_path, MINIMAL + f"packages: [{', '.join(['A'] * 500)}]\n"))
     assert len(error.lines) == 21

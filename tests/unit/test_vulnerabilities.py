@@ -146,8 +146,8 @@ def test_a_dpkg_status_file_is_looked_up(tmp_path: Path, monkeypatch: pytest.Mon
         ("CVE-2026-0002", "openssl", "3.0.17-1"),
     ]
     assert (found.sources, found.feed) == (3, Feed("feed.json", "debian-tracker", file.sha256, TODAY))
-    monkeypatch.setattr(step, "MAX_FINDINGS", 1)
-    with pytest.raises(FeedTooLarge, match="more than 1 vuln"):
+    monkeypatch.setattr(step, "MAX_FOUND", len(json.dumps(found.to_json())) - 1)
+    with pytest.raises(FeedTooLarge, match="more of this image than"):
         step.scan(tmp_path / "status", file, system)
 
 
@@ -303,6 +303,9 @@ BAD_FACTS: dict[str, dict[str, Any]] = {
     "a finding of no package": scan_with(packages={}),
     "packages without a finding": scan_with(packages={"openssl": ["libssl3"], "zlib": ["zlib1g"]}),
     "packages as text": scan_with(packages={"openssl": "libssl3"}),
+    "packages as a list": scan_with(packages=["openssl"]),
+    "a fix that is no version": findings_with({"fixed": 0}),
+    "a fix that is nothing": findings_with({"fixed": []}),
     "packages of numbers": scan_with(packages={"openssl": [1]}),
     "nothing was looked up": scan_with(sources=0),
     "something was looked up": scan_with(sources=True),

@@ -316,8 +316,8 @@ def test_a_fact_about_the_upload_stays_true(shop: Shop) -> None:
 
 
 def test_an_application_credential_that_expired(shop: Shop) -> None:
-    name = shop.cloud.application_credential(expires_at=datetime.now(UTC) + timedelta(seconds=2))
-    time.sleep(3)
+    name = shop.cloud.application_credential(expires_at=datetime.now(UTC) + timedelta(seconds=5))
+    time.sleep(5.5)
     with pytest.raises(CloudAuthFailed):
         shop.publish(shop.order(), name)
     assert shop.images() == []
