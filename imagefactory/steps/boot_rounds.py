@@ -20,14 +20,14 @@ from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.guest_checks import PATIENCE, Ended, GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
-from imagefactory.tools.guest_upgrade import GuestUpgrade, written
+from imagefactory.tools.guest_upgrade import LOOK, GuestUpgrade, written
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
 
 CPUS = 2
 GROW = 1 << 30  # bytes that a disk is larger than its image, at least: enough to see whether the root grew
-UPGRADE_TIMES = 3  # what a boot may take, for an initramfs made in software emulation
+UPGRADE_SECONDS = 1800.0  # that an upgrade may take, at least: it makes an initramfs, maybe in software emulation
 AGENT_SECONDS = 30.0
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 KEYS_SAID = ("END SSH HOST KEY KEYS", " finished at ")  # by cloud-init, on the console, when it is done
@@ -160,27 +160,34 @@ def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ss
 def _own_check(bench: Bench, own: GuestCheck, vm: VM, login: ssh.Guest, report: Report) -> None:
     """A check of the recipe's. Whatever it does, the boot goes on."""
     bench.on_advance(f"{vm.name}: check {own.name}")
-    try:
-        deadline = time.monotonic() + own.seconds + PATIENCE
-        ended = own.ended(login.ask(vm.port, own.script, deadline=deadline, watch=vm.check))
-    except ProgramTimeout:
-        ended = own.hanging()
-    except ProgramFailed as error:
-        ended = Ended(False, error.message, error.lines)
+    ended = _ended(own, vm, login)
     report.checks.append(Check(f"guest:{own.name}", ended.passed, ended.detail, ended.lines))
 
 
-def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, report: Report) -> None:
-    """The guest installs its kernel and its boot loader anew."""
-    bench.on_advance(f"{vm.name}: installing kernel and boot loader anew")
-    began = vm.seconds()
+def _ended(program: GuestCheck, vm: VM, login: ssh.Guest) -> Ended:
     try:
-        deadline = time.monotonic() + UPGRADE_TIMES * bench.timeout
-        said = login.ask(vm.port, upgrade.script, deadline=deadline, watch=vm.check)
+        deadline = time.monotonic() + program.seconds + PATIENCE
+        return program.ended(login.ask(vm.port, program.script, deadline=deadline, watch=vm.check))
+    except ProgramTimeout:
+        return program.hanging()
+    except ProgramFailed as error:
+        return Ended(False, error.message, error.lines)
+
+
+def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, report: Report) -> None:
+    """The guest installs its kernel and its boot loader anew. Whatever comes of it, the boot goes on."""
+    seconds = int(max(UPGRADE_SECONDS, bench.timeout))
+    bench.on_advance(f"{vm.name}: installing kernel and boot loader anew, which may take {seconds // 60} minutes")
+    ended = _ended(upgrade.install(seconds), vm, login)
+    if not ended.passed:
+        report.checks.append(Check("upgrade", False, ended.detail, ended.lines))
+        return
+    report.seconds["upgraded"] = vm.seconds()
+    try:
+        said = login.ask(vm.port, LOOK, deadline=time.monotonic() + bench.timeout, watch=vm.check)
     except (ProgramFailed, ProgramTimeout) as error:
         report.checks.append(Check("upgrade", False, error.message, error.lines))
         return
-    report.seconds["upgrade"] = vm.seconds() - began
     made = written(said)
     report.checks += checks.upgraded(upgrade.missing(said), made, len(upgrade.changes))
     packages: list[JSON] = [{"name": each.name, "from": each.old, "to": each.new} for each in upgrade.changes]

@@ -14,11 +14,14 @@ from imagefactory.tools import data_disk, package_cache
 from imagefactory.tools.apt import Archive, Index
 from imagefactory.tools.console import printable
 from imagefactory.tools.durable import held
+from imagefactory.tools.guest_checks import INLINE, GuestCheck
 from imagefactory.tools.inventory import MAX_STATUS, read_status
 from signing.digest import read_document
 
 LABEL = "UPGRADE"
-CONCERNED = re.compile(r"linux-image-[a-z0-9.+-]+|grub[a-z0-9.+-]*|shim-[a-z0-9.+-]+")
+# Not grub-cloud-amd64: it renews the boot loader when GRUB's other packages are upgraded, unless it is itself (its
+# postinst, 0.0.5).
+CONCERNED = re.compile(r"linux-image-[a-z0-9.+-]+|grub(?!-cloud-)[a-z0-9.+-]*|shim-[a-z0-9.+-]+")
 MOST_WRITTEN = 50  # files that are told of
 # What any kernel's and any boot loader's upgrade writes.
 CONFIGURATION = "/boot/grub/grub.cfg"
@@ -33,38 +36,42 @@ class GuestUpgrade:
     disk: Path
     changes: Sequence[Change]
 
-    @property
-    def script(self) -> str:
-        """For POSIX sh, as the default user. Its output is for `missing` and `written`."""
-        return _SCRIPT.format(label=LABEL)
+    def install(self, seconds: int) -> GuestCheck:
+        """What installs them in the guest: it ends with status 0, and all that it writes is newer than a file of its
+        own."""
+        program = _INSTALL.format(label=LABEL, began=BEGAN)
+        return GuestCheck("upgrade", program.encode(), INLINE, sudo=True, seconds=seconds)
 
     def missing(self, said: str) -> tuple[str, ...]:
-        """The packages ("NAME VERSION") that are not installed after what the script said."""
+        """The packages ("NAME VERSION") that are not installed, by what LOOK said."""
         there = {line.removeprefix("installed=") for line in said.splitlines() if line.startswith("installed=")}
         wanted = (f"{change.name} {change.new}" for change in self.changes)
         return tuple(each for each in wanted if f"{each} installed" not in there)
 
 
 def written(said: str) -> tuple[str, ...]:
-    """The files below /boot that the script saw written, in the order of their names; the first of very many."""
+    """The files below /boot that LOOK saw written, in the order of their names; the first of very many."""
     lines = sorted(line for line in said.splitlines() if line.startswith("written=/boot/"))
     return tuple(printable(line.removeprefix("written="), 200) for line in lines[:MOST_WRITTEN])
 
 
+BEGAN = "/run/upgrade-began"
 # Like a user's own upgrade, and without a network. A configuration file that the image has changed stays as it is.
-_SCRIPT = """\
+_INSTALL = """\
+mkdir -p /run/upgrade
+mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/upgrade
+touch {began}
+DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \\
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \\
+    --no-install-recommends --reinstall install /run/upgrade/*.deb
+umount /run/upgrade
+"""
+# For POSIX sh, as the default user, when that has ended. GRUB's modules are many, and come with their core.
+LOOK = f"""\
 set -eu
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-as_root() {{ if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }}
-before=$(mktemp)
-as_root mkdir -p /run/upgrade
-as_root mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/upgrade
-as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \\
-    --no-install-recommends --reinstall install /run/upgrade/*.deb < /dev/null 2>&1
-as_root umount /run/upgrade
 dpkg-query -W -f 'installed=${{Package}} ${{Version}} ${{db:Status-Status}}\\n'
-as_root find /boot -newer "$before" -type f -printf 'written=%p\\n' | grep -v '\\.mod$'
+sudo -n find /boot -newer {BEGAN} -type f ! -name '*.mod' -printf 'written=%p\\n'
 """
 
 

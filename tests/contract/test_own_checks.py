@@ -98,7 +98,7 @@ def test_an_upgrade_is_made_for_this_very_system(host: FakeHost, monkeypatch: py
 
 STATUS = "".join(
     f"Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n"
-    for name in ("bash", "grub2-common", "linux-image-cloud-amd64", "shim-signed", "libgrub")
+    for name in ("bash", "grub-cloud-amd64", "grub2-common", "linux-image-cloud-amd64", "shim-signed", "libgrub")
 )
 
 
