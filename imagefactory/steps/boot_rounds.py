@@ -20,7 +20,7 @@ from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.guest_checks import PATIENCE, Ended, GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
-from imagefactory.tools.guest_upgrade import LOOK, GuestUpgrade, written
+from imagefactory.tools.guest_upgrade import LOOK, MOST_WRITTEN, GuestUpgrade, written
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
@@ -191,7 +191,7 @@ def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, repo
     made = written(said)
     report.checks += checks.upgraded(upgrade.missing(said), made, len(upgrade.changes))
     packages: list[JSON] = [{"name": each.name, "from": each.old, "to": each.new} for each in upgrade.changes]
-    report.facts["upgrade"] = {"packages": packages, "written": list(made)}
+    report.facts["upgrade"] = {"packages": packages, "written": list(made[:MOST_WRITTEN])}
 
 
 def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None:

@@ -22,7 +22,7 @@ LABEL = "UPGRADE"
 # Not grub-cloud-amd64: it renews the boot loader when GRUB's other packages are upgraded, unless it is itself (its
 # postinst, 0.0.5).
 CONCERNED = re.compile(r"linux-image-[a-z0-9.+-]+|grub(?!-cloud-)[a-z0-9.+-]*|shim-[a-z0-9.+-]+")
-MOST_WRITTEN = 50  # files that are told of
+MOST_WRITTEN = 50  # files that the evidence names
 # What any kernel's and any boot loader's upgrade writes.
 CONFIGURATION = "/boot/grub/grub.cfg"
 INITRD = "/boot/initrd.img-"
@@ -50,9 +50,9 @@ class GuestUpgrade:
 
 
 def written(said: str) -> tuple[str, ...]:
-    """The files below /boot that LOOK saw written, in the order of their names; the first of very many."""
+    """The files below /boot that LOOK saw written, in the order of their names."""
     lines = sorted(line for line in said.splitlines() if line.startswith("written=/boot/"))
-    return tuple(printable(line.removeprefix("written="), 200) for line in lines[:MOST_WRITTEN])
+    return tuple(printable(line.removeprefix("written="), 200) for line in lines)
 
 
 BEGAN = "/run/upgrade-began"
@@ -66,12 +66,12 @@ DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg
     --no-install-recommends --reinstall install /run/upgrade/*.deb
 umount /run/upgrade
 """
-# For POSIX sh, as the default user, when that has ended. GRUB's modules are many, and come with their core.
+# For POSIX sh, as the default user, when that has ended. GRUB's modules and languages are many, and come with its core.
 LOOK = f"""\
 set -eu
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 dpkg-query -W -f 'installed=${{Package}} ${{Version}} ${{db:Status-Status}}\\n'
-sudo -n find /boot -newer {BEGAN} -type f ! -name '*.mod' -printf 'written=%p\\n'
+sudo -n find /boot -newer {BEGAN} -type f ! -name '*.mod' ! -name '*.mo' -printf 'written=%p\\n'
 """
 
 

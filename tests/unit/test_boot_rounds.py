@@ -15,7 +15,7 @@ from imagefactory.steps import boot_rounds
 from imagefactory.steps.boot_checks import Check
 from imagefactory.steps.boot_rounds import Report
 from imagefactory.tools.guest_checks import INLINE, GuestCheck
-from imagefactory.tools.guest_upgrade import GuestUpgrade
+from imagefactory.tools.guest_upgrade import MOST_WRITTEN, GuestUpgrade
 
 UPGRADE = GuestUpgrade(
     Path("/upgrade.iso"), (Change("shim-signed", "1.44", "1.51"), Change("linux-image-2", None, "6.1"))
@@ -158,6 +158,13 @@ def test_an_upgrade() -> None:
         ],
         "written": ["/boot/grub/grub.cfg", "/boot/initrd.img-2"],
     }
+
+
+def test_an_upgrade_that_writes_very_much() -> None:
+    much = "".join(f"written=/boot/a/{number}\n" for number in range(MOST_WRITTEN))
+    report, found = upgraded(INSTALLED, much + SAID)
+    assert (found.passed, f"{MOST_WRITTEN + 2} files" in found.detail) == (True, True)
+    assert len(cast("Any", report.facts["upgrade"])["written"]) == MOST_WRITTEN
 
 
 @pytest.mark.parametrize(
