@@ -14,6 +14,8 @@ PLAIN ?= soe-plain-12
 FUZZ_SECONDS ?= 60
 # Root file systems are built, mounted and compared: as root, or with sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
+# Tests that only compute share the cores, file by file; machines that boot need them for themselves.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
 .PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down
@@ -25,7 +27,9 @@ image: install
 
 test: check
 	$(BIN)/python -m tests.openstack prepare
-	$(AS_ROOT) $(BIN)/pytest tests/contract tests/integration tests/conformance
+	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/contract
+	$(AS_ROOT) $(BIN)/pytest tests/integration
+	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/conformance
 
 check: lint unit
 
@@ -37,7 +41,7 @@ lint: install
 	PATH="$(abspath $(BIN)):$$PATH" ELEMENTS_DIR=elements LIB_DIR=elements $(BIN)/dib-lint > /dev/null
 
 unit: install
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) tests/unit
 
 soak: install
 	$(AS_ROOT) $(BIN)/pytest tests --soak

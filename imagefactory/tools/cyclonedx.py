@@ -3,10 +3,8 @@
 Version 1.6 (ECMA-424): nothing of ours needs a later one, and every scanner that reads CycloneDX reads it.
 """
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +16,6 @@ from cyclonedx.model.contact import OrganizationalEntity
 from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import Draft7Validator, extend
 
 from imagefactory.errors import SbomInvalid
 from imagefactory.model.packages import Installed
@@ -58,37 +53,12 @@ def validate(raw: bytes) -> dict[str, Any]:
     # The schema of a version does not ask for the number of that version.
     if document.get("specVersion") != VERSION.to_version():
         raise SbomInvalid(f"the bill of materials is not CycloneDX {VERSION.to_version()}")
-    wrong = _validator().validate_str(raw.decode())
+    from imagefactory.tools.cyclonedx_schema import validator  # noqa: PLC0415 - the grammars of URLs take a second
+
+    wrong = validator(VERSION).validate_str(raw.decode())
     if wrong is not None:
         raise SbomInvalid(f"the bill of materials is not valid CycloneDX: {str(wrong.data.message)[:200]}")
     return document
-
-
-def _unique(validator: Any, wanted: bool, items: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
-    """uniqueItems by what items look like. jsonschema compares each object with each other, which
-    takes hours for a document that is made to take them."""
-    del schema
-    if wanted and validator.is_type(items, "array"):
-        looks = {json.dumps(item, sort_keys=True) for item in items}
-        if len(looks) != len(items):
-            yield ValidationError("an array has an item twice")
-
-
-_Draft7 = extend(Draft7Validator, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
-
-
-class _Validator(JsonStrictValidator):
-    """The library's validator, its schemas and its checks of formats, with our uniqueItems."""
-
-    @property
-    def _validator(self) -> Any:  # noqa: ANN401 - typed by nobody
-        theirs: Any = super()._validator
-        return _Draft7(theirs.schema, registry=theirs._registry, format_checker=theirs.format_checker)
-
-
-@cache
-def _validator() -> JsonStrictValidator:
-    return _Validator(VERSION)
 
 
 def _component(package: Installed, os: OperatingSystem) -> Component:

@@ -67,3 +67,21 @@ def test_the_script_is_a_script() -> None:
     # libopendbx1, which the scanner wants, is not in the folder of its architecture.
     assert "usr=/run/scanner/usr/lib " in SCAN.script
     assert "libraries=$usr/x86_64-linux-gnu:$usr:" in SCAN.script
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("sysctl_kernel_sysrq", False),
+        ("sysctl_net_ipv4_conf_all_rp_filter", False),
+        ("sysctl_net_ipv6_conf_default_accept_ra", False),
+        ("sysctl_net_ipv4_conf_eth0_rp_filter", True),
+        ("sysctl_net_ipv6_neigh_default_gc_thresh1", True),
+    ],
+)
+def test_an_interface_of_its_own_is_seen_by_whoever_asks_for_it(name: str, seen: bool) -> None:
+    scan = GuestScan(
+        Path("/scanner.iso"), "xccdf_p", False, {SYSRQ: "sysctl_kernel_sysrq", identity("rule", name): name}
+    )
+    assert ("/proc/sys/net" not in scan.script) is seen
+    assert subprocess.run(["sh", "-n"], input=scan.script, text=True, check=False).returncode == 0
