@@ -64,8 +64,8 @@ may be is in [distributions](distributions.md), what a `base` may be like in
 [start from your image](../how-to/start-from-your-image.md), how to use `compliance` in
 [harden an image](../how-to/harden-and-score.md), how to write its `exceptions` in
 [accept an exception](../how-to/accept-an-exception.md), and which feeds `vulnerabilities` understands in
-[know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of `tests.guest` sees is in
-[check what you promise](../how-to/check-what-you-promise.md).
+[know its vulnerabilities](../how-to/know-its-vulnerabilities.md). What a check of `tests.guest` sees, and
+what `tests.boot.upgrade` does, is in [check what you promise](../how-to/check-what-you-promise.md).
 """
 
 PROPERTIES = """\

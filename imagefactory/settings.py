@@ -92,6 +92,11 @@ class Settings:
         return self.home / "scap"
 
     @property
+    def packages(self) -> Path:
+        """Packages that images install anew in their boot test."""
+        return self.home / "packages"
+
+    @property
     def feeds(self) -> Path:
         """What is known of vulnerabilities."""
         return self.home / "feeds"
@@ -105,7 +110,7 @@ class Settings:
     def caches(self) -> tuple[Path, ...]:
         """What all names share and may be removed. The time of a directory in one is that of its last use; where it is
         renewed daily, it is of a day before that at most."""
-        return (self.scap, self.feeds, self.bases)
+        return (self.scap, self.feeds, self.bases, self.packages)
 
     @property
     def signed(self) -> Path:

@@ -145,7 +145,7 @@ class Inputs:
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
         measured = {"measured": self.measuring.inputs()} if self.measuring else {}
-        asked = {"guest": [self._own_check(each) for each in self.recipe.tests.guest]}
+        asked = {"upgrade": boot.upgrade, "guest": [self._own_check(each) for each in self.recipe.tests.guest]}
         revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
         return key("boot", {**own, "firmware": firmware, **asked, **measured, **revision})
 

@@ -22,12 +22,13 @@ from imagefactory.steps.convert import Converted
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records, build_version
 from imagefactory.store.tables import Build, StepResult
-from imagefactory.tools import qemu_img, scap
+from imagefactory.tools import guest_upgrade, qemu_img, scap
 from imagefactory.tools.apt import through
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.firmware import Accelerator, probe_kvm
 from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan, make_disk
+from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.hand import call_builder, call_clerk
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.inventory import MAX_STATUS, read_status
@@ -58,6 +59,7 @@ class BootTest(Protocol):
         environment: Mapping[str, str],
         on_advance: Callable[[str], None],
         own: Sequence[GuestCheck],
+        upgrade: GuestUpgrade | None,
         scan: GuestScan | None,
     ) -> Evidence: ...
 
@@ -262,6 +264,7 @@ class Line:
             environment=self.settings.environment,
             on_advance=self.advancer(plan.BOOT),
             own=guest_checks(self.inputs.loaded, self.directory("guest-checks")),
+            upgrade=self._guest_upgrade(rootfs),
             scan=self._guest_scan(rootfs),
         )
         accelerator = probe_kvm(self.settings.environment)
@@ -330,6 +333,14 @@ class Line:
         if scan is not None:
             make_disk(disk, kit, tailoring, environment=self.settings.environment)
         return scan
+
+    def _guest_upgrade(self, rootfs: StepResult) -> GuestUpgrade | None:
+        """What the guest is to install anew, if the recipe wants that."""
+        if not self.inputs.recipe.tests.boot.upgrade:
+            return None
+        status = self.artifacts.require(rootfs.outputs["dpkg_status"])
+        index = self.inputs.index(self.settings.environment)
+        return guest_upgrade.prepare(self.settings.packages, status, index, self.directory("guest-upgrade"))
 
     def _tell_unknown(self, names: Sequence[str]) -> None:
         if names:

@@ -22,6 +22,8 @@ class BootTest(Part):
     """How long one boot may take, 10s to 6h."""
     expect: Annotated[Items[Line], Field(max_length=100)] = ()
     """Lines, or parts of lines, that must appear on the serial console."""
+    upgrade: bool = False
+    """Whether kernel and boot loader are installed anew in the running image, which must then boot again."""
 
 
 class GuestCheck(Part):

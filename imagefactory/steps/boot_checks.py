@@ -8,6 +8,7 @@ from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON
 from imagefactory.tools.console import kernel_faults, printable
 from imagefactory.tools.guest import Answers
+from imagefactory.tools.guest_upgrade import CONFIGURATION, INITRD
 
 SLACK = 8 << 20  # bytes that a partition may leave at the end of its disk: alignment and the second partition table
 TAINT_DIED = 1 << 7  # the kernel has oopsed
@@ -126,3 +127,16 @@ def console_says(console: str, expect: Sequence[str]) -> list[Check]:
     """Whether the console showed what the recipe expects."""
     return [Check(f"console: {printable(text)}", text in console, "seen" if text in console else "not seen")
             for text in expect]  # fmt: skip
+
+
+def upgraded(missing: Sequence[str], written: Sequence[str], count: int) -> list[Check]:
+    """Whether `count` packages were installed anew, and the next boot starts from what that wrote below /boot."""
+    absent = [what for what in (CONFIGURATION, INITRD) if not any(path.startswith(what) for path in written)]
+    detail = f"{count} packages installed anew, {len(written)} files written below /boot"
+    if missing or absent:
+        detail = "; ".join(
+            f"{what}: {printable(', '.join(names))}"
+            for what, names in (("not installed", missing), ("not written", absent))
+            if names
+        )
+    return [Check("upgrade", not missing and not absent, detail)]

@@ -20,12 +20,14 @@ from imagefactory.tools.console import LOGIN, printable
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.guest_checks import PATIENCE, Ended, GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_upgrade import LOOK, MOST_WRITTEN, GuestUpgrade, written
 from imagefactory.tools.machine import Machine
 from imagefactory.tools.overlay import Overlay
 from imagefactory.tools.vm import VM
 
 CPUS = 2
 GROW = 1 << 30  # bytes that a disk is larger than its image, at least: enough to see whether the root grew
+UPGRADE_SECONDS = 1800.0  # that an upgrade may take, at least: it makes an initramfs, maybe in software emulation
 AGENT_SECONDS = 30.0
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 KEYS_SAID = ("END SSH HOST KEY KEYS", " finished at ")  # by cloud-init, on the console, when it is done
@@ -36,8 +38,8 @@ RAN_ANYWAY = ("GRUB", "Linux version", "EFI stub", "login:")
 class Bench:
     """What every boot of one round shares: `source` of the metadata, `memory` in MiB, `timeout` in seconds per boot.
 
-    Every machine ends soon after `stop` is set. `own` are the recipe's own checks, `scan` is what a guest
-    is to measure of itself.
+    Every machine ends soon after `stop` is set. `own` are the recipe's own checks, `upgrade` is what a guest is to
+    install before it boots again, `scan` what it is to measure of itself.
     """
 
     image: Path
@@ -55,6 +57,7 @@ class Bench:
     on_advance: Callable[[str], None]
     stop: Event
     own: Sequence[GuestCheck] = ()
+    upgrade: GuestUpgrade | None = None
     scan: GuestScan | None = None
 
     def disk(self, name: str) -> Overlay:
@@ -96,7 +99,7 @@ def boots(bench: Bench) -> list[Report]:
     """All the boots under one firmware."""
     identity = seed.create(bench.work, bench.source, environment=bench.environment)
     disk, first = bench.disk("disk"), Report(bench.firmware)
-    with bench.vm(first.name, disk, identity.disk) as vm:
+    with bench.vm(first.name, disk, identity.disk, bench.upgrade.disk if bench.upgrade else None) as vm:
         login = _first_boot(bench, vm, identity, first)
     second = Report(f"{bench.firmware}-again")
     with bench.vm(second.name, disk, identity.disk, bench.scan.disk if bench.scan else None) as vm:
@@ -146,7 +149,9 @@ def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ss
     }
     for own in bench.own:
         _own_check(bench, own, vm, login, report)
-    if bench.own:
+    if bench.upgrade is not None:
+        _upgrade(bench, bench.upgrade, vm, login, report)
+    if bench.own or bench.upgrade:
         deadline = time.monotonic() + bench.timeout
     _power_off(bench, vm, report, deadline)
     return login
@@ -155,14 +160,38 @@ def _first_boot(bench: Bench, vm: VM, identity: seed.Seed, report: Report) -> ss
 def _own_check(bench: Bench, own: GuestCheck, vm: VM, login: ssh.Guest, report: Report) -> None:
     """A check of the recipe's. Whatever it does, the boot goes on."""
     bench.on_advance(f"{vm.name}: check {own.name}")
-    try:
-        deadline = time.monotonic() + own.seconds + PATIENCE
-        ended = own.ended(login.ask(vm.port, own.script, deadline=deadline, watch=vm.check))
-    except ProgramTimeout:
-        ended = own.hanging()
-    except ProgramFailed as error:
-        ended = Ended(False, error.message, error.lines)
+    ended = _ended(own, vm, login)
     report.checks.append(Check(f"guest:{own.name}", ended.passed, ended.detail, ended.lines))
+
+
+def _ended(program: GuestCheck, vm: VM, login: ssh.Guest) -> Ended:
+    try:
+        deadline = time.monotonic() + program.seconds + PATIENCE
+        return program.ended(login.ask(vm.port, program.script, deadline=deadline, watch=vm.check))
+    except ProgramTimeout:
+        return program.hanging()
+    except ProgramFailed as error:
+        return Ended(False, error.message, error.lines)
+
+
+def _upgrade(bench: Bench, upgrade: GuestUpgrade, vm: VM, login: ssh.Guest, report: Report) -> None:
+    """The guest installs its kernel and its boot loader anew. Whatever comes of it, the boot goes on."""
+    seconds = int(max(UPGRADE_SECONDS, bench.timeout))
+    bench.on_advance(f"{vm.name}: installing kernel and boot loader anew, which may take {seconds // 60} minutes")
+    ended = _ended(upgrade.install(seconds), vm, login)
+    if not ended.passed:
+        report.checks.append(Check("upgrade", False, ended.detail, ended.lines))
+        return
+    report.seconds["upgraded"] = vm.seconds()
+    try:
+        said = login.ask(vm.port, LOOK, deadline=time.monotonic() + bench.timeout, watch=vm.check)
+    except (ProgramFailed, ProgramTimeout) as error:
+        report.checks.append(Check("upgrade", False, error.message, error.lines))
+        return
+    made = written(said)
+    report.checks += checks.upgraded(upgrade.missing(said), made, len(upgrade.changes))
+    packages: list[JSON] = [{"name": each.name, "from": each.old, "to": each.new} for each in upgrade.changes]
+    report.facts["upgrade"] = {"packages": packages, "written": list(made[:MOST_WRITTEN])}
 
 
 def _second_boot(bench: Bench, vm: VM, login: ssh.Guest, report: Report) -> None:

@@ -22,6 +22,7 @@ from imagefactory.steps.boot_rounds import CPUS, Bench, Report, boots, first_boo
 from imagefactory.tools.firmware import Accelerator
 from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.seed import Source
 from imagefactory.tools.vm import POLL
@@ -52,6 +53,7 @@ def boot_test(
     on_advance: Callable[[str], None],
     user: str = "debian",
     own: Sequence[GuestCheck] = (),
+    upgrade: GuestUpgrade | None = None,
     scan: GuestScan | None = None,
 ) -> Evidence:
     """Boot `image` ("raw" or "qcow2") under each firmware and return what that proved about `about` ("sha256:HEX").
@@ -63,7 +65,8 @@ def boot_test(
     there are processors enough, the rounds take place side by side, each with as much memory; `on_advance` is called in
     the thread of the caller.
     `own` are checks that run in the first boot of every round, after all others; the boot's checks have them as
-    guest:NAME.
+    guest:NAME. `upgrade` is what the guest installs in the first boot under each firmware, so that the second starts
+    from it; the boot's fact `upgrade` says what that changed.
     `scan` is what the guest measures of itself, once, when it has booted again; the boot's fact `measured` has the
     outcomes.
 
@@ -92,14 +95,17 @@ def boot_test(
         stop=Event(),
         own=own,
     )
-    results = _side_by_side(_rounds(bench, kinds, scan), said, on_advance, bench.stop)
+    results = _side_by_side(_rounds(bench, kinds, scan, upgrade), said, on_advance, bench.stop)
     return Evidence("boot", about, "pass", _facts(bench, kinds, results))
 
 
-def _rounds(bench: Bench, kinds: Sequence[Firmware], scan: GuestScan | None) -> Sequence[Callable[[], list[JSON]]]:
+def _rounds(
+    bench: Bench, kinds: Sequence[Firmware], scan: GuestScan | None, upgrade: GuestUpgrade | None
+) -> Sequence[Callable[[], list[JSON]]]:
     """The rounds of boots: one for each firmware, and one more for each source of metadata that these leave over."""
+    whole = replace(bench, upgrade=upgrade)
     rounds = [
-        partial(_under, replace(bench, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
+        partial(_under, replace(whole, firmware=kind, source=source, scan=scan if kind == kinds[0] else None), boots)
         for kind, source in zip(kinds, SOURCES, strict=False)
     ]
     rounds += [partial(_under, replace(bench, source=source), first_boot) for source in SOURCES[len(kinds) :]]

@@ -15,7 +15,7 @@ from imagefactory.model.mounts import EXECUTABLE, ROOT_FREE, SEPARATE, Mount, Ne
 from imagefactory.tools import archive, ext4, fat, grub, sfdisk, tree
 
 # Counts in the digest of the inputs: raise it when a change here alters what comes out.
-REVISION = 2
+REVISION = 3
 
 # A tar leaves them out where the build had something mounted there; without them systemd stops at the start.
 MOUNT_POINTS = ("/proc", "/sys", "/dev", "/run")
@@ -113,8 +113,20 @@ def _laid_out(bench: _Bench, sizes: Mapping[str, int] | None) -> _Bench:
         root = ext4.needed(bench.tree, free=ROOT_FREE, without=_folders(bench.tree))
         bench = replace(bench, layout=separate(bench.layout, needs, sizes, root))
     text = fstab(bench.layout, bench.who, executable=executable, before=before)
-    tree.write_fstab(bench.tree, text, epoch=bench.epoch)
+    tree.write(bench.tree, tree.FSTAB, text, epoch=bench.epoch)
+    _renewed(bench)
     return bench
+
+
+def _renewed(bench: _Bench) -> None:
+    """Let upgrades inside the image renew the boot loader on this disk.
+
+    Debian's grub-cloud-amd64 does so where a file says it may, for both firmwares at once: on a disk for one of them it
+    would fail, and the upgrade with it.
+    """
+    path = bench.tree / grub.RENEWAL[1:]
+    if {"bios", "uefi"} <= set(bench.layout.firmware) and path.parent.is_dir() and not os.path.lexists(path):
+        tree.write(bench.tree, grub.RENEWAL, "", epoch=bench.epoch)
 
 
 def _need(bench: _Bench, mount: Mount) -> Need:

@@ -145,10 +145,14 @@ class Index:
         matches = filter(None, map(_UPGRADE.match, simulated.splitlines()))
         return tuple(Change(match["name"], match["old"], match["new"]) for match in matches)
 
-    def archives(self, packages: Sequence[str], status: Path | None = None) -> tuple[Archive, ...]:
+    def archives(
+        self, packages: Sequence[str], status: Path | None = None, *, again: bool = False
+    ) -> tuple[Archive, ...]:
         """The archives of `packages`; with the dpkg status file of a system, those that it lacks for them to be
-        installed there, without what they only recommend. In apt's order. Raises PackageMissing."""
+        installed there, without what they only recommend; `again`: also those of packages that it has, in the newest
+        version that is offered. In apt's order. Raises PackageMissing."""
         verb = ["download"] if status is None else ["install", "--no-install-recommends"]
+        verb += ["--reinstall"] if again else []
         fixed = ["-qq", "--print-uris", "-o", "Acquire::ForceHash=SHA256"]
         try:
             listed = run(

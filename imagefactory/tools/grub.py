@@ -35,6 +35,8 @@ NORMAL = PurePosixPath("boot/grub/i386-pc/normal.mod")
 SHIM = PurePosixPath("usr/lib/shim/shimx64.efi.signed")
 MOK_MANAGER = PurePosixPath("usr/lib/shim/mmx64.efi.signed")
 GRUB = PurePosixPath("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
+# With this file there grub-cloud-amd64 runs grub-install whenever a part of it is upgraded (its postinst, 0.0.5).
+RENEWAL = "/etc/grub.d/enable_cloud"
 
 
 @dataclass(frozen=True)

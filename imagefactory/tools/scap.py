@@ -2,21 +2,20 @@
 apt, kept by their digests under a directory of ours, and never installed on this host.
 """
 
-import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from imagefactory.errors import ContentInvalid, ContentMissing, MirrorUnreachable, ScanFailed
-from imagefactory.tools.apt import Archive, Index, host_sources
+from imagefactory.errors import ContentInvalid, ContentMissing, ScanFailed
+from imagefactory.tools.apt import Index, host_sources
 from imagefactory.tools.durable import held
 from imagefactory.tools.inventory import MAX_STATUS, read_status
 from imagefactory.tools.oscap import MAX_CONTENT
+from imagefactory.tools.package_cache import download, kept, once
 from imagefactory.tools.process import Limits, run
 from signing.digest import read_document
 from signing.errors import SigningError
@@ -109,13 +108,13 @@ def _debian_content(directory: Path, codename: str, environment: Mapping[str, st
     (archive,) = index.archives([CONTENT_PACKAGE])
 
     def make(scratch: Path) -> None:
-        _download(index, (archive,), scratch)
+        download(index, (archive,), scratch)
         unpack(scratch / archive.file, scratch / "tree", environment=environment)
         for each in (scratch / "tree" / CONTENT_FOLDER).glob("*-ds.xml"):
             each.rename(scratch / each.name)
         shutil.rmtree(scratch / "tree")
 
-    content = _once(directory / f"content-{archive.sha256}", make) / name
+    content = once(directory / f"content-{archive.sha256}", make) / name
     if not content.is_file():
         raise ContentMissing(f"{CONTENT_PACKAGE} {archive.package.version} has no {name}")
     return content, archive.package.version
@@ -129,9 +128,7 @@ def _scanner(directory: Path, status: Path, index: Index) -> tuple[tuple[Path, .
         raise ScanFailed(f"apt would fetch {len(archives)} packages for {SCANNER_PACKAGE}, and not that one")
     if not archives:
         return (), version
-    key = sha256("".join(f"{each.file} {each.sha256}\n" for each in archives).encode()).hexdigest()
-    kept = _once(directory / f"scanner-{key}", lambda scratch: _download(index, archives, scratch))
-    return tuple(kept / each.file for each in archives), version
+    return kept(directory, "scanner", archives, index), version
 
 
 def _refresh(index: Index) -> None:
@@ -141,24 +138,3 @@ def _refresh(index: Index) -> None:
         stamp.unlink(missing_ok=True)
         index.refresh()
         stamp.touch()
-
-
-def _download(index: Index, archives: tuple[Archive, ...], directory: Path) -> None:
-    index.download(archives, directory)
-    for each in archives:
-        if sha256(read_document(directory / each.file, most=each.size)).hexdigest() != each.sha256:
-            raise MirrorUnreachable(f"{each.file} is not what the package lists say")
-
-
-def _once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The directory `folder`, which `make` fills when it is not there; whoever is killed meanwhile leaves none. Its
-    time is that of its last use."""
-    if folder.is_dir():
-        os.utime(folder)
-    else:
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir()
-            make(made)
-            made.rename(folder)
-    return folder

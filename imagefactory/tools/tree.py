@@ -45,11 +45,12 @@ def read_fstab(tree: Path, *, epoch: int) -> str:
     return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
-def write_fstab(tree: Path, text: str, *, epoch: int) -> None:
-    """Write /etc/fstab anew, with times `epoch`. Raises RootfsUnfit."""
-    folder = directory(tree, "/etc", epoch=epoch)
+def write(tree: Path, name: str, text: str, *, epoch: int) -> None:
+    """Write the file `name` (absolute) below `tree` anew, with times `epoch`. Raises RootfsUnfit."""
+    parent, _, base = name.rpartition("/")
+    folder = directory(tree, parent, epoch=epoch)
     before = folder.stat()
-    path = folder / "fstab"
+    path = folder / base
     path.unlink(missing_ok=True)  # it may have another name outside the tree, or other attributes
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:

@@ -78,10 +78,13 @@ class Mirror:
     def content(self, codename: str = "bookworm", own: Path | None = None) -> DataStream:
         return data_stream(self.home, codename, own, self.environment)
 
-    def kit(self) -> Kit:
+    def index(self) -> Index:
         index = Index(self.root / "index", (Source("http://h", "bookworm", ("main",), None),), self.environment)
         index.directory.mkdir(exist_ok=True)
-        return fetch(self.home, DataStream(self.root / "c.xml", "ab" * 32, OWN), self.status, index)
+        return index
+
+    def kit(self) -> Kit:
+        return fetch(self.home, DataStream(self.root / "c.xml", "ab" * 32, OWN), self.status, self.index())
 
 
 def _digest(raw: bytes) -> str:

@@ -10,6 +10,7 @@ from imagefactory.model.evidence import JSON, Evidence
 from imagefactory.tools.firmware import QEMU, Accelerator
 from imagefactory.tools.guest_checks import GuestCheck
 from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_upgrade import GuestUpgrade
 from imagefactory.tools.machine import DEVICES
 from imagefactory.tools.process import run
 
@@ -29,6 +30,7 @@ def boot_test(
     environment: Mapping[str, str],
     on_advance: Callable[[str], None],
     own: Sequence[GuestCheck],
+    upgrade: GuestUpgrade | None,
     scan: GuestScan | None,
 ) -> Evidence:
     """Start QEMU once a firmware. Raises BootPanic when it fails. Whatever the guest measures of itself, or is asked
@@ -44,6 +46,8 @@ def boot_test(
         except ProgramFailed as error:
             raise BootPanic(f"{kind}: Kernel panic", log=log, lines=error.lines) from error
     said: dict[str, JSON] = {"measured": dict.fromkeys(scan.rules.values(), "pass")} if scan else {}
+    if upgrade is not None:
+        said["upgrade"] = {"packages": [each.name for each in upgrade.changes]}
     if own:
         said["own"] = [[each.name, each.program.decode(), *each.interpreter, each.sudo, each.seconds] for each in own]
     found = {**facts(firmware, memory, **said), "accelerator": accelerator.kind, "expect": list(expect)}

@@ -61,13 +61,13 @@ def make_tar(tree: Path, tar: Path) -> Path:
 
 
 def make_package(directory: Path, name: str, files: Mapping[str, str], version: str = "1.3.7") -> Path:
-    """A Debian package of executable files."""
+    """A Debian package of executable files; those below DEBIAN are its maintainer scripts."""
     build = directory / f"{name}.build"
     for path, content in files.items():
         (build / path).parent.mkdir(parents=True, exist_ok=True)
         (build / path).write_text(content)
         (build / path).chmod(0o755)
-    (build / "DEBIAN").mkdir(parents=True)
+    (build / "DEBIAN").mkdir(parents=True, exist_ok=True)
     control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: a <a@b>\nDescription: d\n"
     (build / "DEBIAN/control").write_text(control)
     made = directory / f"{name}_{version}_amd64.deb"

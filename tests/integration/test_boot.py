@@ -1,5 +1,6 @@
 """A real image, booted under BIOS and UEFI, and what happens to it when something is wrong with it."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import pytest
 from imagefactory.errors import BootCheckFailed, BootFailed, BootNoLoader
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import JSON, Evidence
+from imagefactory.model.packages import Change
 from imagefactory.steps.boot_test import boot_test
+from imagefactory.tools import data_disk, guest_upgrade
 from imagefactory.tools.firmware import probe_kvm
 from imagefactory.tools.guest_checks import INLINE, GuestCheck
-from tests.integration.conftest import BootableImage, Built
+from imagefactory.tools.guest_upgrade import GuestUpgrade
+from tests.fakes.scanner import make_package
+from tests.integration.conftest import BUILD_TIMEOUT, ROOT, BootableImage, Built, imagefactory
+from tests.integration.test_docs import settle
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 TIMEOUT = 900.0  # seconds for each boot: software emulation on a busy host
@@ -25,7 +31,13 @@ SECURE = {"secure-boot", "kernel-secure-boot"}
 
 
 def boot(
-    image: Path, image_format: str, directory: Path, *firmware: Firmware, expect: str, own: Sequence[GuestCheck] = ()
+    image: Path,
+    image_format: str,
+    directory: Path,
+    *firmware: Firmware,
+    expect: str,
+    own: Sequence[GuestCheck] = (),
+    upgrade: GuestUpgrade | None = None,
 ) -> Evidence:
     return boot_test(
         image,
@@ -36,6 +48,7 @@ def boot(
         timeout=TIMEOUT,
         expect=[expect],
         own=own,
+        upgrade=upgrade,
         work=directory,
         logs=directory / "logs",
         accelerator=probe_kvm(ENVIRONMENT),
@@ -46,6 +59,16 @@ def boot(
 
 def check(name: str, program: str, *, sudo: bool = False, seconds: int = 60) -> GuestCheck:
     return GuestCheck(name, program.encode(), INLINE, sudo, seconds)
+
+
+def upgrade_to(directory: Path, script: str) -> GuestUpgrade:
+    """An upgrade whose only package is a new one with this maintainer script."""
+    tree = directory / "upgrade"
+    tree.mkdir()
+    package = make_package(directory, "grub-that-fails", {"DEBIAN/postinst": f"#!/bin/sh -e\n{script}\n"}, "1")
+    package.rename(tree / package.name)
+    disk = data_disk.make(directory / "upgrade.iso", guest_upgrade.LABEL, tree, environment=ENVIRONMENT)
+    return GuestUpgrade(disk, (Change("grub-that-fails", None, "1"),))
 
 
 def checks_of(facts: Mapping[str, JSON]) -> dict[str, set[str]]:
@@ -116,3 +139,57 @@ def test_what_the_recipe_expects_and_does_not_get(bootable_image: BootableImage,
         assert f"guest:{name}: did not end within 5 s, and was ended" in lines
     assert lines[-1] == "why"
     assert "reboot: Power down" in raised.value.log.read_text(errors="replace")
+
+
+@pytest.mark.soak
+def test_an_image_boots_from_what_its_upgrade_wrote(built: Built, tmp_path: Path) -> None:
+    """Not only kernel, initramfs and configuration: both boot loaders, where each firmware looks for its own."""
+    recipe = shutil.copytree(ROOT / "recipes", tmp_path / "recipes") / "upgrading.yaml"
+    recipe.write_text("name: tiny-debian-12\nextends: tiny-debian-12.yaml\ntests: {boot: {upgrade: true}}\n")
+    home = tmp_path / "home"
+    settle(built, home, from_nothing=False)
+    ran = imagefactory(home, "build", recipe, "--json", timeout=BUILD_TIMEOUT)
+    assert ran.status == 0, ran.stderr
+    facts = imagefactory(home, "releases", "show", ran.document["release"], "--json").document["evidence"][0]["facts"]
+    assert checks_of(facts) == {
+        "bios": FIRST | OWN | {"upgrade"},
+        "bios-again": SETTLED,
+        "uefi": FIRST | OWN | SECURE | {"upgrade"},
+        "uefi-again": SETTLED | SECURE,
+        "uefi-altered": {"altered-refused"},
+    }
+    boots = {boot["boot"]: boot for boot in facts["boots"]}
+    for firmware in ("bios", "uefi"):
+        upgraded, kernel = boots[firmware]["upgrade"], boots[f"{firmware}-again"]["kernel"]
+        packages = {each["name"] for each in upgraded["packages"]}
+        assert {"grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", f"linux-image-{kernel}"} <= packages
+        assert {
+            "/boot/efi/EFI/BOOT/BOOTX64.EFI",
+            "/boot/efi/EFI/BOOT/grubx64.efi",
+            "/boot/efi/EFI/debian/grub.cfg",
+            "/boot/grub/grub.cfg",
+            "/boot/grub/i386-pc/core.img",
+            f"/boot/initrd.img-{kernel}",
+        } <= set(upgraded["written"])
+
+
+@pytest.mark.soak
+def test_an_upgrade_that_fails(bootable_image: BootableImage, tmp_path: Path) -> None:
+    """The machine was shut down first, and is not started again."""
+    broken = upgrade_to(tmp_path, "echo this one fails >&2; exit 3")
+    with pytest.raises(BootCheckFailed) as raised:
+        boot(bootable_image.raw, "raw", tmp_path, "bios", expect="", upgrade=broken)
+    assert raised.value.message == "bios: upgrade"
+    lines = raised.value.lines
+    assert lines[0].startswith("upgrade: status 100 after ")
+    assert any("grub-that-fails" in line for line in lines)
+    assert "reboot: Power down" in (tmp_path / "logs/bios-console.log").read_text(errors="replace")
+    assert not (tmp_path / "logs/bios-again-console.log").exists()
+
+
+@pytest.mark.soak
+def test_an_upgrade_after_which_nothing_boots(bootable_image: BootableImage, tmp_path: Path) -> None:
+    """All that should be written is, but GRUB finds nothing to start in it."""
+    broken = upgrade_to(tmp_path, ": > /boot/grub/grub.cfg; : > /boot/initrd.img-0")
+    with pytest.raises(BootNoLoader, match=r"^bios-again: "):
+        boot(bootable_image.raw, "raw", tmp_path, "bios", expect="", upgrade=broken)

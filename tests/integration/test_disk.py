@@ -324,6 +324,26 @@ def test_another_seed_or_epoch_gives_other_bytes(rootfs: Path, disk: Path, tmp_p
     assert digest(disk) != digest(build(rootfs, tmp_path / "epoch", epoch=EPOCH + 2))
 
 
+@pytest.mark.parametrize("firmware", [("bios", "uefi"), ("bios",), ("uefi",)], ids=" ".join)
+def test_upgrades_renew_the_boot_loader_of_a_disk_for_both(
+    firmware: tuple[Firmware, ...], tree: Path, tmp_path: Path
+) -> None:
+    """grub-cloud-amd64 asks for the file; on a disk for one firmware it would fail."""
+    (tree / "etc/grub.d").mkdir(parents=True)
+    layout = DiskLayout(256 * MIB, firmware)
+    disk = build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made", layout)
+    found = debugfs("stat /etc/grub.d/enable_cloud", disk, layout)
+    assert ("Type: regular    Mode:  0644" in found) == (len(firmware) == 2)
+    assert ("File not found" in found) == (len(firmware) == 1)
+
+
+def test_what_an_image_says_of_its_boot_loader_stays(tree: Path, tmp_path: Path) -> None:
+    (tree / "etc/grub.d").mkdir(parents=True)
+    (tree / "etc/grub.d/enable_cloud").symlink_to("/etc/passwd")
+    disk = build(pack(tree, tmp_path / "rootfs.tar"), tmp_path / "made")
+    assert "Type: symlink" in debugfs("stat /etc/grub.d/enable_cloud", disk)
+
+
 @pytest.mark.parametrize("firmware", [("bios",), ("uefi",)])
 def test_one_firmware_alone_needs_no_other_parts(firmware: tuple[Firmware, ...], tree: Path, tmp_path: Path) -> None:
     gone = "usr/lib/shim" if firmware == ("bios",) else "usr/lib/grub/i386-pc"

@@ -38,7 +38,7 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
     recipe = SimpleNamespace(
         name="it",
         disk=SimpleNamespace(firmware=["bios"]),
-        tests=SimpleNamespace(boot=SimpleNamespace(memory=1 << 30, timeout=60, expect=()), guest=()),
+        tests=SimpleNamespace(boot=SimpleNamespace(memory=1 << 30, timeout=60, expect=(), upgrade=False), guest=()),
     )
     remembered: list[Any] = []
     fakes: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""What a boot does with a recipe's own checks: everything is told, and the machine is shut down."""
+"""What a boot does with a recipe's own checks and with an upgrade: everything is told, and the machine is shut down."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,24 +10,41 @@ from typing import Any, cast
 import pytest
 
 from imagefactory.errors import BootCheckFailed, BootPanic, BootTimeout, ProgramFailed, ProgramTimeout
+from imagefactory.model.packages import Change
 from imagefactory.steps import boot_rounds
+from imagefactory.steps.boot_checks import Check
 from imagefactory.steps.boot_rounds import Report
 from imagefactory.tools.guest_checks import INLINE, GuestCheck
+from imagefactory.tools.guest_upgrade import MOST_WRITTEN, GuestUpgrade
+
+UPGRADE = GuestUpgrade(
+    Path("/upgrade.iso"), (Change("shim-signed", "1.44", "1.51"), Change("linux-image-2", None, "6.1"))
+)
+INSTALLED = "status=0 seconds=7\n"
+SAID = """\
+installed=shim-signed 1.51 installed
+installed=linux-image-2 6.1 installed
+written=/boot/initrd.img-2
+written=/boot/grub/grub.cfg
+"""
 
 
 @dataclass
 class Guest:
-    """A guest that runs checks with the shell of this host, or fails in the way it is told to."""
+    """A guest that runs checks with the shell of this host, and answers what it is told to answer."""
 
-    failure: Exception | None = None
+    answers: Sequence[str | Exception] = ()
     asked: list[str] = field(default_factory=list)
 
     def ask(self, port: int, script: str, *, deadline: float, watch: Callable[[], None]) -> str:
         del port, deadline
         watch()
         self.asked.append(script)
-        if self.failure:
-            raise self.failure
+        if self.answers:
+            answer = self.answers[len(self.asked) - 1]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
         return subprocess.run(["sh", "-s"], input=script, text=True, check=True, capture_output=True).stdout
 
 
@@ -100,13 +117,13 @@ def test_what_is_recorded_of_a_check() -> None:
     ],
 )
 def test_a_check_that_gets_around_the_guest_s_own_bounds(failure: Exception, detail: str) -> None:
-    (found,) = ran(check("own", "true"), guest=Guest(failure)).checks
+    (found,) = ran(check("own", "true"), guest=Guest([failure])).checks
     assert (found.name, found.passed, found.detail) == ("guest:own", False, detail)
 
 
 def test_a_machine_that_a_check_breaks_ends_the_boot() -> None:
     with pytest.raises(BootPanic):
-        ran(check("own", "true"), guest=Guest(BootPanic("bios: Kernel panic")))
+        ran(check("own", "true"), guest=Guest([BootPanic("bios: Kernel panic")]))
 
 
 def test_a_machine_that_does_not_shut_down_after_a_failed_check() -> None:
@@ -117,3 +134,71 @@ def test_a_machine_that_does_not_shut_down_after_a_failed_check() -> None:
     assert raised.value.lines[-1] == "power-off: bios: no power-off after 700 s"
     with pytest.raises(BootTimeout):
         boot_rounds._power_off(bench([]), cast("Any", late), ran(check("good", "true")), 0.0)
+
+
+def upgraded(*answers: str | Exception, said: list[str] | None = None) -> tuple[Report, Check]:
+    report, guest = Report("bios"), Guest(answers)
+    boot_rounds._upgrade(
+        bench([] if said is None else said), UPGRADE, cast("Any", Machine()), cast("Any", guest), report
+    )
+    (found,) = report.checks
+    assert len(guest.asked) == len(answers)
+    return report, found
+
+
+def test_an_upgrade() -> None:
+    said: list[str] = []
+    report, found = upgraded(INSTALLED, SAID, said=said)
+    assert said == ["bios: installing kernel and boot loader anew, which may take 30 minutes"]
+    assert (found.passed, found.detail) == (True, "2 packages installed anew, 2 files written below /boot")
+    assert report.facts["upgrade"] == {
+        "packages": [
+            {"name": "shim-signed", "from": "1.44", "to": "1.51"},
+            {"name": "linux-image-2", "from": None, "to": "6.1"},
+        ],
+        "written": ["/boot/grub/grub.cfg", "/boot/initrd.img-2"],
+    }
+
+
+def test_an_upgrade_that_writes_very_much() -> None:
+    much = "".join(f"written=/boot/a/{number}\n" for number in range(MOST_WRITTEN))
+    report, found = upgraded(INSTALLED, much + SAID)
+    assert (found.passed, f"{MOST_WRITTEN + 2} files" in found.detail) == (True, True)
+    assert len(cast("Any", report.facts["upgrade"])["written"]) == MOST_WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "detail"),
+    [
+        ("1.51", "1.44", "not installed: shim-signed 1.51"),
+        ("6.1 installed", "6.1 half-configured", "not installed: linux-image-2 6.1"),
+        ("grub.cfg", "grub.old", "not written: /boot/grub/grub.cfg"),
+        ("initrd", "vmlinuz", "not written: /boot/initrd.img-"),
+    ],
+)
+def test_an_upgrade_that_did_not_do_it(before: str, after: str, detail: str) -> None:
+    report, found = upgraded(INSTALLED, SAID.replace(before, after))
+    assert (found.name, found.passed, found.detail) == ("upgrade", False, detail)
+    assert report.facts["upgrade"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail", "lines"),
+    [
+        ("status=100 seconds=9\ndpkg: error\nE: why\n", "status 100 after 9 s", ("dpkg: error", "E: why")),
+        ("status=124 seconds=1800\nSetting up\n", "did not end within 1800 s, and was ended", ("Setting up",)),
+        (ProgramFailed("status 255", lines=("gone",)), "status 255", ("gone",)),
+        (ProgramTimeout("no end"), "did not end within 1800 s, and was ended", ()),
+    ],
+)
+def test_an_upgrade_that_fails(answer: str | Exception, detail: str, lines: tuple[str, ...]) -> None:
+    report, found = upgraded(answer)
+    assert (found.name, found.passed, found.detail, found.lines) == ("upgrade", False, detail, lines)
+    assert "upgrade" not in report.facts
+
+
+@pytest.mark.parametrize("failure", [ProgramFailed("status 1", lines=("find: no",)), ProgramTimeout("no end")])
+def test_a_guest_that_does_not_tell_what_it_installed(failure: ProgramFailed | ProgramTimeout) -> None:
+    report, found = upgraded(INSTALLED, failure)
+    assert (found.name, found.passed, found.detail, found.lines) == ("upgrade", False, failure.message, failure.lines)
+    assert "upgrade" not in report.facts

@@ -346,7 +346,7 @@ def test_who_may_see_an_image(target: dict[str, Any], licensed: str | None, refu
 
 
 def test_known_keys() -> None:
-    assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect"}
+    assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect", "upgrade"}
     assert set(known_keys(("formats", "qcow2"))) == {"compression", "cluster_size"}
     assert {"catalogue", "cloud", "visibility", "members"} < set(known_keys(("publish", 3)))
     assert known_keys(("lifecycle",)) == ()

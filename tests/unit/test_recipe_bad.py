@@ -92,7 +92,7 @@ BAD: dict[str, tuple[str | bytes, str, str, str]] = {
         MINIMAL + "tests:\n  boot:\n    zzz: 1 GiB\n",
         "recipe-unknown-key",
         "8:5",
-        "tests.boot.zzz: unknown key; known are expect, memory, timeout",
+        "tests.boot.zzz: unknown key; known are expect, memory, timeout, upgrade",
     ),
     "an unknown key of a target": (
         MINIMAL + "publish:\n  - cloud: a\n    visibilty: public\n",

@@ -68,7 +68,7 @@ def test_a_file_is_no_directory(root: Path) -> None:
 
 def test_fstab_is_written_anew(root: Path) -> None:
     assert tree.read_fstab(root, epoch=EPOCH) == ""
-    tree.write_fstab(root, "one / ext4\n", epoch=EPOCH)
+    tree.write(root, tree.FSTAB, "one / ext4\n", epoch=EPOCH)
     assert tree.read_fstab(root, epoch=EPOCH) == "one / ext4\n"
     facts = (root / "etc/fstab").stat()
     assert (stat.S_IMODE(facts.st_mode), int(facts.st_mtime)) == (0o644, EPOCH)
@@ -79,13 +79,13 @@ def test_another_name_of_fstab_keeps_its_content(root: Path) -> None:
     other = root.parent / "other"
     other.write_text("mine\n")
     os.link(other, root / "etc/fstab")
-    tree.write_fstab(root, "new\n", epoch=EPOCH)
+    tree.write(root, tree.FSTAB, "new\n", epoch=EPOCH)
     assert other.read_text() == "mine\n"
 
 
 def test_bytes_that_are_no_text_survive(root: Path) -> None:
     (root / "etc/fstab").write_bytes(b"/dev/\xff /x ext4\n")
-    tree.write_fstab(root, tree.read_fstab(root, epoch=EPOCH), epoch=EPOCH)
+    tree.write(root, tree.FSTAB, tree.read_fstab(root, epoch=EPOCH), epoch=EPOCH)
     assert (root / "etc/fstab").read_bytes() == b"/dev/\xff /x ext4\n"
 
 
@@ -108,7 +108,7 @@ def test_an_etc_that_leads_elsewhere_is_refused(root: Path) -> None:
     (root / "etc").rmdir()
     (root / "etc").symlink_to(root.parent)
     with pytest.raises(RootfsUnfit):
-        tree.write_fstab(root, "new\n", epoch=EPOCH)
+        tree.write(root, tree.FSTAB, "new\n", epoch=EPOCH)
     assert not (root.parent / "fstab").exists()
 
 
