@@ -27,6 +27,9 @@ NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lin
 # scanner, and it alone, sees empty directories in their place.
 OF_INTERFACES = "/proc/sys/net/ipv[46]/conf/* /proc/sys/net/ipv[46]/neigh"
 ASKS_FOR_THEM = re.compile("sysctl_net_ipv[46]_(neigh|conf_(?!all_|default_))")
+# OpenSCAP 1.3.7 may wait for itself for ever: all its threads were seen to sleep. It says a line for each rule, so one
+# that has said nothing for this long is ended, and asked again.
+STALLED, ATTEMPTS = 90, 3  # seconds, and how often it is asked
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class GuestScan:
             evaluate += ["--rule", rule]
         unseen = "" if any(map(ASKS_FOR_THEM.match, self.rules.values())) else OF_INTERFACES
         command = shlex.join([*evaluate, f"/run/scanner/{CONTENT}"])
-        return _SCRIPT.format(label=LABEL, unseen=unseen, evaluate=command)
+        inside = shlex.quote(_UNSEEN.format(places=unseen) + WATCHED)
+        return _SCRIPT.format(label=LABEL, inside=inside, stalled=STALLED, evaluate=command)
 
     def outcomes(self, said: str) -> dict[str, Outcome]:
         """What the guest says of each rule, by short name; "unknown" of a rule that it says nothing of."""
@@ -63,11 +67,42 @@ class GuestScan:
         return {name: found.get(rule, "unknown") for rule, name in self.rules.items()}
 
 
+_UNSEEN = """\
+for each in {places}; do
+    case $each in */all | */default) ;; *) mount -t tmpfs -o ro,nosuid,nodev,noexec,size=4k none "$each" ;; esac
+done
+"""
+# sh -eu -c WATCHED sh SECONDS COMMAND...: what COMMAND says, once it has ended by itself.
+WATCHED = f"""\
+stalled=$1 attempt=1
+shift
+said=$(mktemp)
+while :; do
+    "$@" >"$said" &
+    scanner=$!
+    {{
+        size=
+        while sleep "$stalled"; do
+            before=$size size=$(stat -c %s "$said")
+            [ "$size" != "$before" ] || kill -KILL "$scanner"
+        done
+    }} >/dev/null 2>&1 &
+    watcher=$! status=0
+    wait "$scanner" || status=$?
+    kill "$watcher"
+    [ "$status" = 137 ] && [ "$attempt" -lt {ATTEMPTS} ] || break
+    attempt=$((attempt + 1))
+done
+cat "$said"
+rm -f "$said"
+exit "$status"
+"""
+
 # Libraries that the image has come from there; others, and the scanner, from the disk.
 _SCRIPT = """\
 set -eu
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-as_root() {{ if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }}
+as_root() {{ if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi </dev/null; }}  # what follows here is not for it
 as_root mkdir -p /run/scanner
 as_root mount -o ro,nosuid,nodev /dev/disk/by-label/{label} /run/scanner
 oscap=/run/scanner/usr/bin/oscap
@@ -75,13 +110,10 @@ oscap=/run/scanner/usr/bin/oscap
 usr=/run/scanner/usr/lib lib=/run/scanner/lib  # a package may use either, and either with a folder for its architecture
 libraries=$usr/x86_64-linux-gnu:$usr:$lib/x86_64-linux-gnu:$lib
 share=/run/scanner/usr/share/openscap
-quickly='for each in {unseen}; do
-    case $each in */all | */default) ;; *) mount -t tmpfs -o ro,nosuid,nodev,noexec,size=4k none "$each" ;; esac
-done
-exec "$@"'
+inside={inside}
 errors=$(mktemp)
 status=0
-as_root unshare --mount sh -eu -c "$quickly" sh env LD_LIBRARY_PATH="$libraries" \\
+as_root unshare --mount sh -eu -c "$inside" sh {stalled} env LD_LIBRARY_PATH="$libraries" \\
     OSCAP_SCHEMA_PATH="$share/schemas" OSCAP_XSLT_PATH="$share/xsl" OSCAP_CPE_PATH="$share/cpe" \\
     "$oscap" {evaluate} 2>"$errors" || status=$?
 as_root umount /run/scanner

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.steps.compliance import guest_scan
-from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_scan import ATTEMPTS, WATCHED, GuestScan
 from imagefactory.tools.scap import Kit
 from tests.fakes.standard import PROFILE, data_stream, group, identity, profile, rule
 
@@ -85,3 +85,31 @@ def test_an_interface_of_its_own_is_seen_by_whoever_asks_for_it(name: str, seen:
     )
     assert ("/proc/sys/net" not in scan.script) is seen
     assert subprocess.run(["sh", "-n"], input=scan.script, text=True, check=False).returncode == 0
+
+
+def watched(tmp_path: Path, *command: str, stalled: int = 1) -> tuple[int, list[str], int]:
+    """How `command` ended, what was said, and how often it began: each time it writes a line to the file `begun`."""
+    script = f"echo >> {tmp_path}/begun; {'; '.join(command)}"
+    argv = ["sh", "-eu", "-c", WATCHED, "sh", str(stalled), "sh", "-c", script]
+    ran = subprocess.run(argv, check=False, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=60)
+    return ran.returncode, ran.stdout.splitlines(), len((tmp_path / "begun").read_text().splitlines())
+
+
+@pytest.mark.parametrize("status", [0, 2, 1])
+def test_a_scanner_that_ends_is_asked_once(tmp_path: Path, status: int) -> None:
+    assert watched(tmp_path, "echo one", "echo two", f"exit {status}", stalled=30) == (status, ["one", "two"], 1)
+
+
+def test_a_scanner_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    """It takes longer than one that stalls may, and says something now and then."""
+    lines = [str(number) for number in range(20)]
+    assert watched(tmp_path, "for i in $(seq 0 19); do echo $i; sleep 0.5; done", stalled=4) == (0, lines, 1)
+
+
+def test_a_scanner_that_waits_for_itself_is_asked_again(tmp_path: Path) -> None:
+    hangs = f"[ $(wc -l < {tmp_path}/begun) -gt 1 ] || exec sleep 600"
+    assert watched(tmp_path, "echo one", hangs, "echo two") == (0, ["one", "two"], 2)
+
+
+def test_a_scanner_that_always_waits_for_itself(tmp_path: Path) -> None:
+    assert watched(tmp_path, "echo one", "exec sleep 600") == (137, ["one"], ATTEMPTS)
