@@ -79,7 +79,16 @@ def test_what_is_fixed_is_not_affected_and_what_comes_before_is(version: str, fi
     assert said.fixed_after(version) == (fixed if Version(version) < Version(fixed) else None)
 
 
-@given(versions, st.lists(st.tuples(st.sampled_from(["introduced", "fixed"]), versions), max_size=6))
+def test_the_beginning_is_before_every_version() -> None:
+    """OSV's "0" is no version: Debian's own order has 0~rc0 before it."""
+    assert advisory(("introduced", "0")).affects("0~rc0")
+    assert not advisory(("fixed", "0"), ("introduced", "0")).affects("0")
+
+
+EVENTS = st.tuples(st.sampled_from(["introduced", "fixed"]), versions).filter(lambda each: each != ("introduced", "0"))
+
+
+@given(versions, st.lists(EVENTS, max_size=6))
 def test_the_last_event_before_a_version_decides(version: str, events: Any) -> None:  # noqa: ANN401
     past = sorted((each for each in events if Version(each[1]) <= Version(version)), key=lambda each: Version(each[1]))
     assert advisory(*events).affects(version) is bool(past and past[-1][0] == "introduced")
