@@ -162,13 +162,12 @@ def _downloaded(base: BaseImage, settings: Settings, target: Path, progress: Pro
     require(found.cloud, found.image, found.signed)
     if found.entry.sha256 != base.sha256:
         raise BaseChanged(f"{base.where} is another image than when this build began")
-    try:
-        with target.open("w+b") as file:
+    # Nobody takes half of it, or another one, for what was verified.
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
+        with made.open("w+b") as file:
             check_data(found.cloud, found.image, found.entry, on_bytes=Meter(progress, "rootfs"), file=file)
-    except BaseException:
-        target.unlink()  # nobody takes half of it, or another one, for what was verified
-        raise
-    return target
+        return made.rename(target)
 
 
 def _expectation(settings: Settings) -> Expectation:

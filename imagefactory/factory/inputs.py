@@ -145,9 +145,9 @@ class Inputs:
         own = {"images": dict(images), "memory": boot.memory, "expect": list(boot.expect)}
         firmware = list(self.recipe.disk.firmware)
         measured = {"measured": self.measuring.inputs()} if self.measuring else {}
-        asked = {"upgrade": boot.upgrade, "guest": [self._own_check(each) for each in self.recipe.tests.guest]}
+        guest = {"upgrade": boot.upgrade, "guest": [self._own_check(each) for each in self.recipe.tests.guest]}
         revision = {"revision": boot_test.REVISION, **self._tools(BOOT_TOOLS)}
-        return key("boot", {**own, "firmware": firmware, **asked, **measured, **revision})
+        return key("boot", {**own, "firmware": firmware, **guest, **measured, **revision})
 
     def _own_check(self, check: GuestCheck) -> dict[str, str | bool | None]:
         script = self.loaded.digests[Path(check.script)] if check.script else None

@@ -27,7 +27,7 @@ from imagefactory.tools.vm import VM
 
 CPUS = 2
 GROW = 1 << 30  # bytes that a disk is larger than its image, at least: enough to see whether the root grew
-UPGRADE_SECONDS = 1800.0  # that an upgrade may take, at least: it makes an initramfs, maybe in software emulation
+UPGRADE_SECONDS = 1800  # that an upgrade may take, at least: it makes an initramfs, maybe in software emulation
 AGENT_SECONDS = 30.0
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 KEYS_SAID = ("END SSH HOST KEY KEYS", " finished at ")  # by cloud-init, on the console, when it is done

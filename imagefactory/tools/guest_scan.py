@@ -89,7 +89,7 @@ while :; do
     }} >/dev/null 2>&1 &
     watcher=$! status=0
     wait "$scanner" || status=$?
-    kill "$watcher"
+    kill "$watcher" 2>/dev/null || :  # it may have ended with the scanner
     [ "$status" = 137 ] && [ "$attempt" -lt {ATTEMPTS} ] || break
     attempt=$((attempt + 1))
 done
