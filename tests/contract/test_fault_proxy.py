@@ -44,6 +44,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(413, b"too much")
             self.close_connection = True  # unsaid, and with the body unread
             return
+        if self.path == "/hasty":
+            self.answer(200, b"as you say")
+            self.served.append((self.path, 0))
         try:
             body = [part if self.path != "/count" else b"." * (len(part) >> 16) for part in self.parts()]
         except ValueError:  # cut off
@@ -332,6 +335,19 @@ def test_cut_upload(upstream: Upstream, proxy: FaultProxy, after: int) -> None:
     assert works(proxy)
     if after < len(BODY):
         assert upstream.served == [("/echo", 3)]
+
+
+def test_cut_upload_although_the_answer_is_there_already(upstream: Upstream, proxy: FaultProxy) -> None:
+    def body() -> Iterator[bytes]:
+        yield BODY[:1000]
+        while not upstream.served:
+            time.sleep(0.01)
+        time.sleep(0.1)  # the answer is on its way
+        yield BODY[1000:]
+
+    proxy.add(Fault("PUT", "/hasty", CutUpload(100_000)))
+    with connect(proxy.url) as connection, pytest.raises(LOST):
+        ask(connection, "/hasty", body())
 
 
 def test_cut_upload_lets_a_shorter_body_through(proxy: FaultProxy) -> None:

@@ -200,18 +200,19 @@ class _Connection:
         self._lasts = False
         server.send(head.raw)
         # A server may answer before it has read all, so both directions run at a time.
-        download = threading.Thread(target=self._download, args=(server, head, exchange), daemon=True)
+        uploaded = threading.Event()
+        download = threading.Thread(target=self._download, args=(server, head, exchange, uploaded), daemon=True)
         download.start()
         try:
             self._pass_on(request_body(self._client, head), server, exchange, "upload")
         except _Gone:
-            download.join()  # why it went is perhaps in its answer
-            return False
+            return False  # why it went is perhaps in its answer
         except (OSError, Broken):
             self._cut(server)
-            download.join()
             return False
-        download.join()
+        finally:
+            uploaded.set()
+            download.join()
         self._dead = isinstance(exchange.fault, DeadKeepAlive)
         return self._lasts
 
@@ -237,12 +238,14 @@ class _Connection:
         self._client.send("\r\n".join(lines).encode("latin-1") + body)
         return status.after_body and not head.last
 
-    def _download(self, server: Wire, request: Head, exchange: Exchange) -> None:
+    def _download(self, server: Wire, request: Head, exchange: Exchange, uploaded: threading.Event) -> None:
         try:
             head = read_head(server)
             while head.status < 200:
                 self._client.send(head.raw)
                 head = read_head(server)
+            if isinstance(exchange.fault, CutUpload):
+                uploaded.wait()  # an answer that overtakes the cut would hide it
             body = response_body(server, head, request.method)
             if isinstance(exchange.fault, LoseAnswer):
                 for _ in body:
