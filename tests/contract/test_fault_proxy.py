@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -225,7 +226,9 @@ def test_a_connection_that_the_server_closes_is_closed_for_the_client(proxy: Fau
 def test_an_early_answer_arrives(proxy: FaultProxy) -> None:
     with connect(proxy.url) as connection:
         assert ask(connection, "/early", b"abc")[0] == 413
-    assert proxy.exchanges == [Exchange("PUT", "/early", status=413, up=3, down=8)]
+    (exchange,) = proxy.exchanges
+    assert replace(exchange, up=0) == Exchange("PUT", "/early", status=413, down=8)
+    assert exchange.up in {0, 3}  # how much of the body had come by then
 
 
 def test_a_client_that_asks_first_may_continue(proxy: FaultProxy) -> None:
