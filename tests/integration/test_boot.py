@@ -133,7 +133,7 @@ def test_what_the_recipe_expects_and_does_not_get(bootable_image: BootableImage,
         check("fail", "echo why >&2; exit 3"),
         check("well", 'test "$(id -u)" = 0', sudo=True),
     )
-    with pytest.raises(BootCheckFailed, match=r"^bios(-config-drive)?: console: no such words, ") as raised:
+    with pytest.raises(BootCheckFailed, match=r": bios(-config-drive)?: console: no such words, ") as raised:
         boot(bootable_image.raw, "raw", tmp_path, "bios", expect="no such words", own=own)
     assert raised.value.message.endswith(": console: no such words, guest:hang, guest:babble, guest:fail")
     assert raised.value.log is not None
@@ -195,5 +195,5 @@ def test_an_upgrade_that_fails(bootable_image: BootableImage, tmp_path: Path) ->
 def test_an_upgrade_after_which_nothing_boots(bootable_image: BootableImage, tmp_path: Path) -> None:
     """All that should be written is, but GRUB finds nothing to start in it."""
     broken = upgrade_to(tmp_path, ": > /boot/grub/grub.cfg; : > /boot/initrd.img-0")
-    with pytest.raises(BootNoLoader, match=r"^bios-again: "):
+    with pytest.raises(BootNoLoader, match=": bios-again: "):
         boot(bootable_image.raw, "raw", tmp_path, "bios", expect="", upgrade=broken)
