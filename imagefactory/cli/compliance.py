@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from rich.table import Table
 
 from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import exception_text, print_table, table_of
+from imagefactory.cli.tables import exception_text, html_page, print_table, table_of
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
 from imagefactory.factory import standard
 from imagefactory.factory.loop import Factory
@@ -101,6 +102,9 @@ def last(
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="NAME or NAME@VERSION.", show_default=False)],
     new: Annotated[str, typer.Argument(metavar="NEW", help="NAME or NAME@VERSION.", show_default=False)],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write that as a page to FILE, which must not exist.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show which rules have another outcome in a newer release, and how the score changed."""
@@ -108,24 +112,19 @@ def diff(
         (old_name, before), (new_name, after) = (_measured(factory, release) for release in (old, new))
     severities = {each.rule: each.severity for scan in (before.scan, after.scan) for each in scan.rules}
     changed = [{**asdict(each), "severity": severities[each.rule]} for each in differences(before.scan, after.scan)]
+    head, table = _diff_head(old_name, before.scan, new_name, after.scan), _diff_table(changed)
+    if html is not None:
+        with new_file(html) as made:
+            made.write_text(html_page(head, table), "utf-8")
     if as_json:
         sides = {"old": _released(old_name, before), "new": _released(new_name, after)}
         answer({**sides, "changed": changed}, "", as_json)
         return
-    say(f"{old_name} -> {new_name}")
-    say(f"  score      {percent(before.scan.score)} -> {percent(after.scan.score)}")
-    was, now = (asdict(each.scan.standard) for each in (before, after))
-    for field in was:
-        if was[field] != now[field]:
-            say(f"  {field:9}  {was[field]} -> {now[field]}")
-    if not changed:
-        say("every rule has the same outcome")
-        return
-    table = table_of("RULE", "SEVERITY", "OLD", "NEW")
-    for each in changed:
-        table.add_row(each["rule"], each["severity"], *(each[side] or "not selected" for side in ("old", "new")))
-    say()
-    print_table(table)
+    for line in head:
+        say(line)
+    if table is not None:
+        say()
+        print_table(table)
 
 
 def _measured(factory: Factory, text: str) -> tuple[str, Measurement]:
@@ -173,6 +172,24 @@ def _head(title: str, scan: Scan, min_score: int | None = None) -> Sequence[str]
         f"            {percent(scan.score_apart_from_layout)} apart from partition_* and mount_option_*",
         f"  rules     {scan.passed} of {scan.applicable} applicable ones pass: {counts}",
     )
+
+
+def _diff_head(old_name: str, before: Scan, new_name: str, after: Scan) -> Sequence[str]:
+    lines = [f"{old_name} -> {new_name}", f"  score      {percent(before.score)} -> {percent(after.score)}"]
+    was, now = (asdict(scan.standard) for scan in (before, after))
+    lines += [f"  {field:9}  {was[field]} -> {now[field]}" for field in was if was[field] != now[field]]
+    if not differences(before, after):
+        lines.append("every rule has the same outcome")
+    return lines
+
+
+def _diff_table(changed: Sequence[Mapping[str, Any]]) -> Table | None:
+    if not changed:
+        return None
+    table = table_of("RULE", "SEVERITY", "OLD", "NEW")
+    for each in changed:
+        table.add_row(each["rule"], each["severity"], *(each[side] or "not selected" for side in ("old", "new")))
+    return table
 
 
 def _print(rules: Sequence[RuleResult], excepted: Mapping[str, RuleException] | None = None) -> None:

@@ -1,13 +1,17 @@
 """Tables on stdout, and what stands in several of them."""
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import StringIO
 
 from rich.console import Console
 from rich.table import Table
 
 from imagefactory.cli.output import say
 from imagefactory.model.exceptions import Accepted
+
+WIDE = 1000  # columns, where nothing has to fit a terminal
 
 
 def table_of(*columns: str) -> Table:
@@ -21,11 +25,21 @@ def table_of(*columns: str) -> Table:
 def print_table(table: Table) -> None:
     """A table on stdout, its texts as they are."""
     # A pipe has no width; what reads it wants whole lines.
-    width = None if sys.stdout.isatty() else 1000
+    width = None if sys.stdout.isatty() else WIDE
     console = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
     with console.capture() as captured:
         console.print(table)
     say(captured.get().rstrip("\n"))
+
+
+def html_page(lines: Sequence[str], table: Table | None) -> str:
+    """An HTML page of its own that says `lines`, and below them a table."""
+    console = Console(file=StringIO(), highlight=False, markup=False, emoji=False, width=WIDE, record=True)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if table is not None:
+        console.print("", table)
+    return console.export_html()
 
 
 def exception_text(exception: Accepted) -> str:

@@ -1,11 +1,13 @@
 """What is measured of a release is shown and compared: in tables, in JSON, and as the report that was kept."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +273,19 @@ def test_two_releases_are_compared_for_programs(twice: FakeHost, shell: Shell) -
     assert document["changed"][1] == {"rule": "grub2_password", "severity": "high", "old": "fail", "new": "pass"}
     assert document["changed"][-1] == {"rule": "zzz", "severity": "low", "old": None, "new": "fail"}
     assert len(document["changed"]) == 5
+
+
+def test_two_releases_are_compared_on_a_page(twice: FakeHost, shell: Shell, tmp_path: Path) -> None:
+    """The page says what the terminal says, and a second one replaces nothing."""
+    new, old = name_of(twice, 0), name_of(twice, 1)
+    status, text = shell.text("compliance", "diff", old, new, "--html", tmp_path / "diff.html")
+    assert status == 0
+    page = (tmp_path / "diff.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert re.findall(r"<(?:script|link|img|iframe)|(?:src|href)=", page) == []
+    (said,) = re.findall(r"<pre[^>]*><code[^>]*>(.*?)</code></pre>", page, re.DOTALL)
+    assert rows(unescape(re.sub(r"<[^>]+>", "", said)).rstrip("\n")) == rows(text)
+    assert shell.refused("compliance", "diff", old, new, "--html", tmp_path / "diff.html")[1] == "output-exists"
 
 
 def test_a_release_is_like_itself(twice: FakeHost, shell: Shell) -> None:
