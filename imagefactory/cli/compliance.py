@@ -113,6 +113,8 @@ def diff(
     severities = {each.rule: each.severity for scan in (before.scan, after.scan) for each in scan.rules}
     changed = [{**asdict(each), "severity": severities[each.rule]} for each in differences(before.scan, after.scan)]
     head, table = _diff_head(old_name, before.scan, new_name, after.scan), _diff_table(changed)
+    if not changed:
+        head.append("every rule has the same outcome")
     if html is not None:
         with new_file(html) as made:
             made.write_text(html_page(head, table), "utf-8")
@@ -174,13 +176,10 @@ def _head(title: str, scan: Scan, min_score: int | None = None) -> Sequence[str]
     )
 
 
-def _diff_head(old_name: str, before: Scan, new_name: str, after: Scan) -> Sequence[str]:
+def _diff_head(old_name: str, before: Scan, new_name: str, after: Scan) -> list[str]:
     lines = [f"{old_name} -> {new_name}", f"  score      {percent(before.score)} -> {percent(after.score)}"]
     was, now = (asdict(scan.standard) for scan in (before, after))
-    lines += [f"  {field:9}  {was[field]} -> {now[field]}" for field in was if was[field] != now[field]]
-    if not differences(before, after):
-        lines.append("every rule has the same outcome")
-    return lines
+    return [*lines, *(f"  {field:9}  {was[field]} -> {now[field]}" for field in was if was[field] != now[field])]
 
 
 def _diff_table(changed: Sequence[Mapping[str, Any]]) -> Table | None:

@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,7 +19,7 @@ from imagefactory.errors import InputsChanged, ProgramFailed, ProgramTimeout, Sc
 from imagefactory.model.compliance import Scan, Standard, is_live
 from imagefactory.tools import archive, oscap, sandbox
 from imagefactory.tools.durable import write_new
-from imagefactory.tools.guest_scan import GuestScan
+from imagefactory.tools.guest_scan import ATTEMPTS, GuestScan
 from imagefactory.tools.process import Limits, run
 from imagefactory.tools.scap import DataStream, Kit, unpack
 from signing.digest import read_document
@@ -30,7 +29,6 @@ from signing.errors import SigningError
 REVISION = 1
 
 TIMEOUT = 300.0  # seconds; ten are usual
-ATTEMPTS = 3  # of a scanner that does not end: OpenSCAP 1.3 may wait for itself for ever
 LIMITS = Limits(memory=4 << 30, cpu=600, file_size=oscap.MAX_RESULTS)
 MAX_REPORT = oscap.MAX_RESULTS  # bytes
 RULE_FAILS = 2  # oscap's exit status when a rule fails
@@ -108,7 +106,7 @@ def scan(
         accept=(0, RULE_FAILS),
     )
     try:
-        until_it_ends(evaluate)
+        until_it_ends(evaluate, on_advance)
     except ProgramFailed as error:
         raise ScanFailed(f"the scanner failed: {error.message}", log=log, lines=error.lines) from error
     results, report = _taken(written / RESULTS, oscap.MAX_RESULTS), _taken(written / REPORT, MAX_REPORT)
@@ -125,11 +123,17 @@ def scan(
     return Scanned(measured, _kept(output / REPORT, report), _kept(output / RESULTS, results))
 
 
-def until_it_ends(evaluate: Callable[[], object]) -> None:
-    """Run the scanner, and again if it does not end. Raises ProgramTimeout when it never does, and what it raises."""
+def until_it_ends(evaluate: Callable[[], object], on_advance: Callable[[str], None]) -> None:
+    """Run the scanner, and again if it does not end: OpenSCAP 1.3 may wait for itself for ever.
+
+    Raises ProgramTimeout when it never does, and what it raises.
+    """
     for _ in range(ATTEMPTS - 1):
-        with suppress(ProgramTimeout):
+        try:
             evaluate()
+        except ProgramTimeout:
+            on_advance(f"the scanner did not end within {TIMEOUT:.0f} s and is asked again")
+        else:
             return
     evaluate()
 

@@ -343,7 +343,9 @@ def test_cut_upload(upstream: Upstream, proxy: FaultProxy, after: int) -> None:
 def test_cut_upload_although_the_answer_is_there_already(upstream: Upstream, proxy: FaultProxy) -> None:
     def body() -> Iterator[bytes]:
         yield BODY[:1000]
+        deadline = time.monotonic() + 60
         while not upstream.served:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)  # the answer is on its way
         yield BODY[1000:]

@@ -3,7 +3,8 @@
 import pytest
 
 from imagefactory.errors import ProgramFailed, ProgramTimeout
-from imagefactory.steps.compliance import ATTEMPTS, until_it_ends
+from imagefactory.steps.compliance import until_it_ends
+from imagefactory.tools.guest_scan import ATTEMPTS
 
 
 class Scanner:
@@ -24,19 +25,21 @@ HANGS = ProgramTimeout("bwrap did not end before its deadline")
 @pytest.mark.parametrize("hangs", range(ATTEMPTS))
 def test_one_that_hangs_now_and_then(hangs: int) -> None:
     scanner = Scanner(*[HANGS] * hangs, None, None)
-    until_it_ends(scanner)
+    told: list[str] = []
+    until_it_ends(scanner, told.append)
     assert scanner.outcomes == [None]
+    assert told == ["the scanner did not end within 300 s and is asked again"] * hangs
 
 
 def test_one_that_always_hangs() -> None:
     scanner = Scanner(*[HANGS] * ATTEMPTS, None)
     with pytest.raises(ProgramTimeout):
-        until_it_ends(scanner)
+        until_it_ends(scanner, print)
     assert scanner.outcomes == [None]
 
 
 def test_one_that_fails_is_not_asked_again() -> None:
     scanner = Scanner(ProgramFailed("bwrap ended with status 1"), None)
     with pytest.raises(ProgramFailed):
-        until_it_ends(scanner)
+        until_it_ends(scanner, print)
     assert scanner.outcomes == [None]
