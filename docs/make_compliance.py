@@ -155,8 +155,9 @@ Both images have the same packages but those of the hardening, and were booted b
 the boot test, which boots two machines side by side; they say little about other hosts, and their ratio says more.
 
 Times vary with what else a host does, by a third and more, so one run's ratio is no promise. Also, in emulation the
-processor is one on which Linux isolates page tables with or without hardening. The hardened image asks for that on every
-processor; where a plain system does without, it is behind by more. Measured once in emulation: 1.35 times all boots.
+processor is one on which Linux isolates page tables with or without hardening. The hardened image asks for that on
+every processor; where a plain system does without, it is behind by more. Measured once in emulation: 1.35 times all
+boots.
 """
 EXCEPTIONS = """\
 Each rule that fails and may: until when, who answers for that, and why. `files` are rules that the files of the image
