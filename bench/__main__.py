@@ -1,19 +1,31 @@
 """Side by side with peers on this host: .venv/bin/python -m bench [NAME ...] [--runs N] [--work DIRECTORY].
 
-Needs root (root file systems are built), the network, and about 12 GiB in the work directory. Nothing here is a
-promise: the ratios are what counts, and only against what ran beside them.
+Needs root (root file systems are built), the network, and about 12 GiB in the work directory; what is about catalogues
+needs neither a build nor the network. Nothing here is a promise: the ratios are what counts, and only against what ran
+beside them.
 """
 
 import argparse
+import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from bench import cases, clouds
+from bench import cases, catalogues, clouds
 from bench.measure import Comparison
 from bench.memory import Peaks
+
+
+class Result(Protocol):
+    """What was measured, as lines for people, and whether its goal was reached."""
+
+    @property
+    def met(self) -> bool: ...
+
+    def lines(self) -> list[str]: ...
+
 
 Case: TypeAlias = Callable[[cases.Ground, int], Comparison]
 # The slow ones last; each with the number of runs that it gets by default.
@@ -27,6 +39,13 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "download": (clouds.download, 5),
     "rootfs": (cases.rootfs, 3),
 }
+# These need no build.
+OF_CATALOGUES: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
+    "catalogue-cold": (catalogues.cold, 9),
+    "catalogue-warm": (catalogues.warm, 15),
+    "catalogue-inside": (catalogues.warm_inside, 15),
+    "catalogue-publish": (catalogues.one_more, 9),
+}
 
 MEMORY_GOAL = 150 << 20  # bytes
 INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
@@ -35,7 +54,7 @@ INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
 def main() -> int:
     """Run the cases and print what they gave. Returns 1 when a goal was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *CASES], help="default: all")
+    parser.add_argument("names", nargs="*", choices=[[], *OF_CATALOGUES, *CASES], help="default: all")
     parser.add_argument("--runs", type=int, help="interleaved runs of each candidate")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/imagefactory-bench"))  # noqa: S108 - root's own
     arguments = parser.parse_args()
@@ -50,20 +69,41 @@ def main() -> int:
             {**os.environ, INSIDE: "1"},
         )
     arguments.work.mkdir(mode=0o700, exist_ok=True)
-    ground = cases.prepare(arguments.work)
-    built = Peaks("a whole build", MEMORY_GOAL, ground.peaks)
-    print("\n".join(built.lines()), flush=True)
-    missed = not built.met
-    for name in arguments.names or CASES:
-        case, runs = CASES[name]
-        comparison = case(ground, arguments.runs or runs)
-        print("\n".join(comparison.lines()), flush=True)
-        missed |= not comparison.met
-    if not arguments.names or "upload" in arguments.names:
-        published = clouds.memory(ground)
-        print("\n".join(published.lines()), flush=True)
-        missed |= not published.met
+    wanted = arguments.names or [*OF_CATALOGUES, *CASES]
+    results = itertools.chain(
+        _of_catalogues(arguments.work, wanted, arguments.runs),
+        _of_builds(arguments.work, wanted, arguments.runs),
+    )
+    missed = [each for each in results if not _told(each)]
     return 1 if missed else 0
+
+
+def _of_catalogues(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:
+    chosen = [name for name in wanted if name in OF_CATALOGUES]
+    for name in chosen:
+        case, usual = OF_CATALOGUES[name]
+        yield case(work, runs or usual)
+    if chosen:
+        yield catalogues.rewritten(work)
+        yield catalogues.flat(work)
+
+
+def _of_builds(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:
+    chosen = [name for name in wanted if name in CASES]
+    if not chosen:
+        return
+    ground = cases.prepare(work)
+    yield Peaks("a whole build", MEMORY_GOAL, ground.peaks)
+    for name in chosen:
+        case, usual = CASES[name]
+        yield case(ground, runs or usual)
+    if "upload" in chosen:
+        yield clouds.memory(ground)
+
+
+def _told(result: Result) -> bool:
+    print("\n".join(result.lines()), flush=True)
+    return result.met
 
 
 if __name__ == "__main__":

@@ -10,19 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from docs import reference_text
 from imagefactory import errors
-from imagefactory.cli.app import app, load
+from imagefactory.cli.app import VERBS
+from imagefactory.cli.lazy import load
 from imagefactory.errors import FactoryError
 from imagefactory.model.properties import RULES
 from imagefactory.model.property_forms import FORMS
 from imagefactory.model.recipe import recipe_schema
 from imagefactory.model.scs import MANDATORY, RECOMMENDED
-from imagefactory.steps import glance_verify
-from imagefactory.steps import verify as catalogue_verify
+from imagefactory.steps import glance_verify, listed
 from signing import certificates, checksums, envelope, glance, manifest, provenance, strict_json, trust, verify
 from signing.errors import SigningError
 
@@ -67,11 +66,10 @@ def _error_row(kind: type[FactoryError]) -> tuple[str, int, str, str]:
 
 
 def commands() -> dict[str, TyperCommand]:
-    """Every verb by its full name, such as "releases list"."""
-    if not app.registered_commands:
-        load()
+    """Every verb by its full name, such as "releases list", in the order of --help."""
     found: dict[str, TyperCommand] = {}
-    for name, command in vars(typer.main.get_command(app))["commands"].items():
+    for name in VERBS:
+        command = load(f"imagefactory.cli.{name}", name)
         inner = getattr(command, "commands", None)
         found |= {f"{name} {verb}": each for verb, each in inner.items()} if inner else {name: command}
     return found
@@ -183,7 +181,7 @@ def _wanted(key: str) -> str:
 
 # -- verification -----------------------------------------------------------------------------------------------------
 
-VERIFICATION = {"File, folder": verify, "Catalogue": catalogue_verify, "Cloud": glance_verify}
+VERIFICATION = {"File, folder": verify, "Catalogue": listed, "Cloud": glance_verify}
 DOCUMENTS = (trust, envelope, strict_json, manifest, checksums, glance, certificates, provenance)
 
 

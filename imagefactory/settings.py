@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from imagefactory.errors import HomeUnusable, UsageError
+from imagefactory.tools.known_catalogue import KnownCatalogue, known_catalogue
 from imagefactory.tools.passphrase import Ask, PassphraseSource
 from imagefactory.tools.process import BASE_ENVIRONMENT
 
@@ -79,6 +80,11 @@ class Settings:
         return self.home / "catalogue"
 
     @property
+    def trusted(self) -> Path:
+        """What this machine remembers of catalogues, each in a trust store of its own."""
+        return self.home / "trusted"
+
+    @property
     def database(self) -> Path:
         return self.home / "imagefactory.db"
 
@@ -131,6 +137,12 @@ class Settings:
         if named is not None:
             return (named,)
         return (self.home / "trust.json", Path("/etc/imagefactory/trust.json"))
+
+    def known_catalogue(self, where: str | Path, root: Path | None = None) -> KnownCatalogue:
+        """A catalogue as this machine knows it; `root` is the file with a root that somebody names, and has to be
+        there. Raises TargetUnsupported."""
+        roots = (self.home / "root.json", Path("/etc/imagefactory/root.json"))
+        return known_catalogue(where, self.trusted, roots, root)
 
     def policy_files(self) -> tuple[Path, ...]:
         """Where the signer's policy may lie, in the order of looking. One that is named must be there."""

@@ -10,7 +10,8 @@
     ├── DocumentInvalid                                              something that was to be read
     │   ├── BundleInvalid, ManifestInvalid, ProvenanceInvalid
     │   └── ChecksumsInvalid, TrustInvalid
-    ├── NoTrustRoot, KeyUntrusted, WrongPurpose, SignatureInvalid    who signed
+    ├── NoTrustRoot, KeyUntrusted, WrongPurpose, KeyName,
+    │   SignatureInvalid                                             who signed
     ├── ReleaseExpired, ReleaseNotYet, NameMismatch, VersionTooOld   what was expected
     ├── DigestMismatch, FolderMismatch, ProvenanceMismatch           what is there
     └── GlanceLabelInvalid, GlanceEncodingInvalid, GlanceSignatureInvalid,
@@ -195,6 +196,13 @@ class WrongPurpose(SigningError):
 
     code = "wrong-purpose"
     advice = "Treat it as an attack until explained: a key with another purpose signed this document."
+
+
+class KeyName(SigningError):
+    """A document is signed by a trusted key that may not sign for this image name."""
+
+    code = "key-name"
+    advice = "Check the name, and that your trust file is up to date; if both are right, treat it as an attack."
 
 
 class SignatureInvalid(SigningError):

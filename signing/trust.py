@@ -2,16 +2,17 @@
 
 ::
 
-    {"version": 1, "development": false,
-     "keys": {"release": [PEM, ...], "provenance": [PEM, ...]},
+    {"version": 2, "development": false,
+     "keys": {"release": [{"key": PEM, "names": [NAME, ...] or ["*"]}, ...], "provenance": [...]},
      "glance_ca": [PEM, ...]}
 
 Rules, in order:
 
-1. It is strict JSON of exactly this shape, version 1.
+1. It is strict JSON of exactly this shape, version 2.
 2. Each purpose has at least one key; every key is canonical PEM SubjectPublicKeyInfo on P-256.
-3. No key is listed twice, and above all not under two purposes.
-4. There is at least one Glance CA; each is canonical PEM, a CA, signed by itself (which tells that it is whole), and
+3. Each key has the image names that it may sign for: at least one, in full, and none twice. `*` alone is every name.
+4. No key is listed twice, and above all not under two purposes.
+5. There is at least one Glance CA; each is canonical PEM, a CA, signed by itself (which tells that it is whole), and
    listed once.
 
 Where it lies is the caller's business; nothing beside a file to be verified is ever asked.
@@ -21,20 +22,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from signing.certificates import certificate_pem, fingerprint, load_certificate
 from signing.digest import others_may_write, read_document
-from signing.errors import CertificateDamaged, KeyDamaged, KeyPurpose, NoTrustRoot, TrustInvalid
-from signing.fields import Fields
+from signing.errors import CertificateDamaged, KeyDamaged, KeyName, KeyPurpose, NoTrustRoot, TrustInvalid
+from signing.fields import SLUG, Fields
 from signing.keys import PublicKey, Purpose, keyid_of, load_public_key, public_pem
 from signing.strict_json import decode, encode
 
 DocumentPurpose = Literal["release", "provenance"]
 _PURPOSES: tuple[DocumentPurpose, ...] = ("release", "provenance")
+EVERY_NAME = "*"
 _GUARD = "Compare it with where it comes from, then: chmod go-w"
 _ABSENT = (x509.ExtensionNotFound, x509.DuplicateExtension)
 _DAMAGED = (CertificateDamaged, InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError, *_ABSENT)
@@ -42,12 +44,14 @@ _DAMAGED = (CertificateDamaged, InvalidSignature, UnsupportedAlgorithm, TypeErro
 
 @dataclass(frozen=True)
 class Trust:
-    """The content of a trust file: public keys by purpose and keyid, and the CAs of Glance certificates."""
+    """The content of a trust file: public keys by purpose and keyid, the CAs of Glance certificates, and by keyid the
+    image names that each key may sign for."""
 
     development: bool
     release: Mapping[str, PublicKey]
     provenance: Mapping[str, PublicKey]
     glance_ca: tuple[x509.Certificate, ...]
+    names: Mapping[str, tuple[str, ...]]
 
     def keys(self, purpose: DocumentPurpose) -> Mapping[str, PublicKey]:
         """Return the keys that may sign documents of this purpose, by keyid."""
@@ -57,25 +61,33 @@ class Trust:
         """Return what a key may sign, or None for a key that is not trusted at all."""
         return next((each for each in _PURPOSES if keyid in self.keys(each)), None)
 
+    def require_name(self, keyid: str, name: str) -> None:
+        """See that a key of this file may sign for an image name. Raises: KeyName."""
+        allowed = self.names.get(keyid, ())
+        if name not in allowed and EVERY_NAME not in allowed:
+            raise KeyName(f"{self.purpose_of(keyid)} key {keyid[:16]} may not sign for {name!r}")
+
     def encode(self) -> bytes:
         """Return the bytes of the trust file, which `decode_trust` reads back."""
-        keys = {each: [public_pem(key) for key in self.keys(each).values()] for each in _PURPOSES}
+        keys = {
+            each: [{"key": public_pem(key), "names": [*self.names[keyid]]} for keyid, key in self.keys(each).items()]
+            for each in _PURPOSES
+        }
         authorities = [certificate_pem(ca) for ca in self.glance_ca]
-        document = {"version": 1, "development": self.development, "keys": keys, "glance_ca": authorities}
+        document = {"version": 2, "development": self.development, "keys": keys, "glance_ca": authorities}
         return encode(document, "trust file", TrustInvalid) + b"\n"
 
 
 def decode_trust(raw: bytes) -> Trust:
     """Return what the bytes of a trust file say. Raises: TrustInvalid."""
+    names: dict[str, tuple[str, ...]] = {}
     with Fields(decode(raw, "trust file", TrustInvalid), "trust file", TrustInvalid) as fields:
-        fields.exactly("version", 1)
+        fields.exactly("version", 2)
         development = fields.boolean("development")
         with fields.inner("keys") as listed:
-            keys = {each: _keys(listed.array(each), each) for each in _PURPOSES}
+            keys = {each: _keys(listed.array(each), each, names) for each in _PURPOSES}
         authorities = _authorities(fields.array("glance_ca"))
-    if keys["release"].keys() & keys["provenance"].keys():
-        raise TrustInvalid("the trust file lists one key under two purposes")
-    return Trust(development, keys["release"], keys["provenance"], authorities)
+    return Trust(development, keys["release"], keys["provenance"], authorities, names)
 
 
 def load_trust(path: Path) -> Trust:
@@ -104,21 +116,30 @@ def find_trust(candidates: Sequence[Path]) -> Path:
     raise NoTrustRoot(f"there is no trust file; looked for {looked}")
 
 
-def _keys(listed: Sequence[object], purpose: DocumentPurpose) -> dict[str, PublicKey]:
+def _keys(
+    listed: Sequence[object], purpose: DocumentPurpose, names: dict[str, tuple[str, ...]]
+) -> dict[str, PublicKey]:
     keys: dict[str, PublicKey] = {}
-    for pem in listed:
-        if not isinstance(pem, str):
-            raise TrustInvalid(f"the trust file lists a {purpose} key that is not text")
-        try:
-            key = load_public_key(pem, purpose)
-        except (KeyDamaged, KeyPurpose) as why:
-            raise TrustInvalid(f"the trust file lists a {purpose} key that is not usable: {why.message}") from None
-        if keyid_of(key) in keys:
-            raise TrustInvalid(f"the trust file lists a {purpose} key twice")
-        keys[keyid_of(key)] = key
+    for value in listed:
+        with Fields(value, f"a {purpose} key of the trust file", TrustInvalid) as entry:
+            try:
+                key = entry.converted("key", lambda pem: load_public_key(pem, purpose))
+            except (KeyDamaged, KeyPurpose) as why:
+                raise TrustInvalid(f"the trust file lists a {purpose} key that is not usable: {why.message}") from None
+            if keyid_of(key) in names:
+                raise TrustInvalid("the trust file lists one key twice, or under two purposes")
+            keys[keyid_of(key)], names[keyid_of(key)] = key, _names(entry.array("names"))
     if not keys:
         raise TrustInvalid(f"the trust file lists no {purpose} key")
     return keys
+
+
+def _names(listed: Sequence[Any]) -> tuple[str, ...]:
+    if listed != [EVERY_NAME] and not all(isinstance(each, str) and SLUG.fullmatch(each) for each in listed):
+        raise TrustInvalid("the trust file gives a key something else than image names")
+    if not listed or len(set(listed)) != len(listed):
+        raise TrustInvalid("the trust file gives a key no name, or one twice")
+    return tuple(listed)
 
 
 def _authorities(listed: Sequence[object]) -> tuple[x509.Certificate, ...]:

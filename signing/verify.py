@@ -10,7 +10,8 @@ Its manifest (`verify_manifest`):
 3. The manifest is a regular file of at most 1 MiB, and a bundle of our one form (`signing.envelope`).
 4. Its key is a release key of the trust file. A key that is trusted for something else is refused as such.
 5. The signature verifies, in its one spelling, over strict JSON (`signing.envelope`, `signing.signer`).
-6. The statement is a release manifest, and every field of it is in range (`signing.manifest`).
+6. The statement is a release manifest, and every field of it is in range (`signing.manifest`). The trust file lets its
+   key sign for its name.
 7. The name is the expected one. Where none was given, the proof says so: it then says only that this is *a* release of
    these makers.
 8. The version is not older than the oldest acceptable one. This holds where one was given.
@@ -25,10 +26,11 @@ A file (`verify_file`), against a verified manifest:
 
 A folder of a published version (`verify_folder`), instead of 12 and 13:
 
-14. SHA256SUMS is signed by a release key (`signing.checksums`).
+14. SHA256SUMS is signed by a release key (`signing.checksums`), which may sign for the name of the manifest.
 15. Manifest, SHA256SUMS and folder name the same files. These are the formats, the manifest's other files, in
     SHA256SUMS the manifest itself, and in the folder SHA256SUMS and its signature.
-16. The provenance is signed by a provenance key, and every field of it is in range (`signing.provenance`).
+16. The provenance is signed by a provenance key, and every field of it is in range (`signing.provenance`). The key may
+    sign for the name of the manifest.
 17. The provenance is about the images of the manifest, and is the very file that the manifest names.
 18. Every file is a regular one with the size and the digest that were signed. Manifest and SHA256SUMS agree on them.
     Each is read once; a document is parsed from the very bytes that were hashed. A file without a signed size has at
@@ -45,7 +47,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from signing.account import Account, read_rules
 from signing.certificates import CLOCK_SKEW
@@ -73,9 +75,26 @@ from signing.trust import DocumentPurpose, Trust
 RULES = read_rules(__doc__)
 BEGINNING, MANIFEST_RULES, FILE_RULES, FOLDER_RULES = range(1, 3), range(3, 12), range(12, 14), range(14, 19)
 
-_MAX_OTHER_BYTES = 64 * 1024 * 1024
+MAX_OTHER_BYTES = 64 * 1024 * 1024
+_DOCUMENTS = (MANIFEST_FILE, CHECKSUMS_FILE, SIGNATURE_FILE, PROVENANCE_FILE)
 _MAX_ENTRIES = 10_000
 """Of a folder: more than a manifest can name."""
+
+
+class Files(Protocol):
+    """The files of a published version, wherever they lie."""
+
+    def names(self) -> set[str] | None:
+        """What is there, or None where nobody can tell."""
+
+    def document(self, name: str) -> bytes:
+        """A file of at most 1 MiB. Raises: NotARegularFile, Unreadable, FileChanged."""
+
+    def digests(self, name: str, size: int | None, on_bytes: OnBytes | None) -> Digests:
+        """What is there, read once: `size` bytes, or where no size was signed at most MAX_OTHER_BYTES.
+
+        Raises: DigestMismatch (another size), NotARegularFile, Unreadable, FileChanged.
+        """
 
 
 @dataclass(frozen=True)
@@ -137,7 +156,7 @@ def verify_manifest(
 ) -> VerifiedManifest:
     """Verify the bytes of a release.sigstore.json at the aware time `now` (rules 3 to 11).
 
-    Raises: BundleInvalid, WrongPurpose, KeyUntrusted, SignatureInvalid, ManifestInvalid,
+    Raises: BundleInvalid, WrongPurpose, KeyUntrusted, SignatureInvalid, ManifestInvalid, KeyName,
     NameMismatch, VersionTooOld, ReleaseNotYet, ReleaseExpired, and what `signing.glance.verify_image_signature` raises.
     """
     account = account or Account(RULES, MANIFEST_RULES)
@@ -149,6 +168,7 @@ def verify_manifest(
     statement = bundle.open(trust.release)
     account.passed(5)
     manifest = ReleaseManifest.from_statement(statement)
+    trust.require_name(bundle.keyid, manifest.name)
     account.passed(6, f"{manifest.name}@{manifest.version}")
     if name is None:
         account.skipped(7, "name not pinned")
@@ -195,7 +215,7 @@ def verify_file(
 
 
 def verify_folder(
-    folder: Path | int,
+    folder: Path | int | Files,
     trust: Trust,
     *,
     now: datetime,
@@ -204,25 +224,30 @@ def verify_folder(
     on_bytes: OnBytes | None = None,
     account: Account | None = None,
 ) -> VerifiedFolder:
-    """Verify a published version folder, by path or open directory (rules 2 to 11 and 14 to 18).
+    """Verify a published version folder, by path, open directory, or what else has its files (rules 2 to 11 and 14 to
+    18).
 
     Raises: what `verify_manifest` raises; ChecksumsInvalid, FolderMismatch, ProvenanceInvalid, ProvenanceMismatch,
     DigestMismatch, NotARegularFile, FileChanged, Unreadable.
     """
     account = account or Account(RULES, (2, *MANIFEST_RULES, *FOLDER_RULES))
-    with _open_directory(folder) as fd:
-        present = _list(fd)
-        account.passed(2, f"a folder of {len(present)} files")
-        documents = _read_documents(fd, present)
+    with opened(folder) as source:
+        present = source.names()
+        account.passed(2, "a folder" if present is None else f"a folder of {len(present)} files")
+        if present is not None and not present.issuperset(_DOCUMENTS):
+            raise FolderMismatch(f"the folder has no {min(set(_DOCUMENTS) - present)}")
+        documents = {each: source.document(each) for each in _DOCUMENTS}
         verified = verify_manifest(
             documents[MANIFEST_FILE], trust, now=now, name=name, min_version=min_version, account=account
         )
         manifest = verified.manifest
         sums_keyid, sums = verify_checksums(documents[CHECKSUMS_FILE], documents[SIGNATURE_FILE], trust.release)
+        trust.require_name(sums_keyid, manifest.name)
         account.passed(14, f"release key {sums_keyid[:16]}")
         formats = {entry.file: entry for entry in manifest.formats.values()}
         _compare_names("SHA256SUMS", set(sums), {*formats, *manifest.files, MANIFEST_FILE})
-        _compare_names("the folder", present, {*sums, CHECKSUMS_FILE, SIGNATURE_FILE})
+        if present is not None:
+            _compare_names("the folder", present, {*sums, CHECKSUMS_FILE, SIGNATURE_FILE})
         account.passed(15, f"{len(sums)} files, SHA256SUMS and its signature")
         provenance_keyid, provenance = verify_provenance(documents[PROVENANCE_FILE], verified, trust, account=account)
         for each, signed in {**{file: entry.sha256 for file, entry in formats.items()}, **manifest.files}.items():
@@ -230,7 +255,7 @@ def verify_folder(
                 raise DigestMismatch(f"{each!r} in SHA256SUMS is not the file that the manifest names")
         files: dict[str, Digests] = {}
         for each, expected in sums.items():
-            found = _digests(fd, each, documents.get(each), formats.get(each), on_bytes)
+            found = _digests(source, each, documents.get(each), formats.get(each), on_bytes)
             if found.sha256 != expected:
                 raise DigestMismatch(f"{each!r} is not the file that SHA256SUMS names")
             files[each] = found
@@ -244,13 +269,14 @@ def verify_provenance(
     """Verify the bytes of a provenance.sigstore.json against a verified manifest (rules 16 and 17); returns the
     builder's keyid and what it says.
 
-    Raises: BundleInvalid, WrongPurpose, KeyUntrusted, SignatureInvalid, ProvenanceInvalid,
+    Raises: BundleInvalid, WrongPurpose, KeyUntrusted, SignatureInvalid, ProvenanceInvalid, KeyName,
     ProvenanceMismatch, DigestMismatch.
     """
     account = account or Account(RULES, (16, 17))
     bundle = parse_bundle(raw)
     _require_purpose(bundle, trust, "provenance")
     provenance = Provenance.from_statement(bundle.open(trust.provenance))
+    trust.require_name(bundle.keyid, manifest.manifest.name)
     account.passed(16, f"provenance key {bundle.keyid[:16]}")
     if provenance.subjects != manifest.manifest.subjects:
         raise ProvenanceMismatch("the provenance is about other files than the manifest")
@@ -261,16 +287,20 @@ def verify_provenance(
 
 
 @contextmanager
-def _open_directory(folder: Path | int) -> Iterator[int]:
-    if isinstance(folder, int):
+def opened(folder: Path | int | Files) -> Iterator[Files]:
+    """The files of a folder. Raises: Unreadable."""
+    if not isinstance(folder, Path | int):
         yield folder
+        return
+    if isinstance(folder, int):
+        yield OpenFolder(folder)
         return
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as why:
         raise Unreadable(f"{str(folder)!r} cannot be opened as a directory: {why.strerror}") from None
     try:
-        yield fd
+        yield OpenFolder(fd)
     finally:
         os.close(fd)
 
@@ -309,25 +339,6 @@ def _facts(manifest: ReleaseManifest, keyid: str, development: bool, name_pinned
     return tuple(facts)
 
 
-def _read_documents(fd: int, present: set[str]) -> dict[str, bytes]:
-    needed = (MANIFEST_FILE, CHECKSUMS_FILE, SIGNATURE_FILE, PROVENANCE_FILE)
-    for each in needed:
-        if each not in present:
-            raise FolderMismatch(f"the folder has no {each}")
-    return {each: read_document(each, dir_fd=fd) for each in needed}
-
-
-def _list(fd: int) -> set[str]:
-    try:
-        with os.scandir(fd) as entries:
-            found = {entry.name for entry in itertools.islice(entries, _MAX_ENTRIES + 1)}
-    except OSError as why:
-        raise Unreadable(f"the folder cannot be listed: {why.strerror}") from None
-    if len(found) > _MAX_ENTRIES:
-        raise FolderMismatch(f"the folder has more than {_MAX_ENTRIES} entries")
-    return found
-
-
 def _compare_names(where: str, found: set[str], expected: set[str]) -> None:
     if missing := expected - found:
         raise FolderMismatch(f"{where} has no {min(missing)!r}, which was signed")
@@ -335,17 +346,45 @@ def _compare_names(where: str, found: set[str], expected: set[str]) -> None:
         raise FolderMismatch(f"{where} has {min(extra)!r}, which was not signed")
 
 
-def _digests(fd: int, name: str, raw: bytes | None, entry: FormatEntry | None, on_bytes: OnBytes | None) -> Digests:
+def _digests(
+    source: Files, name: str, raw: bytes | None, entry: FormatEntry | None, on_bytes: OnBytes | None
+) -> Digests:
     if raw is not None:
         return Digests(len(raw), hashlib.sha256(raw).hexdigest())
-    file = open_regular(name, dir_fd=fd)
-    try:
-        # A sparse file of petabytes takes no space and years to read.
-        size = FileState.of(file).size
-        if entry is not None and size != entry.size:
-            raise DigestMismatch(f"{name!r} has {size} bytes, and {entry.size} were signed")
-        if entry is None and size > _MAX_OTHER_BYTES:
-            raise Unreadable(f"{name!r} is longer than {_MAX_OTHER_BYTES} bytes")
-        return hash_stream(file, algorithms=("sha256",), on_bytes=on_bytes)
-    finally:
-        os.close(file)
+    return source.digests(name, None if entry is None else entry.size, on_bytes)
+
+
+class OpenFolder(Files):
+    """An open directory."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def names(self) -> set[str]:
+        """All entries. Raises: Unreadable, FolderMismatch."""
+        try:
+            with os.scandir(self._fd) as entries:
+                found = {entry.name for entry in itertools.islice(entries, _MAX_ENTRIES + 1)}
+        except OSError as why:
+            raise Unreadable(f"the folder cannot be listed: {why.strerror}") from None
+        if len(found) > _MAX_ENTRIES:
+            raise FolderMismatch(f"the folder has more than {_MAX_ENTRIES} entries")
+        return found
+
+    def document(self, name: str) -> bytes:
+        """As `Files` has it."""
+        return read_document(name, dir_fd=self._fd)
+
+    def digests(self, name: str, size: int | None, on_bytes: OnBytes | None) -> Digests:
+        """As `Files` has it."""
+        file = open_regular(name, dir_fd=self._fd)
+        try:
+            # A sparse file of petabytes takes no space and years to read.
+            found = FileState.of(file).size
+            if size is not None and found != size:
+                raise DigestMismatch(f"{name!r} has {found} bytes, and {size} were signed")
+            if size is None and found > MAX_OTHER_BYTES:
+                raise Unreadable(f"{name!r} is longer than {MAX_OTHER_BYTES} bytes")
+            return hash_stream(file, algorithms=("sha256",), on_bytes=on_bytes)
+        finally:
+            os.close(file)

@@ -2,16 +2,41 @@
 
 import signal
 import sys
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import typer
 
 from imagefactory import __version__
+from imagefactory.cli.lazy import group_of
 from imagefactory.cli.output import INTERRUPTED, hang_up, usage
 
+# In the order of --help, with the first sentence that each says of itself.
+VERBS: Mapping[str, str] = {
+    "doctor": "Say what this machine has, what it lacks, and the line that installs it.",
+    "plan": "Show which steps a build would run, and why.",
+    "build": "Build, boot, sign, publish and verify an image.",
+    "convert": "Convert an image, inspected before and after; print the digests of what came out.",
+    "verify": "Verify an image against the keys that you trust.",
+    "fetch": "Get an image out of a catalogue: the file has its name only when it was verified.",
+    "publish": "Publish a signed release to another place, or again, and verify it there.",
+    "preflight": "Ask a cloud what this account may do there, and what it does with signatures.",
+    "boot": "Verify an image, then boot that very file in QEMU with its console here.",
+    "gc": "Reclaim space from old images and dead builds.",
+    "catalogue": "Catalogues: what they list, and how they are kept.",
+    "recipe": "Recipes.",
+    "properties": "What images say about themselves in Glance.",
+    "keys": "The keys of this factory, one for each purpose.",
+    "policy": "What the signer may sign: approved recipes, elements and builders.",
+    "releases": "The releases of this factory.",
+    "sbom": "The bill of materials of a release: its packages and their licences.",
+    "compliance": "How well the image of a release keeps a published standard.",
+    "vulnerabilities": "The known vulnerabilities of a release.",
+    "audit": "The audit log: what was done with keys.",
+}
+
 app = typer.Typer(
+    cls=group_of(VERBS, "imagefactory.cli.{}".format),
     help="Turn a recipe into a golden image for OpenStack that can prove where it came from.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,31 +59,10 @@ def options(
     del version
 
 
-# In the order of --help. Each is imported only when it is called or listed: verify is done before all of them are read.
-VERBS = (
-    *("doctor", "plan", "build", "convert", "verify", "publish", "preflight", "boot", "gc"),
-    *("recipe", "properties", "keys", "policy", "releases", "sbom", "compliance", "vulnerabilities", "audit"),
-)
-
-
-def load(argv: Sequence[str] = ()) -> None:
-    """Register the verb that `argv` begins with, or all of them."""
-    if argv and argv[0] == "--version":
-        return
-    wanted = [argv[0]] if argv and argv[0] in VERBS else VERBS
-    for name in wanted:
-        module = import_module(f"imagefactory.cli.{name}")
-        if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
-        else:
-            module.register(app)
-
-
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        load(argv)
         status = app(args=list(argv), prog_name="imagefactory", standalone_mode=False)
     except typer.TyperException as error:
         return usage(error, "--json" in argv)

@@ -7,10 +7,10 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from imagefactory.cli.common import TrustFile, expectation, progress_session
+from imagefactory.cli.common import RootFile, TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.sizes import size_option
-from imagefactory.cli.targets import FromCatalogue, Manifest, MinVersion, Name, Target, Wanted, image_of
+from imagefactory.cli.targets import FromCatalogue, Manifest, MinVersion, Name, Target, Wanted, image_of, is_listed
 from imagefactory.errors import ProgramFailed, UsageError
 from imagefactory.model.disk import Firmware
 from imagefactory.progress import Meter, Note
@@ -35,6 +35,7 @@ def boot(
     name: Name = None,
     min_version: MinVersion = None,
     trust: TrustFile = None,
+    root: RootFile = None,
     as_json: Json = False,
 ) -> None:
     """Verify an image, then boot that very file in QEMU with its console here.
@@ -45,11 +46,13 @@ def boot(
     if not mebibytes:
         raise UsageError(f"--memory {memory} is less than 1 MiB")
     with progress_session() as (settings, progress):
-        expected = expectation(settings, trust, name, min_version)
-        wanted = Wanted(target, expected, manifest, catalogue)
+        expected = expectation(settings, trust, name, min_version, listed=is_listed(target, manifest))
+        wanted = Wanted(target, expected, manifest, catalogue, root)
         with image_of(wanted, settings, Meter(progress, "verify")) as image:
             _require_firmware(chosen)
             accelerator = probe_kvm(settings.environment)
+            for told in image.proof.warnings:
+                progress(Note("warning", told))
             progress(Note("info", f"verified {image.proof.release}; booting with {accelerator.kind}"))
             answer({"verified": image.proof.to_json()}, f"VERIFIED {image.proof.release}", as_json)
             sys.stdout.flush()

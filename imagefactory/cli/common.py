@@ -20,7 +20,28 @@ TrustFile = Annotated[
     Path | None,
     # readable=False: whoever opens it says why it cannot be read, with a code of its own.
     typer.Option(
-        "--trust", help="The trust file. Default: IMAGEFACTORY_TRUST, then HOME/trust.json, then /etc.", readable=False
+        "--trust",
+        help="The trust file. Default: IMAGEFACTORY_TRUST; then a catalogue's own trust policy, or of files "
+        "HOME/trust.json, then /etc.",
+        readable=False,
+    ),
+]
+RootFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        help="The catalogue's root.json, wanted once. Default: HOME/root.json, then /etc/imagefactory/root.json.",
+        show_default=False,
+        readable=False,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--catalogue",
+        metavar="WHERE",
+        help="A directory or an http(s) address. Default: the built-in one.",
+        show_default=False,
     ),
 ]
 
@@ -41,12 +62,19 @@ def progress_session() -> Iterator[tuple[Settings, Progress]]:
 
 
 def expectation(
-    settings: Settings, trust: Path | None = None, name: str | None = None, min_version: str | None = None
+    settings: Settings,
+    trust: Path | None = None,
+    name: str | None = None,
+    min_version: str | None = None,
+    *,
+    listed: bool = False,
 ) -> Expectation:
-    """What verification expects: the trust file of these settings, and what the user pinned.
+    """What verification expects: the trust file of these settings, and what the user pinned. For what is `listed` in a
+    catalogue that has its own, only one that is named counts.
 
     Raises NoTrustRoot, TrustInvalid, ReleaseNameInvalid.
     """
-    found = load_trust(find_trust(settings.trust_files(trust)))
     oldest = None if min_version is None else Version.parse(min_version)
+    named = trust or settings.trust
+    found = None if listed and named is None else load_trust(find_trust(settings.trust_files(trust)))
     return Expectation(found, datetime.now(UTC), name=name, min_version=oldest)

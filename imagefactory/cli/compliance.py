@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
-from imagefactory.cli.tables import exception_text, html_page, print_table, table_of
+from imagefactory.cli.tables import Table, exception_text, html_page, print_table, table_of
 from imagefactory.errors import ArtifactMissing, EvidenceMissing, NotMeasured
 from imagefactory.factory import standard
 from imagefactory.factory.loop import Factory

@@ -21,7 +21,10 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Reclaim space from old images and dead builds. Catalogues are never touched."""
+    """Reclaim space from old images and dead builds.
+
+    Of catalogues nothing goes but what publishers and imports that were killed left there, hidden.
+    """
     with factory_session() as factory:
         garbage = find(factory, keep=keep) if dry_run else collect(factory, keep=keep)
     document = {
@@ -30,13 +33,13 @@ def gc(
         "used_by": dict(garbage.kinds),
         "freed": garbage.freed,
         "artifacts": sorted(garbage.artifacts),
-        "directories": sorted(map(str, garbage.directories)),
+        "directories": sorted(map(str, (*garbage.directories, *garbage.leftovers))),
     }
     what = "would be freed" if dry_run else "freed"
     kinds = ", ".join(f"{kind} {human(size)}" for kind, size in garbage.kinds.items())
     text = (
         f"{human(garbage.freed)} {what} of {human(garbage.used)}: {len(garbage.artifacts)} files,"
-        f" {len(garbage.directories)} directories\n"
+        f" {len(garbage.directories) + len(garbage.leftovers)} directories\n"
         f"  used before by {kinds}"
     )
     answer(document, text, as_json)

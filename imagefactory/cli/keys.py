@@ -8,26 +8,29 @@ from typing import Annotated, Any
 
 import typer
 
-from imagefactory.cli import revoke
+from imagefactory.cli import key_names, revoke
 from imagefactory.cli.common import TrustFile
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.session import PassphraseFile, asker, with_passphrase
 from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import UsageError
 from imagefactory.factory import approvals, key_inventory, key_notes
-from imagefactory.factory.keys import Custody, init_keys
+from imagefactory.factory.keys import Custody, init_keys, init_root
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import lock_all
+from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.durable import translated
 from imagefactory.tools.passphrase import new_passphrase
+from imagefactory.tools.trusted_roots import TrustedRoots
 from signing.keys import PURPOSES, KeyRing
 from signing.token_uri import TokenUri
 from signing.trust import Trust, find_trust, load_trust
 
-ROTATED: tuple[Rotated, ...] = (*PURPOSES, "glance-ca")
+ROTATED: tuple[Rotated, ...] = ("release", "provenance", "glance", "glance-ca")
 app = typer.Typer(no_args_is_help=True, help="The keys of this factory, one for each purpose.")
 revoke.register(app)
+key_names.register(app)
 
 
 @app.command("init", epilog="Example: imagefactory keys init --passphrase-file /run/credentials/imagefactory")
@@ -44,13 +47,28 @@ def init(
         str | None,
         typer.Option("--signer", metavar="URI", help="Make them in a token: pkcs11:token=...", show_default=False),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="Make one root key instead, in a new directory on a stick.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key for each purpose, and the trust file that believes them.
 
     Without --development they are encrypted, with a passphrase that is asked for, or comes from a file or the keyring.
+    The root keys of catalogues are made one by one with --root; only development keys have one among them.
     """
     settings = read_settings()
+    if root is not None:
+        if development or keyring:
+            raise UsageError("a root key lies on a stick, encrypted: --root goes with no --development or --keyring")
+        _init_root(settings, root, passphrase_file, signer, as_json)
+        return
     file = passphrase_file or settings.passphrase_file
     if development and (passphrase_file or keyring):
         raise UsageError("development keys are not encrypted: --development goes with no passphrase")
@@ -73,11 +91,30 @@ def init(
             note=partial(key_notes.note_made, settings),
         )
     made = dict(ring.metadata.keyids)
+    where = {"directory": str(settings.keys), "trust": str(trust), "policy": str(approvals.where(settings))}
     lines = [f"{purpose:10} {keyid}" for purpose, keyid in made.items()]
-    policy = approvals.where(settings)
-    lines += [f"keys   {settings.keys}", f"trust  {trust}", f"policy {policy}"]
-    where = {"directory": str(settings.keys), "trust": str(trust), "policy": str(policy)}
+    lines += [f"keys   {where['directory']}", f"trust  {where['trust']}", f"policy {where['policy']}"]
     answer({"keys": made, **where}, "\n".join(lines), as_json)
+
+
+def _init_root(
+    settings: Settings, directory: Path, passphrase_file: Path | None, signer: str | None, as_json: bool
+) -> None:
+    """Where there is an audit log, the new key is in it: a machine that makes root keys need not be this factory."""
+    key_inventory.require_empty(directory)
+    token = TokenUri.parse(signer) if signer else None
+    passphrase = None if token else new_passphrase(directory, passphrase_file, asker(), keyring=False)
+    ring = init_root(directory.absolute(), Custody(passphrase, token), now=datetime.now(UTC))
+    keyid = ring.keyid("root")
+    if settings.audit.exists():
+        AuditLog(settings.audit).append("key-made", purpose="root", keyid=keyid)
+    public = directory / f"{ring.metadata.stem('root')}.pub"
+    lines = [
+        f"root       {keyid}",
+        f"keys   {directory}",
+        f"to do: imagefactory catalogue init --root-key {public}  # with the other root keys",
+    ]
+    answer({"keys": {"root": keyid}, "directory": str(directory), "public": str(public)}, "\n".join(lines), as_json)
 
 
 @app.command("list", epilog="Example: imagefactory keys list")
@@ -85,17 +122,18 @@ def init(
 def list_(trust: TrustFile = None, as_json: Json = False) -> None:
     """List the keys that are here, and those that the trust file believes."""
     settings = read_settings()
-    found = key_inventory.inventory(*_looked_up(settings, trust))
+    believed, ring = _looked_up(settings, trust)
+    found = key_inventory.inventory(believed, ring, _root(settings))
     if as_json:
         answer({"keys": [each.to_json() for each in found]}, "", as_json)
         return
-    table = table_of("PURPOSE", "KEY", "CREATED", "TRUSTED", "EXPIRES", "WHERE")
+    table = table_of("PURPOSE", "KEY", "CREATED", "TRUSTED", "NAMES", "EXPIRES", "WHERE")
     for each in found:
         created = f"{each.created:%Y-%m-%d}" if each.created else "-"
         expires = f"{each.expires:%Y-%m-%d}" if each.expires else "-"
         trusted = {True: "yes", False: "no", None: "-"}[each.trusted]
         where = (each.where or "not here") + (" (development)" if each.development else "")
-        table.add_row(each.purpose, each.keyid[:16], created, trusted, expires, where)
+        table.add_row(each.purpose, each.keyid[:16], created, trusted, key_names.shown(each.names), expires, where)
     print_table(table)
 
 
@@ -114,6 +152,11 @@ def rotate_(
     """
     settings = with_passphrase(read_settings(), passphrase_file)
     name = next((each for each in ROTATED if each == purpose), None)
+    if name is None and purpose in PURPOSES:
+        raise UsageError(
+            f"which {purpose} key counts is said by the root of a catalogue",
+            advice=f"imagefactory catalogue rotate {purpose}",
+        )
     if name is None:
         raise UsageError(f"{purpose} is no purpose of a key", advice=f"one of {', '.join(ROTATED)}")
     trust_file = find_trust(settings.trust_files())
@@ -144,12 +187,18 @@ def export(
     trust: TrustFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write what other machines need: the trust file, the release key for openssl, the Glance CA. Nothing private."""
+    """Write what other machines need: the trust file, the release key for openssl, the Glance CA, and the root of the
+    built-in catalogue if there is one. Nothing private."""
     settings = read_settings()
     believed = load_trust(find_trust(settings.trust_files(trust)))
-    written = key_inventory.export(believed, KeyRing(settings.keys), directory)
+    written = key_inventory.export(believed, KeyRing(settings.keys), directory, _root(settings))
     lines = [str(directory / name) for name in written]
     answer({"directory": str(directory), "files": list(written)}, "\n".join(lines), as_json)
+
+
+def _root(settings: Settings) -> bytes | None:
+    """The root of the built-in catalogue, as the signer knows it."""
+    return TrustedRoots(settings.signed).of(settings.catalogue)
 
 
 def _looked_up(settings: Settings, trust: Path | None) -> tuple[Trust | None, KeyRing | None]:

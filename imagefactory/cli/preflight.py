@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.tables import print_table
+from imagefactory.cli.tables import print_table, table_of
 
 MARKS = {"yes": "+", "no": "-", "unknown": "?"}
 
@@ -54,9 +53,7 @@ def preflight(
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for _ in range(4):
-        table.add_column(overflow="fold")
+    table = table_of("", "", "", "")
     for row in rows:
         table.add_row(*row)
     print_table(table)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imagefactory.cli.common import expectation
+from imagefactory.cli.common import RootFile, expectation
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session, read_recipe
 from imagefactory.cli.tables import print_table, table_of
@@ -36,9 +36,15 @@ Target = Annotated[
 
 @app.command("show", epilog="Example: imagefactory properties show recipes/soe-debian-12.yaml")
 @verb
-def show(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = None, as_json: Json = False) -> None:
+def show(
+    target: Target,
+    manifest: Manifest = None,
+    catalogue: FromCatalogue = None,
+    root: RootFile = None,
+    as_json: Json = False,
+) -> None:
     """Show each property, and whether the recipe or the evidence of a build says so."""
-    found, _ = _claims(target, manifest, catalogue)
+    found, _ = _claims(target, manifest, catalogue, root)
     if as_json:
         answer(_document(target, found), "", as_json)
         return
@@ -47,12 +53,18 @@ def show(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = N
 
 @app.command("check", epilog="Example: imagefactory properties check recipes/soe-debian-12.yaml")
 @verb
-def check(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = None, as_json: Json = False) -> None:
+def check(
+    target: Target,
+    manifest: Manifest = None,
+    catalogue: FromCatalogue = None,
+    root: RootFile = None,
+    as_json: Json = False,
+) -> None:
     """Check the properties against the evidence and against SCS-0102, the image metadata of Sovereign Cloud Stack.
 
     Those of an image in a cloud are checked against what was signed of the evidence.
     """
-    found, compare = _claims(target, manifest, catalogue)
+    found, compare = _claims(target, manifest, catalogue, root)
     known = {claim.key: claim.value for claim in found if claim.value is not None}
     findings = scs.check(known, pending={claim.key for claim in found if claim.value is None})
     if not as_json:
@@ -73,18 +85,21 @@ def check(target: Target, manifest: Manifest = None, catalogue: FromCatalogue = 
     say("SCS-0102: everything mandatory is there")
 
 
-def _claims(target: str, manifest: Path | None, catalogue: Path | None) -> tuple[tuple[Claim, ...], Callable[[], None]]:
+def _claims(
+    target: str, manifest: Path | None, catalogue: str | None, root: Path | None
+) -> tuple[tuple[Claim, ...], Callable[[], None]]:
     """What `target` claims: a release where it is written like one, or else the recipe in this file; and how to compare
     that with what was signed, where somebody may have changed it since."""
     settings = read_settings()
     if target.startswith(GLANCE):
         from imagefactory.steps import glance_verify as step  # noqa: PLC0415 - openstacksdk takes its time
 
-        where = catalogue or settings.catalogue
-        image = step.find(target, expectation(settings), catalogue=where, manifest=manifest)
+        where = settings.known_catalogue(catalogue or settings.catalogue, root)
+        expected = expectation(settings, listed=manifest is None)
+        image = step.find(target, expected, catalogue=where, manifest=manifest)
         return step.claims(image.image, image.signed), lambda: step.require_properties(image.image, image.signed)
-    if manifest or catalogue:
-        raise UsageError("--manifest and --catalogue are for images in a cloud", advice="leave them out")
+    if manifest or catalogue or root:
+        raise UsageError("--manifest, --catalogue and --root are for images in a cloud", advice="leave them out")
     return _own_claims(target, settings), lambda: None
 
 

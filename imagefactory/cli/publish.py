@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from imagefactory.cli.output import Json, answer, verb
-from imagefactory.cli.session import factory_session
+from imagefactory.cli.session import PassphraseFile, factory_session
 from imagefactory.errors import UsageError
 from imagefactory.factory.loop import Factory
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
@@ -56,11 +56,12 @@ def publish(
     certificate_reader: Readers = None,
     bandwidth: Bandwidth = None,
     deep: Annotated[bool, typer.Option("--deep", help="In a cloud: read every byte back.")] = False,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Publish a signed release to another place, or again, and verify it there.
 
-    What is there already is left as it is: a second time changes nothing.
+    What is there already is left as it is: a second time changes nothing. In a catalogue the signer lists it.
     """
     place = parse_place(to)
     given: dict[str, Any] = {
@@ -77,7 +78,7 @@ def publish(
     options = {key: value for key, value in given.items() if value is not None}
     if not isinstance(place, CloudPlace) and (options or deep):
         raise UsageError(f"{to} is no cloud: --{min([*options, *(['deep'] if deep else [])])} means nothing there")
-    with factory_session() as factory:
+    with factory_session(passphrase_file) as factory:
         found = factory.records.release(ReleaseRef.parse(release))
         done = factory.publish(found, _target(factory, found, place, options), deep=deep)
         ref = f"{found.name}@{release_version(found)}"

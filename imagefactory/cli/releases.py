@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imagefactory.cli import relist
 from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
@@ -103,6 +104,9 @@ def plot(
         _draw(chart(name, found), output, image_format)
     document = {"name": name, "releases": [each.to_json() for each in found], "file": output and str(output)}
     answer(document, f"{output}: {len(found)} {'release' if len(found) == 1 else 'releases'} of {name}", as_json)
+
+
+relist.register(app)
 
 
 def _by_ending(output: Path) -> PictureFormat:

@@ -4,10 +4,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from imagefactory.progress import Event, Note, StepAdvanced, StepFinished, StepStarted
-from imagefactory.tools.passphrase import Ask
+
+if TYPE_CHECKING:
+    from imagefactory.tools.passphrase import Ask
 
 HEARTBEAT = 30.0  # seconds between two plain lines about the same step
 
@@ -57,7 +59,7 @@ class _Plain:
                 _line(f"{level}: {text}")
 
 
-def undisturbed(progress: Renderer, ask: Ask) -> Ask:
+def undisturbed(progress: Renderer, ask: "Ask") -> "Ask":
     """`ask`, without a live display that would write over what a person is asked."""
 
     def asking(prompt: str) -> bytes:

@@ -3,22 +3,22 @@
 import getpass
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagefactory.cli.render import renderer, undisturbed
-from imagefactory.factory.loop import Factory
-from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.progress import Progress
 from imagefactory.settings import Settings, read_settings
-from imagefactory.tools.elements import search_path
-from imagefactory.tools.passphrase import Ask
-from imagefactory.tools.recipe_file import check_elements, load_recipe
-from imagefactory.wiring import factory
 from signing.errors import PassphraseMissing
+
+if TYPE_CHECKING:
+    from imagefactory.factory.loop import Factory
+    from imagefactory.model.recipe import LoadedRecipe
+    from imagefactory.tools.passphrase import Ask
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).", show_default=False, readable=False)
@@ -36,8 +36,15 @@ PassphraseFile = Annotated[
 ]
 
 
+def factory(settings: Settings, progress: Progress) -> AbstractContextManager["Factory"]:
+    """A factory at the home of these settings, as `wiring.factory` makes it."""
+    from imagefactory import wiring  # noqa: PLC0415 - everything that can be made hangs on it
+
+    return wiring.factory(settings, progress)
+
+
 @contextmanager
-def factory_session(passphrase_file: Path | None = None) -> Iterator[Factory]:
+def factory_session(passphrase_file: Path | None = None) -> Iterator["Factory"]:
     """A factory that draws its progress."""
     settings = with_passphrase(read_settings(), passphrase_file)
     with renderer() as progress:
@@ -52,7 +59,7 @@ def with_passphrase(settings: Settings, file: Path | None) -> Settings:
     return replace(settings, passphrase_file=file.absolute() if file else settings.passphrase_file, ask=asker())
 
 
-def asker() -> Ask | None:
+def asker() -> "Ask | None":
     """How to ask for a passphrase; None where there is no terminal."""
     return _ask if sys.stdin is not None and sys.stdin.isatty() else None
 
@@ -64,8 +71,11 @@ def _ask(prompt: str) -> bytes:
         raise PassphraseMissing("nobody gave a passphrase") from None
 
 
-def read_recipe(path: Path, settings: Settings) -> LoadedRecipe:
+def read_recipe(path: Path, settings: Settings) -> "LoadedRecipe":
     """A recipe whose elements are known. Raises RecipeError."""
+    from imagefactory.tools.elements import search_path  # noqa: PLC0415 - not every verb here reads a recipe
+    from imagefactory.tools.recipe_file import check_elements, load_recipe  # noqa: PLC0415
+
     loaded = load_recipe(path)
     check_elements(loaded, search_path(loaded.files[0], settings.elements_path))
     return loaded

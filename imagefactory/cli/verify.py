@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from imagefactory.cli.common import TrustFile, expectation, progress_session
+from imagefactory.cli.common import RootFile, TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, leave, say, verb
 from imagefactory.cli.targets import (
     FromCatalogue,
@@ -15,11 +15,13 @@ from imagefactory.cli.targets import (
     Target,
     Wanted,
     account_of,
+    in_cloud,
+    is_listed,
     proof_of,
 )
 from imagefactory.errors import FactoryError, UsageError
 from imagefactory.model.target import CloudPlace, split_image
-from imagefactory.progress import Meter
+from imagefactory.progress import Meter, Note
 from imagefactory.settings import Settings
 from imagefactory.steps.verify import Proof
 from signing.account import Account
@@ -41,6 +43,7 @@ def verify(
     name: Name = None,
     min_version: MinVersion = None,
     trust: TrustFile = None,
+    root: RootFile = None,
     explain: Explain = False,
     as_json: Json = False,
 ) -> None:
@@ -48,10 +51,12 @@ def verify(
     account = account_of(target)
     try:
         with progress_session() as (settings, progress):
-            expected = expectation(settings, trust, name, min_version)
-            wanted = Wanted(target, expected, manifest, catalogue, metadata_only)
+            expected = expectation(settings, trust, name, min_version, listed=is_listed(target, manifest))
+            wanted = Wanted(target, expected, manifest, catalogue, root, metadata_only)
             proof = proof_of(wanted, settings, Meter(progress, "verify"), account)
-            if wanted.in_cloud and not metadata_only:
+            for told in proof.warnings:
+                progress(Note("warning", told))
+            if in_cloud(target) and not metadata_only:
                 _remember(settings, proof)
     except (FactoryError, SigningError) as error:
         raise _refusal(error, account, explain, as_json) from error

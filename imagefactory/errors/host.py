@@ -30,7 +30,7 @@ class HomeUnusable(HostError):
 
 
 class Busy(HostError):
-    """Another process works on the same image name."""
+    """Another process works on the same image name, or uses the same trust store."""
 
     code = "busy"
     default_advice = "wait for it to end; nothing is left behind when it dies"

@@ -50,7 +50,7 @@ class ConversionUnsupported(UsageError):
 
 
 class OutputExists(UsageError):
-    """The output of a conversion exists already."""
+    """A file that is to be made exists already."""
 
     code = "output-exists"
     default_advice = "choose another name, or remove the file"

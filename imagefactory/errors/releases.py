@@ -17,6 +17,13 @@ class ReleaseUnknown(Refused):
     default_advice = "imagefactory releases list shows what there is"
 
 
+class ReleaseRevoked(Refused):
+    """A release was withdrawn by its makers."""
+
+    code = "release-revoked"
+    default_advice = "do not use it; the catalogue lists what there is instead"
+
+
 class ArtifactMissing(Refused):
     """A file that the records name is not in the artifact store any more."""
 
@@ -70,3 +77,25 @@ class CatalogueUnusable(HostError):
     """The catalogue directory cannot be read or written."""
 
     code = "catalogue-unusable"
+    default_advice = "look at the owner and the rights of that directory"
+
+
+class CatalogueFull(Refused):
+    """The metadata of a catalogue would grow beyond what clients read."""
+
+    code = "catalogue-full"
+    default_advice = "publish under another image name, or begin another catalogue"
+
+
+class ListingInvalid(UsageError):
+    """What a catalogue is to say of a release does not follow the format."""
+
+    code = "listing-invalid"
+    default_advice = "a revoked release has a reason; a replacement is NAME@VERSION, of a deprecated or revoked one"
+
+
+class RootRefused(Refused):
+    """A root cannot be published: it does not follow the current one, is not signed by enough keys, or is unfit."""
+
+    code = "root-refused"
+    default_advice = "sign it with enough keys of the current root and enough of its own, then publish it again"

@@ -52,6 +52,13 @@ class VersionUsed(Refused):
     default_advice = "Build again: that takes the next version. Nothing is ever signed twice under one version."
 
 
+class NotSignedHere(Refused):
+    """The signer does not list a release in a catalogue that it has not signed itself, byte by byte."""
+
+    code = "not-signed-here"
+    default_advice = "Publish where it was signed. If the signer's memory was lost, restore it from a backup."
+
+
 class VersionAhead(Refused):
     """A version is of a day that has not come yet; signing it would keep all days before it from being signed."""
 

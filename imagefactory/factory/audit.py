@@ -9,7 +9,7 @@ from imagefactory.errors import AuditCut
 from imagefactory.factory.loop import Factory
 from imagefactory.store.records import release_version
 from imagefactory.tools.audit_log import AuditLog, Entry
-from imagefactory.tools.catalogue import TARGETS
+from imagefactory.tools.tuf_files import TARGETS
 from signing.digest import read_document
 from signing.envelope import parse_bundle
 from signing.manifest import MANIFEST_FILE, AuditHead, ReleaseManifest

@@ -20,7 +20,7 @@ from imagefactory.tools.hand import call_clerk
 from imagefactory.tools.inspect import opened
 from signing.digest import hash_stream
 from signing.errors import SigningError
-from signing.trust import find_trust, load_trust
+from signing.trust import load_trust
 
 FROM_IMAGE = "soe-from-image"  # the element that unpacks it
 FETCH_TIMEOUT = 4 * 3600.0  # seconds
@@ -145,7 +145,7 @@ def _fetched(base: BaseImage, folder: Path, environment: Mapping[str, str], prog
 def _in_cloud(wanted: Base, settings: Settings) -> BaseImage:
     from imagefactory.steps.glance_verify import find, require  # noqa: PLC0415 - loaded when a cloud is named
 
-    found = find(wanted.image, _expectation(settings), catalogue=settings.catalogue)
+    found = find(wanted.image, _expectation(settings), catalogue=settings.known_catalogue(settings.catalogue))
     require(found.cloud, found.image, found.signed)
     sha256, manifest = found.entry.sha256, found.signed.manifest
     if wanted.sha256 not in {None, sha256}:
@@ -158,7 +158,7 @@ def _downloaded(base: BaseImage, settings: Settings, target: Path, progress: Pro
     """What was verified may be another image's tomorrow: it is verified again, now with its data."""
     from imagefactory.steps.glance_verify import check_data, find, require  # noqa: PLC0415
 
-    found = find(base.where, _expectation(settings), catalogue=settings.catalogue)
+    found = find(base.where, _expectation(settings), catalogue=settings.known_catalogue(settings.catalogue))
     require(found.cloud, found.image, found.signed)
     if found.entry.sha256 != base.sha256:
         raise BaseChanged(f"{base.where} is another image than when this build began")
@@ -171,4 +171,5 @@ def _downloaded(base: BaseImage, settings: Settings, target: Path, progress: Pro
 
 
 def _expectation(settings: Settings) -> Expectation:
-    return Expectation(load_trust(find_trust(settings.trust_files())), datetime.now(UTC))
+    """The trust file that is named, or else the trust policy of the catalogue."""
+    return Expectation(load_trust(settings.trust) if settings.trust else None, datetime.now(UTC))

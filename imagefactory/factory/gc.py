@@ -9,9 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagefactory.errors import CatalogueUnusable
 from imagefactory.factory.loop import Factory
+from imagefactory.steps.bundle import leftovers, remove_leftovers
 from imagefactory.store.lock import lock_all
 from imagefactory.store.tables import Release
+from imagefactory.tools.known_catalogue import is_web
+from imagefactory.tools.trust_store import addresses
+from imagefactory.tools.trusted_roots import TrustedRoots
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 
 DOCUMENTS = (MANIFEST_FILE, PROVENANCE_FILE)  # they stay
@@ -22,12 +27,14 @@ CACHE_AGE = 30 * 86400  # seconds that what a build fetched, and may fetch again
 @dataclass(frozen=True)
 class Garbage:
     """What can go: artifacts by digest, results by key, directories of dead builds, old logs, package lists of images
-    that nobody makes any more, parts of caches that nobody used lately. `kinds` says what each part of the home takes;
-    `used` (their sum) and `freed` are bytes on disk."""
+    that nobody makes any more, parts of caches that nobody used lately; `leftovers` of publishers and imports that were
+    killed, hidden in catalogues. `kinds` says what each part of the home takes; `used` (their sum) and `freed` are
+    bytes on disk."""
 
     artifacts: frozenset[str]
     results: frozenset[str]
     directories: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
     kinds: Mapping[str, int]
     freed: int
 
@@ -49,17 +56,19 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     home = factory.settings.home
     lists = [home / "apt" / each for each in sorted(gone) if name in {None, each} and (home / "apt" / each).is_dir()]
     caches = _unused(factory) if name is None else ()
+    hidden = tuple(path for each in _catalogues(factory) for path in leftovers(each)) if name is None else ()
     directories = (*factory.settings.work.iterdir(), *_old_logs(factory, name), *lists, *caches)
     parts = sorted(("apt", "logs", "work", *(each.name for each in factory.settings.caches)))
     return Garbage(
         artifacts=unwanted,
         results=results,
         directories=directories,
+        leftovers=hidden,
         kinds={
             "artifacts": sum(sizes.values()),
             **{part: _taken(home / part) for part in parts},
         },
-        freed=sum(sizes[digest] for digest in unwanted) + sum(map(_taken, directories)),
+        freed=sum(sizes[digest] for digest in unwanted) + sum(map(_taken, (*directories, *hidden))),
     )
 
 
@@ -74,7 +83,18 @@ def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
             factory.records.forget_artifact(digest)
         for directory in garbage.directories:
             shutil.rmtree(directory, ignore_errors=True)
+        for catalogue in _catalogues(factory) if garbage.leftovers else ():
+            with suppress(CatalogueUnusable):  # somebody else's
+                remove_leftovers(catalogue)
     return garbage
+
+
+def _catalogues(factory: Factory) -> Iterable[Path]:
+    """The catalogue directories that this home knows: its own, those that it publishes to, those that it has read."""
+    settings = factory.settings
+    published = [path for path, _ in TrustedRoots(settings.signed).all()]
+    read = [Path(address) for address in addresses(settings.trusted) if not is_web(address)]
+    return sorted({settings.catalogue, *published, *read})
 
 
 def _gone(factory: Factory) -> frozenset[str]:

@@ -3,14 +3,17 @@
 The keys are made in a directory of another name beside the final one and appear by one rename, so that there is a
 whole set or none, whenever the process is killed. The trust file comes last. A leftover `.NAME.*` directory holds
 keys that nothing trusts, and so does a token after a kill.
+
+A root key is none of these: it signs a few times in its life, and lies in a directory of its own on something that is
+in no machine. Only a set for development has one with it.
 """
 
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,9 +41,10 @@ from signing.keys import (
     public_pem,
 )
 from signing.token_uri import TokenUri
-from signing.trust import Trust
+from signing.trust import EVERY_NAME, Trust
 
 TRUST_COPY = ".trust.json"  # there as long as the trust file is not
+ONLINE: tuple[Purpose, ...] = tuple(each for each in PURPOSES if each != "root")
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def init_keys(
     keyring: bool = False,
     note: Callable[[KeyRing], None] = lambda _: None,
 ) -> KeyRing:
-    """Make one key for every purpose in `directory`, and the trust file that believes them.
+    """Make one key for every purpose in `directory`, root only for development, and the trust file that believes them.
 
     `now` (aware) is when the certificates begin; `keyring` records that the passphrase is in the operating system's
     keyring. An empty directory may be there already; anything else is left alone. Missing parents are made. `note`
@@ -163,6 +167,20 @@ def init_keys(
     with translated(unfinished):
         unfinished.unlink()
     return ring
+
+
+def init_root(directory: Path, custody: Custody, *, now: datetime) -> KeyRing:
+    """Make one root key in `directory`, which is not there yet or empty. Missing parents are made.
+
+    Raises: KeysExist, Unwritable, ExtraMissing, what a token raises.
+    """
+    if custody.token is not None:
+        require_pkcs11()
+    with _appearing(directory, custody, development=False, now=now) as made:
+        keyids = {"root": keyid_of(made.key("root"))}
+        write_new(made.directory / METADATA, Metadata(False, now, keyids, made.where).encode())
+        sync_directory(made.directory)
+    return KeyRing(directory)
 
 
 def _unfinished(directory: Path, custody: Custody, development: bool) -> KeyRing:
@@ -191,18 +209,8 @@ def _new(
 ) -> KeyRing:
     if os.path.lexists(trust_file):
         raise KeysExist(f"there is already a trust file {str(trust_file)!r}")
-    with translated(directory), ExitStack() as undo:
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise KeysExist(f"there is already something at {str(directory)!r}")
-        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-        made = NewKeys(scratch, custody, development, now)
-        undo.callback(made.forget, directory / METADATA)
+    with _appearing(directory, custody, development=development, now=now) as made:
         trust = _make(made, keyring)
-        # rename(2) replaces an empty directory and refuses anything else: no moment between look and leap.
-        rename_new(scratch, directory)
-        sync_directory(directory.parent)
     try:
         with translated(trust_file):
             trust_file.parent.mkdir(parents=True, exist_ok=True)
@@ -216,8 +224,26 @@ def _new(
     return KeyRing(directory)
 
 
+@contextmanager
+def _appearing(directory: Path, custody: Custody, *, development: bool, now: datetime) -> Iterator[NewKeys]:
+    """A hidden place for new keys, which then has the name `directory`, or goes away again. Raises KeysExist,
+    Unwritable."""
+    with translated(directory), ExitStack() as undo:
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise KeysExist(f"there is already something at {str(directory)!r}")
+        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        undo.callback(shutil.rmtree, scratch, ignore_errors=True)
+        made = NewKeys(scratch, custody, development, now)
+        undo.callback(made.forget, directory / METADATA)
+        yield made
+        # rename(2) replaces an empty directory and refuses anything else: no moment between look and leap.
+        rename_new(scratch, directory)
+        sync_directory(directory.parent)
+
+
 def _make(made: NewKeys, keyring: bool) -> Trust:
-    keys = {purpose: made.key(purpose) for purpose in PURPOSES}
+    keys = {purpose: made.key(purpose) for purpose in (PURPOSES if made.development else ONLINE)}
     ca, ca_key = made.authority()
     made.leaf(keys["glance"], ca, ca_key)
     keyids: dict[str, str] = {purpose: keyid_of(key) for purpose, key in keys.items()}
@@ -228,6 +254,7 @@ def _make(made: NewKeys, keyring: bool) -> Trust:
         release={keyids["release"]: keys["release"]},
         provenance={keyids["provenance"]: keys["provenance"]},
         glance_ca=(ca,),
+        names={keyids[purpose]: (EVERY_NAME,) for purpose in ("release", "provenance")},
     )
     write_new(made.directory / TRUST_COPY, trust.encode())
     sync_directory(made.directory)

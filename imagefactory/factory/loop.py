@@ -12,6 +12,7 @@ from typing import Any
 
 from imagefactory.errors import ComplianceFailed, DiskFull, FactoryError, Interrupted, StateConflict
 from imagefactory.factory import standard, vulnerabilities
+from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.inputs import Inputs, gather
 from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.publishing import Desk, Published, published, recipe_of
@@ -99,11 +100,13 @@ class Factory:
             desk = Desk(self.settings, self.records, self.artifacts, self.progress, trust_file)
             return desk.publish(release, target, deep=deep)
 
-    def withdraw(self, release: Release, publication: Publication) -> None:
-        """Take a publication back. Raises Busy while somebody cleans up, and what withdrawing raises."""
+    def withdraw(self, release: Release, publication: Publication, reason: str) -> None:
+        """Take a publication back, and say why. Raises Busy while somebody cleans up, and what withdrawing raises."""
         trust_file = find_trust(self.settings.trust_files())
         with shared(self.settings.home / "locks"):
-            Desk(self.settings, self.records, self.artifacts, self.progress, trust_file).withdraw(release, publication)
+            Desk(self.settings, self.records, self.artifacts, self.progress, trust_file).withdraw(
+                release, publication, reason
+            )
 
     def wish(self, release: Release, place: CloudPlace) -> Mapping[str, Any]:
         """How a release is to be published to a cloud, as far as anybody said so: the last time it was published
@@ -273,6 +276,7 @@ class _Run:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
             factory, loaded = self._factory, self._inputs.loaded
+            self._require_catalogues()
             signed = check(self._inputs, factory.settings, self._trust, self._trust_file)
             build = factory.records.reserve(
                 loaded.recipe.name, loaded.files[0], loaded.digest, factory.settings.logs, after=signed
@@ -291,6 +295,13 @@ class _Run:
             )
             self._line.work.mkdir(parents=True)
         return self._line
+
+    def _require_catalogues(self) -> None:
+        """Raises CatalogueUninitialised."""
+        catalogues = Catalogues(self._factory.settings, self._trust_file)
+        for target in self._inputs.targets.values() if self._publish else ():
+            if isinstance(target, CatalogueTarget):
+                catalogues.require_ready(Path(target.catalogue))
 
     def _outcome(self, view: View) -> Outcome:
         assert view.release is not None  # noqa: S101 - the plan signs before it has nothing left to run

@@ -10,14 +10,18 @@ from typing import Any
 from uuid import uuid4
 
 from imagefactory.errors import FactoryError, FormatUnsupported, ImageIdBurnt
+from imagefactory.factory.catalogues import Catalogues
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
 from imagefactory.model.glance import NOT_BY_GLANCE
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, format_for
+from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place
 from imagefactory.progress import Meter, Progress, advancer
 from imagefactory.settings import Settings
 from imagefactory.steps import publish
+from imagefactory.steps.listed import verify_listed
+from imagefactory.steps.verify import Expectation
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import lock
 from imagefactory.store.records import Records, release_version
@@ -64,10 +68,10 @@ class Desk:
         `deep` reads an image back from its cloud, every byte. Raises Busy, FormatUnsupported, and what publishing and
         verifying raise.
         """
-        if isinstance(target, CatalogueTarget):
-            return self._to_catalogue(release, Path(target.catalogue))
         # One publisher at a time of an image name; a build of the next release of it may go on.
         with lock(self.settings.home / "locks", f".publish-{release.name}"):
+            if isinstance(target, CatalogueTarget):
+                return self._to_catalogue(release, Path(target.catalogue))
             return self._to_cloud(release, target, deep=deep)
 
     def _verified(self, release: Release, publication: Publication) -> Published:
@@ -79,18 +83,21 @@ class Desk:
         self.records.move_publication(publication, PublicationState.VERIFIED)
         return where
 
-    def withdraw(self, release: Release, publication: Publication) -> None:
-        """Take a publication back: a catalogue's folder goes away, an image in a cloud is deactivated.
+    @property
+    def catalogues(self) -> Catalogues:
+        """Who has the signer list what is published."""
+        return Catalogues(self.settings, self.trust_file, self.progress)
 
-        Done a second time, it changes nothing. Raises Busy, CatalogueConflict (there is another release), errors of
-        clouds.
+    def withdraw(self, release: Release, publication: Publication, reason: str) -> None:
+        """Take a publication back: in a catalogue it is revoked for this reason and its folder goes away, in a cloud
+        the image is deactivated.
+
+        Done a second time, it changes nothing. Raises Busy, CatalogueConflict (there is another release), what the
+        signer raises, errors of clouds.
         """
         place = parse_place(publication.target)
         if isinstance(place, CataloguePlace):
-            catalogue, version = Catalogue(place.root), release_version(release)
-            if catalogue.has(release.name, version):
-                publish.require_same(catalogue.folder(release.name, version), release.files[MANIFEST_FILE])
-                catalogue.withdraw(release.name, version)
+            self._withdraw(release, place.root, reason)
         elif publication.image_id is not None:
             call_publisher(
                 {
@@ -105,14 +112,26 @@ class Desk:
             )
         self.records.move_publication(publication, PublicationState.WITHDRAWN)
 
+    def _withdraw(self, release: Release, root: Path, reason: str) -> None:
+        catalogue, version = Catalogue(root), release_version(release)
+        there = catalogue.has(release.name, version)
+        if there:
+            publish.require_same(catalogue.folder(release.name, version), release.files[MANIFEST_FILE])
+        self.catalogues.withdraw(root, ReleaseRef(release.name, version), reason)
+        if there:
+            catalogue.withdraw(release.name, version)
+
     def _to_catalogue(self, release: Release, root: Path) -> Published:
-        place = CataloguePlace(root)
+        place, ref = CataloguePlace(root), ReleaseRef(release.name, release_version(release))
         publication = self.records.intend(release, str(place))
         with self._recorded(publication):
             trust = load_trust(self.trust_file)
-            folder = self._copy(release, root, trust)
+            self.catalogues.require_room(root, ref)
+            self._copy(release, root, trust)
+            self.catalogues.list_release(root, ref)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
-            publish.check(folder, trust, now=datetime.now(UTC), name=release.name)
+            # As any client would, who believes the catalogue's own trust policy.
+            verify_listed(self.settings.known_catalogue(root), ref, Expectation(None, datetime.now(UTC)))
         return self._verified(release, publication)
 
     def _copy(self, release: Release, root: Path, trust: Trust) -> Path:

@@ -132,6 +132,7 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
     provenance = _builder(settings)
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
+    trust.require_name(provenance.keyid, inputs.recipe.name)
     answer = call_signer(
         {
             "action": "check",

@@ -11,12 +11,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from imagefactory.errors import FactoryError, Interrupted, KeyNeeded, KeyUnknown, SystemFailure
+from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.key_notes import note_rotated
 from imagefactory.factory.loop import Factory
 from imagefactory.factory.publishing import published
 from imagefactory.factory.rotation import authority, finish, load_authority
 from imagefactory.model.build import PublicationState
 from imagefactory.model.recipe import LoadedRecipe
+from imagefactory.model.target import CataloguePlace, parse_place
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import lock_all
@@ -24,6 +26,7 @@ from imagefactory.store.records import release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.durable import replace_file
+from imagefactory.tools.trusted_roots import TrustedRoots
 from signing.certificates import fingerprint, load_certificate
 from signing.digest import read_document
 from signing.envelope import parse_bundle
@@ -131,6 +134,8 @@ def follow(
     """
     for release in outcome.unknown:
         outcome.left += _cannot_tell(release)
+    if not outcome.dry_run:
+        _tell_catalogues(factory, outcome)
     public = [(release, each) for release in outcome.affected for each in release.publications if is_there(each)]
     recipes = _recipes(factory, outcome.affected)
     if withdraw and not outcome.dry_run:
@@ -147,6 +152,25 @@ def follow(
             )
     elif recipes:
         outcome.left.append(f"{outcome.again} --re-sign")
+
+
+def _tell_catalogues(factory: Factory, outcome: Outcome) -> None:
+    """Publish the trust file, from which the key is gone, in every catalogue that this factory has published to."""
+    catalogues = Catalogues(factory.settings, find_trust(factory.settings.trust_files()), factory.progress)
+    for place in known_catalogues(factory):
+        command = f"imagefactory catalogue refresh {place}  # it has not heard of this"
+        if place.is_dir():
+            outcome.attempt(partial(catalogues.refresh, place), command)
+        else:
+            outcome.left.append(command)
+
+
+def known_catalogues(factory: Factory) -> list[Path]:
+    """The catalogues that this factory has published to, and that its signer knows. Raises Unreadable."""
+    roots = TrustedRoots(factory.settings.signed)
+    targets = (each.target for release in factory.records.releases() for each in release.publications)
+    places = dict.fromkeys(map(parse_place, targets))
+    return [each.root for each in places if isinstance(each, CataloguePlace) and roots.of(each.root) is not None]
 
 
 def is_there(publication: Publication) -> bool:
@@ -181,7 +205,7 @@ def _cannot_tell(release: Release) -> list[str]:
 
 def _withdraw(factory: Factory, outcome: Outcome, release: Release, publication: Publication) -> None:
     AuditLog(factory.settings.audit).append("release-withdrawn", release=ref(release), target=publication.target)
-    factory.withdraw(release, publication)
+    factory.withdraw(release, publication, f"the {outcome.key.kind} key {outcome.key.id[:16]} was revoked")
     outcome.withdrawn.append(f"{publication.target}: {ref(release)}")
 
 
@@ -226,9 +250,11 @@ def revocable(trust: Trust, ring: KeyRing | None) -> list[Revocable]:
     return list(found.values())
 
 
-def choose(candidates: Sequence[Revocable], prefix: str, glance: Collection[str] = ()) -> Revocable:
-    """The one whose id begins with `prefix`. `glance` are keys that are believed through their CA alone. Raises
-    KeyUnknown."""
+def choose(
+    candidates: Sequence[Revocable], prefix: str, glance: Collection[str] = (), what: str = "can be revoked"
+) -> Revocable:
+    """The one whose id begins with `prefix`. `glance` are keys that are believed through their CA alone; `what` is said
+    of the candidates. Raises KeyUnknown."""
     found = [each for each in candidates if each.id.startswith(prefix.lower())]
     if len(prefix) >= LEAST_PREFIX and any(each.startswith(prefix.lower()) for each in glance):
         raise KeyUnknown(
@@ -236,7 +262,7 @@ def choose(candidates: Sequence[Revocable], prefix: str, glance: Collection[str]
             advice="imagefactory keys rotate glance-ca, then imagefactory keys revoke the CA that was replaced",
         )
     if len(prefix) < LEAST_PREFIX or len(found) != 1:
-        many = f"{len(found)} keys have" if found else "no key that can be revoked has"
+        many = f"{len(found)} keys have" if found else f"no key that {what} has"
         raise KeyUnknown(
             f"{LEAST_PREFIX} digits or more are needed, not {prefix!r}"
             if len(prefix) < LEAST_PREFIX
@@ -261,7 +287,8 @@ def revoke(trust_file: Path, key: Revocable) -> None:
     without = {each: value for each, value in trust.release.items() if each != key.id}
     builders = {each: value for each, value in trust.provenance.items() if each != key.id}
     authorities = tuple(ca for ca in trust.glance_ca if fingerprint(ca) != key.id)
-    changed = replace(trust, release=without, provenance=builders, glance_ca=authorities)
+    names = {each: value for each, value in trust.names.items() if each != key.id}
+    changed = replace(trust, release=without, provenance=builders, glance_ca=authorities, names=names)
     if changed != trust:
         replace_file(trust_file, changed.encode())
 

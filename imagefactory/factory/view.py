@@ -170,6 +170,7 @@ class Lookout:
                 keyid = parse_bundle(read_document(path)).keyid
                 if trust.purpose_of(keyid) != purpose:
                     return f"the {purpose} key of {ref}, {keyid[:16]}, is no longer trusted"
+                trust.require_name(keyid, release.name)
             verify_manifest(read_document(manifest), trust, now=datetime.now(UTC), name=release.name)
             parse_bundle(read_document(provenance)).open(trust.provenance)
         except SigningError as error:

@@ -1,6 +1,7 @@
-"""The signer's hand: the release and Glance keys, and neither root nor a cloud.
+"""The signer's hand: the keys of releases, of Glance and of catalogues, and neither root nor a cloud.
 
-It takes the reference of a build, never a digest: what it signs it has opened, hashed and inspected itself.
+It takes the reference of a build, never a digest: what it signs it has opened, hashed and inspected itself, and what it
+lists in a catalogue it has signed.
 """
 
 import sys
@@ -9,15 +10,20 @@ from pathlib import Path
 
 from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.evidence import Evidence
+from imagefactory.model.listing import ListingState
+from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import Advance
+from imagefactory.steps import registrar
 from imagefactory.steps import sign as sign_step
+from imagefactory.steps.registrar import Registrar
 from imagefactory.steps.sign import Signers
 from imagefactory.steps.signing_order import SigningOrder
 from imagefactory.tools.audit_log import AuditLog, refusals
-from imagefactory.tools.key_directory import open_keys
+from imagefactory.tools.key_directory import open_keys, open_waiting
 from imagefactory.tools.passphrase import received
 from imagefactory.tools.policy_file import load_policy
 from imagefactory.tools.signed import SignedStore
+from imagefactory.tools.trusted_roots import TrustedRoots
 from signing.trust import load_trust
 
 
@@ -50,6 +56,73 @@ def check_order(request: Document, advance: Advance) -> Document:
     return {"newest": newest and str(newest)}
 
 
+def begin_catalogue(request: Document, advance: Advance) -> Document:
+    """Begin a catalogue with development keys."""
+    del advance
+    return _told(registrar.begin(*_catalogue(request), now=datetime.now(UTC)))
+
+
+def list_release(request: Document, advance: Advance) -> Document:
+    """List a release in a catalogue, by its name and version."""
+    advance(f"listing {request['release']}")
+    return _told(
+        registrar.list_release(*_catalogue(request), ReleaseRef.parse(request["release"]), now=datetime.now(UTC))
+    )
+
+
+def relist_release(request: Document, advance: Advance) -> Document:
+    """Deprecate, revoke or reinstate a release in a catalogue."""
+    del advance
+    done = registrar.relist(
+        *_catalogue(request),
+        ReleaseRef.parse(request["release"]),
+        ListingState(request["state"]),
+        ReleaseRef.parse(request["replacement"]) if request["replacement"] else None,
+        request["reason"],
+        now=datetime.now(UTC),
+    )
+    return _told(done)
+
+
+def withdraw_release(request: Document, advance: Advance) -> Document:
+    """Revoke a release whose folder is about to go."""
+    del advance
+    ref = ReleaseRef.parse(request["release"])
+    return _told(registrar.withdraw(*_catalogue(request), ref, request["reason"], now=datetime.now(UTC)))
+
+
+def refresh_catalogue(request: Document, advance: Advance) -> Document:
+    """Sign anew what a catalogue wants fresh."""
+    del advance
+    return _told(registrar.refresh(*_catalogue(request), now=datetime.now(UTC)))
+
+
+def publish_root(request: Document, advance: Advance) -> Document:
+    """Publish a root, which root keys elsewhere have signed, unless all is for development."""
+    del advance
+    root, sign = request["root"].encode(), bool(request["sign"])
+    return _told(registrar.publish_root(*_catalogue(request), root, now=datetime.now(UTC), sign=sign))
+
+
+def _told(done: registrar.Done) -> Document:
+    return {"written": list(done.written), "overdue": list(done.overdue), "begun": done.begun}
+
+
+def _catalogue(request: Document) -> tuple[Registrar, Path]:
+    log, catalogue = AuditLog(Path(request["audit"])), Path(request["catalogue"])
+    with refusals(log, f"catalogue {catalogue}"):
+        directory, passphrase = Path(request["keys"]), received(request["passphrase"])
+        own = Registrar(
+            ring=open_keys(directory, passphrase),
+            waiting=open_waiting(directory, passphrase),
+            trust=load_trust(Path(request["trust"])),
+            memory=SignedStore(Path(request["signed"])),
+            roots=TrustedRoots(Path(request["signed"])),
+            log=log,
+        )
+    return own, catalogue
+
+
 def _own(request: Document, about: str) -> Signers:
     log = AuditLog(Path(request["audit"]))
     with refusals(log, about):
@@ -63,4 +136,17 @@ def _own(request: Document, about: str) -> Signers:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"check": check_order, "sign": sign_release}))
+    sys.exit(
+        serve(
+            {
+                "check": check_order,
+                "sign": sign_release,
+                "begin": begin_catalogue,
+                "list": list_release,
+                "relist": relist_release,
+                "withdraw": withdraw_release,
+                "refresh": refresh_catalogue,
+                "publish-root": publish_root,
+            }
+        )
+    )

@@ -3,14 +3,15 @@
 The manifest comes from a catalogue or a file and is verified first; what Glance says about the image only helps to
 find it. Each deviation has a code of its own; the worst is raised, and the others are in its lines.
 
-The rules of `signing.verify` hold for the manifest, and the cloud has some of its own:
+The rules of `signing.verify` hold for the manifest, those of `steps.listed` for the catalogue that it comes from, and
+the cloud has some of its own:
 
-20. The image does not say that it is of another release.
-21. Its format is one of the signed ones, and Glance gives it the size and the SHA-512 that were signed.
-22. The four signature properties are there and are those that were signed. In a cloud without Barbican there are none.
-23. Barbican holds the certificate that was signed. It is asked if there is nothing wrong with the signature.
-24. Every signed property is there as it was signed, and no other one says how the image boots.
-25. The data, read to its last byte, has the size and the SHA-512 that were signed.
+23. The image does not say that it is of another release.
+24. Its format is one of the signed ones, and Glance gives it the size and the SHA-512 that were signed.
+25. The four signature properties are there and are those that were signed. In a cloud without Barbican there are none.
+26. Barbican holds the certificate that was signed. It is asked if there is nothing wrong with the signature.
+27. Every signed property is there as it was signed, and no other one says how the image boots.
+28. The data, read to its last byte, has the size and the SHA-512 that were signed.
 """
 
 import os
@@ -36,8 +37,6 @@ from imagefactory.errors import (
     ImageSignatureIncomplete,
     ImageSignatureMissing,
     ImageUnknown,
-    ManifestNotFound,
-    ReleaseNameInvalid,
 )
 from imagefactory.model.glance import (
     CERTIFICATE_PROPERTY,
@@ -49,18 +48,18 @@ from imagefactory.model.glance import (
     unsigned,
 )
 from imagefactory.model.properties import Claim
-from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import GLANCE, split_image
+from imagefactory.steps.glance_manifest import listed_as, manifest_in
+from imagefactory.steps.listed import CATALOGUE_RULES
 from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
-from imagefactory.tools.catalogue import Catalogue
+from imagefactory.tools.known_catalogue import KnownCatalogue
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from signing.account import Account, read_rules
-from signing.digest import read_document, sha512_stream
-from signing.errors import Unreadable
-from signing.manifest import MANIFEST_FILE, FormatEntry, ReleaseManifest
-from signing.verify import BEGINNING, MANIFEST_RULES, RULES, VerifiedManifest
+from signing.digest import sha512_stream
+from signing.manifest import FormatEntry, ReleaseManifest
+from signing.verify import MANIFEST_RULES, RULES, VerifiedManifest
 
 GLANCE_RULES = read_rules(__doc__)
 NO_BARBICAN = "this cloud has no Barbican: neither Glance nor Nova verifies the image, our manifest is the only proof"
@@ -71,11 +70,14 @@ _OWN = ("img_signature", "imagefactory_", "os_glance", "owner_specified")
 
 @dataclass(frozen=True)
 class Found:
-    """An image in a cloud and the manifest that it is held against, which was verified."""
+    """An image in a cloud and the manifest that it is held against, which was verified. `facts` and `warnings` are what
+    a catalogue says of the release."""
 
     cloud: Cloud
     image: GlanceImage
     signed: VerifiedManifest
+    facts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def entry(self) -> FormatEntry:
@@ -85,14 +87,15 @@ class Found:
 
 def glance_account() -> Account:
     """An account of the rules for an image in a cloud."""
-    return Account({**RULES, **GLANCE_RULES}, (*BEGINNING, *MANIFEST_RULES, *GLANCE_RULES))
+    rules = {**RULES, **CATALOGUE_RULES, **GLANCE_RULES}
+    return Account(rules, (2, 19, 1, 20, 21, *MANIFEST_RULES, 22, *GLANCE_RULES))
 
 
 def verify_glance(
     target: str,
     expectation: Expectation,
     *,
-    catalogue: Path,
+    catalogue: KnownCatalogue,
     manifest: Path | None = None,
     on_bytes: OnBytes | None = None,
     read_data: bool = True,
@@ -102,16 +105,16 @@ def verify_glance(
     what it says of the data's hash.
 
     Its manifest is the file `manifest`, or that of its release in `catalogue`. Raises TargetUnsupported,
-    ManifestNotFound, the errors of `require` and of the cloud, and errors of the room signing.
+    ManifestNotFound, the errors of `require`, of the catalogue and of the cloud, and errors of the room signing.
     """
     account = account or glance_account()
     found = find(target, expectation, catalogue=catalogue, manifest=manifest, account=account)
     facts = require(found.cloud, found.image, found.signed, account)
     if not read_data:
-        account.skipped(25, NOT_READ)
+        account.skipped(28, NOT_READ)
         return _proof(found, (*facts, NOT_READ))
     check_data(found.cloud, found.image, found.entry, on_bytes=on_bytes)
-    account.passed(25, f"{found.entry.size} bytes")
+    account.passed(28, f"{found.entry.size} bytes")
     return _proof(found, facts)
 
 
@@ -120,7 +123,7 @@ def verified_download(
     target: str,
     expectation: Expectation,
     *,
-    catalogue: Path,
+    catalogue: KnownCatalogue,
     manifest: Path | None = None,
     on_bytes: OnBytes | None = None,
     work: Path,
@@ -144,21 +147,22 @@ def find(
     target: str,
     expectation: Expectation,
     *,
-    catalogue: Path,
+    catalogue: KnownCatalogue,
     manifest: Path | None = None,
     account: Account | None = None,
 ) -> Found:
     """The image of a target and the verified manifest of its release. Raises like `verify_glance`."""
     account = account or glance_account()
-    expectation.begin(account)
     name, ref = split_image(target)
     cloud = Cloud(name)
     image = look_up(cloud, ref)
     if image.status != "active":
         raise ImageNotActive(f"{target}: image {image.id} is {image.status}")
     account.passed(2, f"image {image.id} of {cloud.name}")
-    raw = read_document(manifest) if manifest else _from_catalogue(image, catalogue)
-    return Found(cloud, image, expectation.manifest(raw, account))
+    if manifest is not None:
+        return Found(cloud, image, manifest_in(manifest, expectation, account))
+    listed = listed_as(image, catalogue, expectation, account)
+    return Found(cloud, image, listed.verified(account), listed.facts, listed.warnings)
 
 
 def look_up(cloud: Cloud, ref: str) -> GlanceImage:
@@ -177,27 +181,27 @@ def look_up(cloud: Cloud, ref: str) -> GlanceImage:
 def require(
     cloud: Cloud, image: GlanceImage, signed: VerifiedManifest, account: Account | None = None
 ) -> tuple[str, ...]:
-    """See that what Glance says about an image is what was signed (rules 20 to 24); returns what is worth knowing.
+    """See that what Glance says about an image is what was signed (rules 23 to 27); returns what is worth knowing.
 
     Raises ImageOfAnotherRelease, ImageReplaced, ImageSignatureMissing, ImageSignatureIncomplete,
     ImageSignatureChanged, CertificateForeign, CertificateUnreadable, ImagePropertyMissing, ImagePropertyChanged.
     """
-    account = account or Account(GLANCE_RULES, range(20, 25))
+    account = account or Account(GLANCE_RULES, range(23, 28))
     barbican = Barbican(cloud)
     there = barbican.there
-    found = _note(account, 20, _release(image, signed))
-    found += _note(account, 21, _data(image, signed), image.disk_format)
+    found = _note(account, 23, _release(image, signed))
+    found += _note(account, 24, _data(image, signed), image.disk_format)
     signature = _signature(image, signed, there)
     uuid = image.properties.get(CERTIFICATE_PROPERTY)
     if there or signature:
-        found += _note(account, 22, signature)
+        found += _note(account, 25, signature)
     else:
-        account.skipped(22, NO_BARBICAN)
+        account.skipped(25, NO_BARBICAN)
     if signature or not there or uuid is None:
-        account.skipped(23, "there is no signature whose certificate could be asked for")
+        account.skipped(26, "there is no signature whose certificate could be asked for")
     else:
-        found += _note(account, 23, _certificate(barbican, uuid, signed, image), uuid)
-    found += _note(account, 24, _properties(image, signed), f"{len(signed.manifest.properties)} properties")
+        found += _note(account, 26, _certificate(barbican, uuid, signed, image), uuid)
+    found += _note(account, 27, _properties(image, signed), f"{len(signed.manifest.properties)} properties")
     _raise_the_worst(found)
     return () if there else (NO_BARBICAN,)
 
@@ -294,22 +298,6 @@ def _raise_the_worst(found: Sequence[FactoryError]) -> None:
         raise worst
 
 
-def _from_catalogue(image: GlanceImage, catalogue: Path) -> bytes:
-    said = image.properties.get(RELEASE_PROPERTY)
-    if said is None:
-        raise ManifestNotFound(f"image {image.id} does not say which release it is", advice="name --manifest FILE")
-    try:
-        ref = ReleaseRef.parse(said)
-    except ReleaseNameInvalid as error:
-        raise ManifestNotFound(f"image {image.id} says that it is of release {said[:80]!r}, which is none") from error
-    if ref.version is None:
-        raise ManifestNotFound(f"image {image.id} says that it is of release {ref}, without a version")
-    try:
-        return read_document(Catalogue(catalogue).folder(ref.name, ref.version) / MANIFEST_FILE)
-    except Unreadable as error:
-        raise ManifestNotFound(f"{catalogue} has no {ref}, which image {image.id} says to be") from error
-
-
 def _release(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
     manifest = signed.manifest
     wanted = {RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}", MANIFEST_PROPERTY: signed.sha256}
@@ -387,4 +375,10 @@ def _proof(found: Found, facts: tuple[str, ...]) -> Proof:
     image, where = found.image, found.cloud.name
     about = f"image {image.id} of {where}, {image.visibility}, is its {image.disk_format}"
     files = {found.entry.file: found.entry.sha256}
-    return Proof(f"{GLANCE}{where}/{image.id}", found.signed, files, (about, *found.signed.facts, *facts))
+    return Proof(
+        f"{GLANCE}{where}/{image.id}",
+        found.signed,
+        files,
+        (about, *found.signed.facts, *found.facts, *facts),
+        found.warnings,
+    )

@@ -2,8 +2,8 @@
 
 Rules, in order; the first that is broken refuses, and the refusal is in the audit log:
 
-1. The provenance is signed by a provenance key of the trust file and is about this name and version. The builder's
-   word counts only as far as it goes.
+1. The provenance is signed by a provenance key that the trust file believes for this name, and is about this name and
+   version. The builder's word counts only as far as it goes. The release key here is believed for this name, too.
 2. The policy approves name, builder, recipe and elements (`model.policy`).
 3. Each image is a regular file of its format, safe to open (`tools.inspect`). It is opened once, and nobody writes to
    it meanwhile; what is signed are the digests of that descriptor, and they are those of the provenance.
@@ -184,10 +184,7 @@ def check(
         own.approval(name).check(name, builder, recipe, elements)
         check_promises(claims, own.ring)
         last_day_after(now, own.ring)
-        release = signer_in(own.ring, "release")
-        if release.keyid not in own.trust.release:
-            where = own.ring.directory
-            raise KeyUntrusted(f"the trust file does not know the release key {release.keyid[:16]} of {where}")
+        _require_believed(own, signer_in(own.ring, "release").keyid, known)
         anything = bytes(64)
         signature = sign_image(own.use("glance", f"check of {name}"), own.ring.certificate(), anything)
         verify_image_signature(signature, anything, own.trust.glance_ca, at=now)
@@ -206,9 +203,18 @@ def _account(order: SigningOrder, own: Signers) -> tuple[bytes, Provenance, Appr
     said = f"{provenance.external_parameters.get('name')}@{provenance.external_parameters.get('version')}"
     if said != f"{order.name}@{order.version}":
         raise VersionMismatch(f"the provenance is about {said}, not {order.name}@{order.version}")
+    own.trust.require_name(bundle.keyid, order.name)
+    _require_believed(own, own.ring.keyid("release"), order.name)
     approval = own.approval(order.name)
     approval.check(order.name, bundle.keyid, *inputs_of(provenance))
     return raw, provenance, approval
+
+
+def _require_believed(own: Signers, keyid: str, name: str) -> None:
+    """Nobody would believe what is signed here otherwise. Raises KeyUntrusted, KeyName."""
+    if keyid not in own.trust.release:
+        raise KeyUntrusted(f"the trust file does not know the release key {keyid[:16]} of {own.ring.directory}")
+    own.trust.require_name(keyid, name)
 
 
 def _examine(file: str, image_format: str, path: Path, environment: Mapping[str, str]) -> Examined:

@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from imagefactory.errors import (
@@ -19,14 +19,14 @@ from imagefactory.errors import (
     CatalogueConflict,
     CatalogueUnusable,
     DiskFull,
-    ReleaseNameInvalid,
-    ReleaseUnknown,
 )
-from imagefactory.model.release import NAME, ReleaseRef, Version
-from imagefactory.tools.durable import sync_directory
+from imagefactory.model.release import Version
+from imagefactory.tools.durable import PUBLIC, make_public, sync_directory
+from imagefactory.tools.tuf_files import TARGETS, make_folder
 
-TARGETS = "targets"
 BLOCK = 1 << 20
+# Whoever can write there may have put a link under the name of a lock.
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What staged() makes; nothing else in a catalogue is ours to remove.
 _STAGED = re.compile(r"\.[0-9]{8}\.[0-9]+\.[0-9a-f]{32}")
@@ -40,28 +40,6 @@ class Catalogue:
 
     def folder(self, name: str, version: Version) -> Path:
         return self.root / TARGETS / name / str(version)
-
-    def versions(self, name: str) -> list[Version]:
-        """The published versions of `name`, oldest first. Raises CatalogueUnusable."""
-        found = []
-        directory = self.root / TARGETS / name
-        with self._translated():
-            entries = list(directory.iterdir()) if directory.is_dir() else []
-        for entry in entries:
-            try:
-                found.append(Version.parse(entry.name))
-            except ReleaseNameInvalid:
-                continue
-        return sorted(found)
-
-    def find(self, ref: ReleaseRef) -> Path:
-        """The folder of a release, the newest when `ref` has no version. Raises ReleaseUnknown, CatalogueUnusable."""
-        version = ref.version or next(reversed(self.versions(ref.name)), None)
-        with self._translated():
-            there = version is not None and self.folder(ref.name, version).is_dir()
-        if version is None or not there:
-            raise ReleaseUnknown(f"{self.root} has no {ref}")
-        return self.folder(ref.name, version)
 
     def has(self, name: str, version: Version) -> bool:
         """Whether anything is there under this version. Raises CatalogueUnusable."""
@@ -86,7 +64,7 @@ class Catalogue:
                 if final.exists():
                     raise CatalogueConflict(f"{final} exists")
                 folder = _hidden(final)
-                folder.mkdir()
+                make_public(folder)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             yield folder
 
@@ -96,8 +74,9 @@ class Catalogue:
         with ExitStack() as stack:
             with self._translated():
                 directory = self.root / TARGETS / name
-                directory.mkdir(parents=True, exist_ok=True)
-                held = stack.enter_context((self.root / TARGETS / f".{name}.lock").open("w"))
+                make_folder(self.root, f"{TARGETS}/{name}")
+                held = os.open(self._lock_file(name), _LOCK, 0o600)
+                stack.callback(os.close, held)
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
@@ -136,6 +115,33 @@ class Catalogue:
             sync_directory(final.parent)
             shutil.rmtree(hidden)
 
+    def leftovers(self) -> list[Path]:
+        """The hidden folders of publishers who died, of all names."""
+        return [path for path in self._hidden_folders() if not self._is_held(path.parent.name)]
+
+    def remove_leftovers(self) -> None:
+        """Remove them. Raises CatalogueUnusable."""
+        for name in {path.parent.name for path in self._hidden_folders()}:
+            with suppress(Busy), self._alone(name):
+                pass
+
+    def _hidden_folders(self) -> list[Path]:
+        found = self.root.glob(f"{TARGETS}/*/.*")
+        return [path for path in found if _STAGED.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+
+    def _is_held(self, name: str) -> bool:
+        try:
+            with self._lock_file(name).open("rb") as held:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _lock_file(self, name: str) -> Path:
+        return self.root / TARGETS / f".{name}.lock"
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -152,6 +158,7 @@ def copy_into(folder: Path, files: Mapping[str, Path], on_bytes: Callable[[int],
         try:
             with source.open("rb") as reader, (folder / name).open("xb") as writer:
                 _copy_sparse(reader.fileno(), writer.fileno(), on_bytes)
+                os.fchmod(writer.fileno(), PUBLIC)  # whatever our umask is
                 os.fsync(writer.fileno())
         except OSError as error:
             if error.errno in _NO_SPACE:
@@ -186,11 +193,3 @@ def _copy_sparse(source: int, target: int, on_bytes: Callable[[int], None]) -> N
 def _hidden(final: Path) -> Path:
     """A new name beside a version's folder that no reader looks at."""
     return final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-
-
-def split_target(path: str) -> tuple[Path, ReleaseRef]:
-    """PATH/NAME[@VERSION] as a catalogue's directory and a release. Raises ReleaseNameInvalid."""
-    root, slash, ref = path.rpartition("/")
-    if not NAME.fullmatch(ref.partition("@")[0]):
-        raise ReleaseNameInvalid(f"{ref!r} is not NAME or NAME@VERSION")
-    return Path(root or slash or "."), ReleaseRef.parse(ref)

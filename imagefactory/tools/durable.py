@@ -8,6 +8,9 @@ from pathlib import Path
 
 from signing.errors import Unwritable
 
+PUBLIC, PUBLIC_FOLDER = 0o644, 0o755
+"""Modes of what everybody may read, such as a web server under an account of its own."""
+
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
@@ -27,25 +30,36 @@ def held(directory: Path) -> Iterator[None]:
         yield
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet, for its owner alone."""
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that is not there yet, by default for its owner alone, whatever our umask is."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as stream:
         stream.write(content)
         stream.flush()
+        os.fchmod(fd, mode)  # of this file, and not of whatever somebody has put under its name meanwhile
         os.fsync(fd)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a public file as a whole; a link is followed. Raises Unwritable."""
-    target = Path(os.path.realpath(path))
     with translated(path):
-        scratch = target.with_name(f".{target.name}.new")
-        scratch.unlink(missing_ok=True)
-        write_new(scratch, content)
-        scratch.chmod(0o644)
-        scratch.rename(target)
-        sync_directory(target.parent)
+        put_file(Path(os.path.realpath(path)), content)
+
+
+def put_file(path: Path, content: bytes) -> None:
+    """Replace a public file, or a link, as a whole. One process at a time does that. Raises OSError."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    write_new(scratch, content, PUBLIC)
+    scratch.rename(path)
+    sync_directory(path.parent)
+
+
+def make_public(directory: Path) -> None:
+    """Make a directory that everybody may read, whatever our umask is. Raises OSError."""
+    directory.mkdir()
+    with _opened(directory, os.O_NOFOLLOW) as descriptor:
+        os.fchmod(descriptor, PUBLIC_FOLDER)
 
 
 def sync_directory(path: Path) -> None:
@@ -55,8 +69,8 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _opened(directory: Path, more: int = 0) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | more)
     try:
         yield descriptor
     finally:

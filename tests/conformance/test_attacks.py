@@ -17,7 +17,7 @@ import pytest
 from imagefactory.errors import FactoryError
 from imagefactory.model.evidence import Evidence
 from imagefactory.steps.convert import Converted
-from imagefactory.steps.verify import Expectation, verify
+from imagefactory.steps.verify import Expectation
 from imagefactory.tools.inspect import opened
 from signing import errors
 from signing.digest import hash_stream, open_regular, read_document
@@ -116,7 +116,7 @@ class Trial:
     def manifest(self, path: Path) -> VerifiedManifest:
         pinned = self.expectation
         raw = read_document(path)
-        return verify_manifest(raw, pinned.trust, now=pinned.now, name=pinned.name, min_version=self.oldest)
+        return verify_manifest(raw, pinned.keys, now=pinned.now, name=pinned.name, min_version=self.oldest)
 
 
 def by_manifest(trial: Trial) -> None:
@@ -135,12 +135,8 @@ def by_file(trial: Trial) -> None:
 def by_folder(trial: Trial) -> None:
     pinned = trial.expectation
     verify_folder(
-        trial.path, pinned.trust, now=pinned.now, name=pinned.name, min_version=trial.oldest, on_bytes=trial.on_bytes
+        trial.path, pinned.keys, now=pinned.now, name=pinned.name, min_version=trial.oldest, on_bytes=trial.on_bytes
     )
-
-
-def by_catalogue(trial: Trial) -> None:
-    verify(f"catalogue:{trial.path}", trial.expectation, on_bytes=trial.on_bytes)
 
 
 def by_trust(trial: Trial) -> None:
@@ -169,7 +165,6 @@ WAYS: dict[str, Callable[[Trial], None]] = {
     "manifest": by_manifest,
     "file": by_file,
     "folder": by_folder,
-    "catalogue": by_catalogue,
     "trust": by_trust,
     "sign": by_signer,
 }

@@ -1,5 +1,6 @@
 """Hosts with fake programs, and one on which a first build was done."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,14 @@ import pytest
 
 from imagefactory.factory.keys import Custody
 from imagefactory.progress import Event
+from imagefactory.tools.known_catalogue import KnownCatalogue
 from tests.contract.shell import Shell
 from tests.fakes.host import FakeHost, make_keys
+from tests.fakes.shelf import Shelf
 from tests.fakes.softhsm import SoftToken, make_token
+from tests.fakes.tuf_site import Site, serving
+from tests.unit.signing.builders import Keys, make_folder
+from tests.unit.signing.builders import make_keys as make_signers
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +51,10 @@ def host(tmp_path: Path, keys: Path) -> FakeHost:
 
 @dataclass(frozen=True)
 class FirstBuild:
-    """A host, a copy of it right after its first build, and what that build told."""
+    """Where a host is, a copy of it right after its first build, and what that build told. Whoever wants the host takes
+    `built`: it is as the test before left it."""
 
-    host: FakeHost
+    root: Path
     copy: Path
     events: tuple[Event, ...]
 
@@ -58,16 +65,15 @@ def first_build(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> FirstBu
     host = FakeHost.make(root / "host", keys)
     host.build()
     _copy(host.root, root / "copy")
-    return FirstBuild(host, root / "copy", tuple(host.events))
+    return FirstBuild(host.root, root / "copy", tuple(host.events))
 
 
 @pytest.fixture
-def built(first_build: FirstBuild) -> Iterator[FakeHost]:
+def built(first_build: FirstBuild) -> FakeHost:
     """A host on which one release is built and published; whatever a test does to it is undone."""
-    shutil.rmtree(first_build.host.root)
-    _copy(first_build.copy, first_build.host.root)
-    yield first_build.host
-    first_build.host.events.clear()
+    shutil.rmtree(first_build.root)
+    _copy(first_build.copy, first_build.root)
+    return FakeHost(first_build.root)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -94,3 +100,47 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeHost], FakeHost]:
         return host
 
     return there
+
+
+# -- catalogues with one release, which was signed for real ------------------------------------------------------------
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a busy disk would take minutes."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def signers(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return make_signers(tmp_path_factory.mktemp("signers"))
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory, signers: Keys) -> Path:
+    """A signed release folder, to be copied."""
+    folder = tmp_path_factory.mktemp("release") / "files"
+    make_folder(folder, signers)
+    return folder
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, release: Path, signers: Keys) -> Shelf:
+    """A catalogue with that release."""
+    made = Shelf(tmp_path / "catalogue", signers.trust_file.read_bytes())
+    made.add(release, signers.trust)
+    return made
+
+
+@pytest.fixture
+def site(shelf: Shelf) -> Iterator[Site]:
+    """A web server that has it."""
+    with serving(shelf.root) as served:
+        yield served
+
+
+@pytest.fixture(params=["directory", "web"])
+def known(request: pytest.FixtureRequest, shelf: Shelf, tmp_path: Path) -> KnownCatalogue:
+    """It as a reader knows it: in a directory, and over http."""
+    where = request.getfixturevalue("site").url if request.param == "web" else shelf.root
+    return shelf.known(tmp_path / "trusted", where)

@@ -19,8 +19,8 @@ from securesystemslib.dsse import Envelope
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # public, but not in its __all__
 
-from imagefactory.factory.keys import Custody, init_keys
-from imagefactory.factory.rotation import rotate
+from imagefactory.factory.keys import ONLINE, Custody, init_keys, init_root
+from imagefactory.factory.rotation import prepare, rotate, succeed
 from imagefactory.tools.token import make_key
 from signing.checksums import sign_checksums, verify_checksums
 from signing.envelope import open_envelope, seal
@@ -42,23 +42,31 @@ PASSPHRASE = b"correct horse battery staple"
 
 
 class Home:
-    """A key directory and its trust file."""
+    """A key directory and its trust file. Where there is a stick, the root key is there."""
 
     def __init__(self, root: Path, passphrase: Passphrase | None = None) -> None:
         self.keys, self.trust_file, self.passphrase = root / "keys", root / "trust.json", passphrase
+        self.stick = root / "stick"
 
     def signer(self, purpose: Purpose) -> Signer:
-        return signer_for(f"file:{self.keys}", purpose, self.passphrase)
+        return signer_for(f"file:{self._directory(purpose)}", purpose, self.passphrase)
+
+    def keyid(self, purpose: Purpose) -> str:
+        return KeyRing(self._directory(purpose)).keyid(purpose)
 
     @property
     def ring(self) -> KeyRing:
         return KeyRing(self.keys, self.passphrase)
+
+    def _directory(self, purpose: Purpose) -> Path:
+        return self.stick if purpose == "root" and self.stick.exists() else self.keys
 
 
 @pytest.fixture(scope="session")
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("encrypted")
     init_keys(root / "keys", root / "trust.json", Custody(PASSPHRASE), development=False, now=NOW)
+    init_root(root / "stick", Custody(PASSPHRASE), now=NOW)
     return root
 
 
@@ -104,7 +112,7 @@ def test_only_glance_signs_digests_and_only_of_one_length(home: Home, purpose: P
 def test_a_signer_knows_its_key(home: Home, purpose: Purpose) -> None:
     signer = home.signer(purpose)
     assert (signer.purpose, signer.keyid) == (purpose, keyid_of(signer.public_key))
-    assert signer.keyid == home.ring.keyid(purpose)
+    assert signer.keyid == home.keyid(purpose)
     assert signer.keyid in repr(signer)
 
 
@@ -153,11 +161,13 @@ def test_an_encrypted_key_wants_its_passphrase(encrypted: Path) -> None:
 
 def test_encrypted_as_the_documentation_says(encrypted: Path) -> None:
     """PBES2 with PBKDF2, HMAC-SHA-256 and AES-256-CBC, as openssl reads it; the CA's key, too."""
-    for path in sorted((encrypted / "keys").glob("*.pem")):
+    found = [*(encrypted / "keys").glob("*.pem"), *(encrypted / "stick").glob("*.pem")]
+    for path in found:
         assert path.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
         parsed = subprocess.run(["openssl", "asn1parse", "-in", path], check=True, capture_output=True, text=True)
         assert {":PBES2", ":PBKDF2", ":hmacWithSHA256", ":aes-256-cbc"} <= set(parsed.stdout.split())
-    assert len(list((encrypted / "keys").glob("*.pem"))) == len(PURPOSES) + 1
+    assert {path.stem for path in found} == {*PURPOSES, "glance-ca"}
+    assert [path.name for path in (encrypted / "stick").glob("*.pem")] == ["root.pem"]
 
 
 def test_a_key_encrypted_by_openssl_is_read(encrypted: Path, tmp_path: Path) -> None:
@@ -245,13 +255,38 @@ def test_rotation_in_a_token(token: SoftToken, tmp_path: Path) -> None:
     """The old private key is destroyed; the new one is in the same token."""
     init_keys(tmp_path / "keys", tmp_path / "trust.json", Custody(PASSPHRASE, token.uri), development=False, now=NOW)
     home = Home(tmp_path, lambda: PASSPHRASE)
-    old = {purpose: home.ring.where(purpose) for purpose in PURPOSES}
+    old = {purpose: home.ring.where(purpose) for purpose in ONLINE}
     for name in ("release", "glance", "glance-ca"):
         rotate(home.keys, home.trust_file, name, lambda: PASSPHRASE, now=NOW, note=lambda _: None)
     for purpose in ("release", "glance"):
         with pytest.raises(TokenFailed, match="NoSuchKey"):
             signer_for(old[purpose], purpose)
     test_our_documents(home)
+
+
+def test_a_root_key_in_a_token(token: SoftToken, tmp_path: Path) -> None:
+    """The directory has nothing private; the key signs, wherever the directory is carried."""
+    init_root(tmp_path / "stick", Custody(token=token.uri), now=NOW)
+    names = {path.name for path in (tmp_path / "stick").iterdir()}
+    (public,) = names - {"keys.json"}
+    assert public.endswith(".pub")
+    (tmp_path / "stick").rename(tmp_path / "elsewhere")
+    signer = signer_in(KeyRing(tmp_path / "elsewhere"), "root")
+    signer.public_key.verify(signer.sign(TUF), TUF, ec.ECDSA(hashes.SHA256()))
+
+
+def test_the_successor_of_a_key_in_a_token(token: SoftToken, tmp_path: Path) -> None:
+    """It waits in the same token; then the old private key is destroyed."""
+    init_keys(tmp_path / "keys", tmp_path / "trust.json", Custody(PASSPHRASE, token.uri), development=False, now=NOW)
+    home = Home(tmp_path, lambda: PASSPHRASE)
+    old = home.ring.where("targets")
+    waiting = prepare(home.keys, "targets", lambda: PASSPHRASE, now=NOW, note=lambda _: None)
+    for ring in (home.ring, waiting):
+        signer_in(ring, "targets").sign(TUF)
+    assert succeed(home.keys, home.trust_file, "targets", lambda _: None)
+    assert signer_in(home.ring, "targets").keyid == waiting.keyid("targets")
+    with pytest.raises(TokenFailed, match="NoSuchKey"):
+        signer_for(old, "targets")
 
 
 def test_without_the_library(tmp_path: Path) -> None:

@@ -19,18 +19,22 @@ import pytest
 from imagefactory.cli import boot
 from imagefactory.cli.app import VERBS
 from imagefactory.errors import ImageDamaged
-from imagefactory.steps.verify import CATALOGUE_RULES
+from imagefactory.steps.listed import CATALOGUE_RULES
 from imagefactory.tools import firmware
 from imagefactory.tools.new_file import new_file
 from signing.verify import RULES
-from tests.contract.conftest import FirstBuild
 from tests.contract.shell import Shell
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, folders
 
 NAME = "fake-debian-12"
-GROUPS = ("audit", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom", "vulnerabilities")
+GROUPS = (
+    *("audit", "catalogue", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom"),
+    "vulnerabilities",
+)
 COMMANDS = [
     *([verb] for verb in VERBS if verb not in GROUPS),
+    *(["catalogue", verb] for verb in ("list", "fetch", "check", "export", "import")),
+    *(["catalogue", verb] for verb in ("init", "sign-root", "publish-root", "rotate", "refresh")),
     ["recipe", "schema"],
     ["recipe", "check"],
     ["properties", "show"],
@@ -77,6 +81,55 @@ def test_the_whole_explains_itself(shell: Shell) -> None:
     assert all(verb in text for verb in VERBS)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_whole_says_of_a_verb_what_it_says_itself(shell: Shell, verb: str) -> None:
+    status, text = shell.text(verb, "--help")
+    assert status == 0
+    assert VERBS[verb] in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "named"),
+    [
+        (["--help"], None, "verify "),
+        (["--version"], None, "imagefactory "),
+        ([], "imagefactory ver", "verify"),
+        ([], "imagefactory ", "vulnerabilities"),
+    ],
+)
+def test_a_verb_is_not_imported_to_be_named(argv: list[str], words: str | None, named: str) -> None:
+    code = (
+        "import atexit, sys; from imagefactory.cli import main\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))\n"
+        "main()"
+    )
+    asked = {"_IMAGEFACTORY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "1"} if words else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert named in done.stdout
+    loaded = set(done.stderr.split())
+    assert loaded.isdisjoint(f"imagefactory.cli.{verb}" for verb in VERBS)
+    assert loaded.isdisjoint({"sqlalchemy", "tuf", "cryptography", "rich"})
+
+
+def test_completion_knows_the_options_of_a_verb() -> None:
+    asked = {
+        "_IMAGEFACTORY_COMPLETE": "complete_bash",
+        "COMP_WORDS": "imagefactory catalogue list --",
+        "COMP_CWORD": "3",
+    }
+    with program(env={**os.environ, **asked}, stdout=subprocess.PIPE) as asking:
+        stdout, _ = asking.communicate(timeout=60)
+    assert {b"--root", b"--json", b"--help"} <= set(stdout.split())
+
+
 def test_nothing_at_all_is_wrong_usage(shell: Shell) -> None:
     for argv in ([], *([group] for group in GROUPS)):
         status, text = shell.text(*argv)
@@ -115,11 +168,8 @@ def test_the_shell_is_told_the_verbs() -> None:
 # -- what it is asked to do --------------------------------------------------------------------------------------------
 
 
-def test_what_is_there_after_a_build(
-    shell: Shell, on: Callable[[FakeHost], FakeHost], built: FakeHost, first_build: FirstBuild
-) -> None:
+def test_what_is_there_after_a_build(shell: Shell, on: Callable[[FakeHost], FakeHost], built: FakeHost) -> None:
     """One host, every verb that changes nothing."""
-    assert first_build.host is built
     host = on(built)
     status, plan = shell.json("plan", host.recipe_file)
     assert (status, [action["run"] for action in plan["actions"]]) == (0, [False] * 7)
@@ -173,12 +223,12 @@ def test_every_rule_is_explained(shell: Shell, on: Callable[[FakeHost], FakeHost
     """Prose, outcome and what was found, in text and in JSON, whether the verdict is good or not."""
     host = on(built)
     catalogue = host.home / "catalogue"
-    (folder,) = (catalogue / "targets" / NAME).iterdir()
+    (folder,) = folders(catalogue, NAME)
     target, image = f"catalogue:{catalogue}/{NAME}", next(folder.glob("*.qcow2"))
 
     status, text = shell.text("verify", target, "--explain")
     rules = {**RULES, **CATALOGUE_RULES}
-    numbers = [1, 2, *range(3, 12), *range(14, 20)]
+    numbers = [19, 1, 20, 21, *range(2, 12), *range(14, 19), 22]
     shown = [line for line in text.splitlines() if re.match(r" *\d+\. ", line)]
     assert (status, shown) == (0, [f"{number:>3}. {rules[number]}" for number in numbers])
     assert "  8. The version is not older than the oldest acceptable one\n     does not apply: " in text
@@ -285,7 +335,21 @@ TARGETS: list[tuple[list[str], int, str]] = [
     (["verify", "glance:soe"], 2, "target-unsupported"),
     (["verify", "catalogue:/srv/No"], 2, "release-name-invalid"),
     (["verify", "catalogue:"], 2, "release-name-invalid"),
-    (["verify", "catalogue:/no/such/place/soe"], 1, "release-unknown"),
+    (["verify", "catalogue:/no/such/place/soe"], 1, "catalogue-untrusted"),
+    (["verify", "catalogue:http://soe"], 2, "release-name-invalid"),
+    (["verify", "catalogue:ftp://example.org/soe"], 2, "target-unsupported"),
+    (["verify", "catalogue:http://me:secret@example.org/soe"], 2, "target-unsupported"),
+    (["verify", "catalogue:/srv/soe", "--root", "missing"], 1, "catalogue-untrusted"),
+    (["verify", "recipe/fake.yaml", "--root", "missing"], 2, "usage"),
+    (["fetch", "soe"], 1, "catalogue-untrusted"),
+    (["fetch", "SOE"], 2, "release-name-invalid"),
+    (["fetch", "soe", "--catalogue", "ftp://example.org"], 2, "target-unsupported"),
+    (["catalogue", "list", "/no/such/place"], 1, "catalogue-untrusted"),
+    (["catalogue", "fetch", "/no/such/place", "--root", "missing"], 1, "catalogue-untrusted"),
+    (["catalogue", "check", "/no/such/place"], 1, "catalogue-untrusted"),
+    (["catalogue", "export", "/no/such/place", "bundle.tar", "soe"], 1, "catalogue-untrusted"),
+    (["catalogue", "import", "bundle.tar", "/no/such/place"], 1, "catalogue-untrusted"),
+    (["catalogue", "import", "bundle.tar", "http://example.org"], 2, "usage"),
     (["verify", "recipe/fake.yaml"], 1, "unreadable"),
     (["verify", "recipe/fake.yaml", "--manifest", "recipe/fake.yaml"], 1, "bundle-invalid"),
     (["verify", "recipe/fake.yaml", "--min-version", "new"], 2, "release-name-invalid"),
@@ -397,7 +461,7 @@ def bootable(
 ) -> Callable[[int], None]:
     """A host on which every image verifies, and QEMU ends with the given status."""
     on(host)
-    proof = SimpleNamespace(release="soe@20251121.1", to_json=lambda: {"name": "soe"})
+    proof = SimpleNamespace(release="soe@20251121.1", warnings=(), to_json=lambda: {"name": "soe"})
 
     @contextmanager
     def verified(*_: object, **__: object) -> Iterator[SimpleNamespace]:

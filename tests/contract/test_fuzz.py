@@ -1,5 +1,6 @@
 """A short run of each fuzz target; `make fuzz` runs them for long."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ def fuzz(*options: str | Path) -> subprocess.CompletedProcess[str]:
 def test_nothing_but_refusals_comes_out(name: str, tmp_path: Path) -> None:
     done = fuzz(name, "--runs", str(TARGETS[name].runs), "--corpus", tmp_path / "corpus")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert f"Done {TARGETS[name].runs} runs" in done.stderr
+    ran = re.search(r"Done (\d+) runs", done.stderr)
+    assert ran is not None
+    assert int(ran[1]) >= TARGETS[name].runs, "libFuzzer finishes what it began, and may do some more"
     assert not list(tmp_path.glob(f"{name}-*")), "an input that lets something out"
 
 

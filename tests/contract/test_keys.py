@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import keyring
@@ -22,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from keyring.backend import KeyringBackend
 from keyring.backends import fail
 
+from imagefactory.errors import CatalogueUninitialised
 from imagefactory.factory import approvals, keys, rotation
 from imagefactory.factory.keys import Custody, init_keys
 from imagefactory.factory.loop import Factory
@@ -35,13 +37,13 @@ from imagefactory.tools import durable
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.wiring import factory
 from signing.errors import PassphraseMissing, PassphraseWrong, SigningError, Unwritable
-from signing.keys import PURPOSES, KeyRing
+from signing.keys import PURPOSES, KeyRing, Purpose
 from signing.manifest import MANIFEST_FILE
 from signing.signer import signer_in
 from signing.trust import load_trust
 from tests.contract.shell import Shell
 from tests.fakes.boots import boot_test
-from tests.fakes.host import FakeHost, make_keys
+from tests.fakes.host import FakeHost, begin_catalogue, folders, make_keys
 from tests.fakes.softhsm import SoftToken
 from tests.unit.signing.test_signer import ACCEPTED
 
@@ -131,6 +133,35 @@ def test_a_key_is_replaced(tmp_path: Path, name: Rotated) -> None:
     signs_and_is_believed(root)
 
 
+def prepare_here(root: Path, purpose: Purpose) -> KeyRing:
+    return rotation.prepare(root / "keys", purpose, lambda: b"", now=NOW, note=lambda _: None)
+
+
+def succeed_here(root: Path, purpose: Purpose) -> Rotation | None:
+    return rotation.succeed(root / "keys", root / "trust.json", purpose, lambda _: None)
+
+
+def test_a_successor_waits_and_takes_its_place(tmp_path: Path) -> None:
+    root = make_keys(tmp_path / "home")
+    before = KeyRing(root / "keys")
+    waiting = prepare_here(root, "targets")
+    assert prepare_here(root, "targets").keyid("targets") == waiting.keyid("targets"), "one waits, and no more"
+    assert KeyRing(root / "keys").metadata == before.metadata
+    assert {stat.S_IMODE(path.stat().st_mode) for path in waiting.directory.iterdir()} == {0o600}
+    prepare_here(root, "freshness")
+    assert rotate_here(root, "release").replaced, "others go on"
+    done = succeed_here(root, "targets")
+    assert done is not None
+    assert [(each.name, each.old) for each in done.replaced] == [("targets", before.keyid("targets"))]
+    assert KeyRing(root / "keys").keyid("targets") == waiting.keyid("targets")
+    assert KeyRing(root / "keys").keyid("freshness") == before.keyid("freshness")
+    assert not waiting.directory.exists()
+    assert succeed_here(root, "targets") is None
+    assert not (root / "keys/targets.pem").exists()
+    assert (root / f"keys/targets.{before.keyid('targets')[:16]}.pub").exists()
+    signs_and_is_believed(root)
+
+
 STEPS = ("fsync", "link", "rename", "replace", "rmdir", "unlink")
 
 
@@ -159,14 +190,44 @@ def test_killed_anywhere(tmp_path: Path, name: Rotated) -> None:
     assert survived > 20
 
 
+def test_a_succession_killed_anywhere(tmp_path: Path) -> None:
+    """There is always one key that signs, and the same command ends with the new one and nothing else."""
+    root = make_keys(tmp_path / "home")
+    before = KeyRing(root / "keys").keyid("targets")
+    for survived in count():
+        home = tmp_path / f"after-{survived}"
+        shutil.copytree(root, home)
+        status = _dies_in(lambda home=home: _succession(home), survived)  # type: ignore[misc]
+        signs_and_is_believed(home)
+        _succession(home)
+        signs_and_is_believed(home)
+        assert KeyRing(home / "keys").keyid("targets") != before
+        assert len(list((home / "keys").glob("*.pem"))) == len(PURPOSES) + 1
+        assert [path for path in (home / "keys").iterdir() if path.name.startswith(".")] == []
+        if status == 0:
+            break
+    assert survived > 15
+
+
+def _succession(home: Path) -> None:
+    """What a rotation of the targets key does, where a catalogue changes in between; it is not begun twice."""
+    if succeed_here(home, "targets") is None:
+        prepare_here(home, "targets")
+        succeed_here(home, "targets")
+
+
 def _dies_at(home: Path, name: Rotated, survived: int) -> int:
+    return _dies_in(lambda: rotate_here(home, name), survived)
+
+
+def _dies_in(action: Callable[[], object], survived: int) -> int:
     child = os.fork()
     if child == 0:
         left, ended = [survived], 1
         try:
             for step in STEPS:
                 setattr(os, step, _mortal(getattr(os, step), left))
-            rotate_here(home, name)
+            action()
             ended = 0
         finally:  # nothing may get from this copy of pytest into the tests that follow
             os._exit(ended)
@@ -383,6 +444,9 @@ def test_production_keys_build_when_their_passphrase_is_there(
     assert status == 0
     assert shell.text("policy", "approve", host.recipe_file)[0] == 0
 
+    with pytest.raises(CatalogueUninitialised):
+        build(host, secret)
+    begin_catalogue(replace(host.settings, passphrase_file=secret), host.root / "stick", PASSPHRASE.encode())
     with pytest.raises(PassphraseMissing):
         host.build()
     wrong = secret.with_name("wrong")
@@ -398,7 +462,10 @@ def test_production_keys_build_when_their_passphrase_is_there(
     assert shell.json("keys", "rotate", "release", "--passphrase-file", wrong)[1]["error"]["code"] == "passphrase-wrong"
     old = keyid_at(host, "provenance")
     assert shell.json("keys", "rotate", "provenance", "--passphrase-file", secret)[0] == 0
-    assert shell.json("keys", "revoke", old)[0] == 0
+    status, told = shell.json("keys", "revoke", old)
+    assert (status, told["error"]["code"]) == (1, "passphrase-wrong"), "the catalogue has to hear of it"
+    assert old not in load_trust(host.home / "trust.json").provenance
+    assert shell.json("keys", "revoke", old, "--passphrase-file", secret)[0] == 0
     again = build(host, secret)
     assert release != again
     found = subprocess.run(["grep", "-rlaF", PASSPHRASE, host.home], capture_output=True, text=True, check=False)
@@ -433,7 +500,7 @@ def test_a_leaked_release_key(built: FakeHost, shell: Shell, at: Callable[..., N
     at(built)
     old = keyid_at(built, "release")
     catalogue = built.home / "catalogue"
-    (folder,) = (catalogue / "targets/fake-debian-12").iterdir()
+    (folder,) = folders(catalogue)
     first = f"fake-debian-12@{folder.name}"
     assert shell.refused("keys", "revoke", old[:16]) == (1, "key-needed")
     assert shell.json("keys", "rotate", "release", "--dry-run")[1]["old"] == old
@@ -459,7 +526,7 @@ def test_a_leaked_release_key(built: FakeHost, shell: Shell, at: Callable[..., N
     status, text = shell.text("keys", "revoke", old[:8], "--withdraw")
     assert status == 0
     assert f"withdrawn  catalogue:{catalogue}: {first}" in text
-    assert list(folder.parent.iterdir()) == []
+    assert folders(catalogue) == []
     with built.factory() as factory:
         (release,) = factory.records.releases()
         assert [each.state for each in release.publications] == [PublicationState.WITHDRAWN]
@@ -519,7 +586,7 @@ def test_without_its_recipe_a_release_is_not_signed_again(
 def test_another_release_in_the_place_is_not_removed(built: FakeHost, shell: Shell, at: Callable[..., None]) -> None:
     at(built)
     old = keyid_at(built, "release")
-    (folder,) = (built.home / "catalogue/targets/fake-debian-12").iterdir()
+    (folder,) = folders(built.home / "catalogue")
     (folder / "release.sigstore.json").write_bytes(b"{}")
     assert shell.json("keys", "rotate", "release")[0] == 0
     status, done = shell.json("keys", "revoke", old, "--withdraw")
@@ -535,7 +602,7 @@ def test_one_place_that_fails_stops_no_other(
     old = keyid_at(built, "release")
     other = tmp_path / "other"
     assert shell.json("publish", "fake-debian-12", "--to", f"catalogue:{other}")[0] == 0
-    (folder,) = (built.home / "catalogue/targets/fake-debian-12").iterdir()
+    (folder,) = folders(built.home / "catalogue")
     (folder / "release.sigstore.json").write_bytes(b"{}")
     assert shell.json("keys", "rotate", "release")[0] == 0
     policy = Policy(True, {}).encode()
@@ -546,7 +613,7 @@ def test_one_place_that_fails_stops_no_other(
     place, build = done["left"]
     assert place.startswith(f"imagefactory keys revoke {old[:16]} --withdraw  # catalogue:{built.home}/catalogue: ")
     assert build.startswith("imagefactory build RECIPE  # of fake-debian-12: ")
-    assert list((other / "targets/fake-debian-12").iterdir()) == []
+    assert folders(other) == []
     status, text = shell.text("keys", "revoke", old, "--withdraw")
     assert (status, f"to do: {place}" in text) == (1, True)
     assert "[catalogue-conflict]" in shell.stderr
@@ -616,18 +683,20 @@ def test_which_key_is_meant(built: FakeHost, shell: Shell, at: Callable[..., Non
     for prefix in ("", "0", "0123456", "f" * 64, keyid_at(built, "glance")):
         assert shell.refused("keys", "revoke", prefix) == (2, "key-unknown")
     assert shell.refused("keys", "rotate", "admin") == (2, "usage")
+    assert shell.refused("keys", "rotate", "targets") == (2, "usage"), "a catalogue's root says which one counts"
 
 
 def test_where_images_are_only_verified(built: FakeHost, tmp_path: Path, shell: Shell, at: Callable[..., None]) -> None:
     """A machine with a trust file and nothing else; the last key of a purpose stays."""
     old = keyid_at(built, "release")
+    (folder,) = folders(built.home / "catalogue")
     at(built)
     assert shell.json("keys", "rotate", "release")[0] == 0
     assert shell.json("keys", "export", tmp_path / "public")[0] == 0
     at(built, IMAGEFACTORY_HOME=str(tmp_path / "none"), IMAGEFACTORY_TRUST=str(tmp_path / "public/trust.json"))
-    assert shell.json("verify", f"catalogue:{built.home}/catalogue/fake-debian-12")[0] == 0
+    assert shell.json("verify", folder)[0] == 0
     assert shell.json("keys", "revoke", old)[0] == 0
-    assert shell.refused("verify", f"catalogue:{built.home}/catalogue/fake-debian-12") == (1, "key-untrusted")
+    assert shell.refused("verify", folder) == (1, "key-untrusted")
     (left,) = load_trust(tmp_path / "public/trust.json").release
     assert shell.refused("keys", "revoke", left) == (1, "key-needed")
     assert not (tmp_path / "none").exists()
@@ -642,7 +711,7 @@ def test_what_is_exported_is_public(built: FakeHost, tmp_path: Path, shell: Shel
     for name in ("release", "glance-ca"):
         assert shell.json("keys", "rotate", name)[0] == 0
     status, written = shell.json("keys", "export", tmp_path / "public")
-    assert (status, sorted(written["files"])) == (0, ["glance-ca.crt", "release.pub", "trust.json"])
+    assert (status, sorted(written["files"])) == (0, ["glance-ca.crt", "release.pub", "root.json", "trust.json"])
     assert {path.name for path in (tmp_path / "public").iterdir()} == set(written["files"])
     assert not any(b"PRIVATE" in path.read_bytes() for path in (tmp_path / "public").iterdir())
     assert len(x509.load_pem_x509_certificates((tmp_path / "public/glance-ca.crt").read_bytes())) == 2
@@ -650,7 +719,7 @@ def test_what_is_exported_is_public(built: FakeHost, tmp_path: Path, shell: Shel
     recipe = built.recipe_file.read_text()
     built.recipe_file.write_text(recipe.replace("formats:", "description: other words\nformats:"))
     assert built.build().worked
-    newest = max((built.home / "catalogue/targets/fake-debian-12").iterdir())
+    newest = max(folders(built.home / "catalogue"))
     (built.home / "trust.json").write_bytes(trusted_first)
     assert shell.refused("keys", "export", tmp_path / "not-trusted") == (1, "key-untrusted")
     command = f"openssl dgst -sha256 -verify {tmp_path / 'public/release.pub'} -signature"
@@ -671,11 +740,39 @@ def test_the_list(built: FakeHost, shell: Shell, at: Callable[..., None]) -> Non
     assert (new["where"], new["trusted"]) == (f"file:{built.home}/keys/release.{new['keyid'][:16]}.pem", True)
     assert (new["development"], new["expires"]) == (True, None)
     assert all(each["expires"] for each in listed if each["purpose"] in {"glance", "glance-ca"})
+    assert {
+        each["purpose"]: each["trusted"] for each in listed if each["purpose"] in {"root", "targets", "glance"}
+    } == {
+        "root": True,
+        "targets": True,
+        "glance": None,
+    }, "as the root of the built-in catalogue says"
     text = shell.text("keys", "list")[1]
     assert all(keyid[:16] in text for keyid in by_id)
 
 
 # -- passphrases -------------------------------------------------------------------------------------------------------
+
+
+def test_one_root_key_for_a_stick(tmp_path: Path, secret: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that has nothing else."""
+    monkeypatch.setenv("IMAGEFACTORY_HOME", str(tmp_path / "home"))
+    stick = tmp_path / "media/root"
+    init = ("keys", "init", "--root", stick)
+    assert shell.refused(*init, "--development") == (2, "usage")
+    assert shell.refused(*init, "--keyring") == (2, "usage")
+    assert shell.refused(*init) == (1, "passphrase-missing")
+    assert not stick.exists()
+    status, made = shell.json(*init, "--passphrase-file", secret)
+    ring = KeyRing(stick, PASSPHRASE.encode)
+    assert (status, made["keys"], made["public"]) == (0, {"root": ring.keyid("root")}, f"{stick}/root.pub")
+    assert {path.name for path in stick.iterdir()} == {"root.pem", "root.pub", "keys.json"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in stick.iterdir()} == {0o600}
+    assert set(ring.metadata.keyids) == {"root"}
+    assert signer_in(ring, "root").keyid == ring.keyid("root")
+    assert b"ENCRYPTED" in (stick / "root.pem").read_bytes()
+    assert shell.refused(*init, "--passphrase-file", secret) == (1, "keys-exist")
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_weak_passphrase_is_refused(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -772,7 +869,7 @@ def test_a_person_is_asked(tmp_path: Path) -> None:
     assert (status, "[passphrase-wrong]" in said) == (1, True)
 
 
-def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost) -> None:
+def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost, secret: Path) -> None:
     for name in ("keys", "trust.json"):
         remove(host.home / name)
     init_keys(
@@ -786,6 +883,7 @@ def test_a_build_asks_once_and_its_display_does_not_write_over_it(host: FakeHost
     found = approvals.element_digests(host.load(), host.settings)
     policy = approvals.approve(Policy(False, {}), host.load(), found, [builder], False)
     (host.home / "policy.json").write_bytes(policy.encode())
+    begin_catalogue(replace(host.settings, passphrase_file=secret), host.root / "stick", PASSPHRASE.encode())
     environ = {**host.environ, "TERM": "xterm"}
     status, said = typed([PASSPHRASE], environ, "-m", "tests.fakes.command", "build", str(host.recipe_file))
     assert (status, said.count("Passphrase of"), PASSPHRASE in said) == (0, 1, False), said

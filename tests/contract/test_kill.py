@@ -13,13 +13,17 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from imagefactory.tools.trusted_roots import TrustedRoots
+from imagefactory.tools.tuf_client import CatalogueClient
+from imagefactory.tools.tuf_files import CatalogueFiles
 from signing.trust import load_trust
 from signing.verify import verify_folder
 from tests.fakes import traces
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, folders
 
 NAME = "fake-debian-12"
 # Programs and events of each step, in the order of a build; what is before the dot is what stops.
@@ -43,6 +47,7 @@ POINTS = [
     "StepFinished.sign",
     "StepStarted.publish",
     "StepAdvanced.publish",
+    "StepAdvanced.list",
     "StepFinished.publish",
 ]
 PLENTY = 30.0  # seconds to reach a point on a busy machine
@@ -84,7 +89,7 @@ def check_home(host: FakeHost) -> None:
     """Whatever is there is whole; nothing is there that does not belong."""
     known = {
         *("apt", "artifacts", "audit.log", "catalogue", "keys", "locks", "logs", "policy.json", "signed", "trust.json"),
-        "work",
+        *("trusted", "work"),
     }
     database = {"imagefactory.db", "imagefactory.db-shm", "imagefactory.db-wal"}
     assert {path.name for path in host.home.iterdir()} <= known | database
@@ -101,18 +106,28 @@ def check_home(host: FakeHost) -> None:
 
 
 def check_catalogue(host: FakeHost) -> None:
-    """Nothing is published, or all of it."""
+    """Nothing is published, or all of it; and whoever comes for the first time finds what is listed."""
     for folder in visible(host):
         verify_folder(folder, load_trust(host.home / "trust.json"), now=datetime.now(UTC), name=NAME)
+    if CatalogueFiles(host.settings.catalogue).has_begun:
+        assert listed(host) <= {folder.name for folder in visible(host)}
+
+
+def listed(host: FakeHost) -> set[str]:
+    """The versions that a new client sees."""
+    root = TrustedRoots(host.settings.signed).of(host.settings.catalogue)
+    with TemporaryDirectory() as store, CatalogueClient(host.settings.catalogue, Path(store), root=root) as seen:
+        return {str(each.version) for name in seen.names() for each in seen.releases(name)}
 
 
 def visible(host: FakeHost) -> list[Path]:
-    return [path for path in host.home.glob(f"catalogue/targets/{NAME}/*") if not path.name.startswith(".")]
+    return folders(host.home / "catalogue", NAME)
 
 
 def check_finished(host: FakeHost, document: dict[str, object]) -> None:
     """The end of a story of kills: one release, published, and no leftovers."""
-    assert len(visible(host)) == 1
+    (folder,) = visible(host)
+    assert listed(host) == {folder.name}
     assert list(host.home.glob("catalogue/targets/*/.*")) == []
     assert list((host.home / "work").iterdir()) == []
     assert document["verified"]

@@ -23,7 +23,7 @@ from signing.trust import load_trust
 from signing.verify import verify_folder
 from tests.contract.shell import Shell
 from tests.contract.test_factory import NAME, done, folder, releases
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, folders
 
 On = Callable[[FakeHost], FakeHost]
 
@@ -139,7 +139,7 @@ def test_it_is_shown_and_compared(built: FakeHost, shell: Shell, on: On) -> None
         ],
     )
     status, raw = shell.text("sbom", "show", old, "--json")
-    (first, _) = sorted((built.home / "catalogue/targets" / NAME).iterdir())
+    (first, _) = folders(built.home / "catalogue", NAME)
     assert (status, raw.encode()) == (0, next(first.glob("*.cdx.json")).read_bytes())
     status, text = shell.text("sbom", "diff", old, new)
     assert (status, text.splitlines()) == (

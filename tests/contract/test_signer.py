@@ -53,6 +53,7 @@ from imagefactory.tools.signed import SignedStore
 from signing.errors import (
     CertificateExpired,
     FileChanged,
+    KeyName,
     KeyUntrusted,
     ManifestInvalid,
     NotARegularFile,
@@ -62,7 +63,7 @@ from signing.errors import (
     SigningError,
     Unreadable,
 )
-from signing.keys import KeyRing
+from signing.keys import KeyRing, Purpose
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 from signing.provenance import Provenance
 from signing.signer import signer_for
@@ -528,6 +529,21 @@ def test_what_is_inspected_is_what_was_hashed(desk: Desk, monkeypatch: pytest.Mo
     monkeypatch.setattr(sign_step, "inspect", racing)
     with pytest.raises(FileChanged):
         signed_by(desk, desk.order(desk.attest()))
+
+
+@pytest.mark.parametrize("purpose", ["release", "provenance"])
+def test_keys_of_other_names_make_no_release(desk: Desk, purpose: Purpose, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = desk.own()
+    key = own.ring.keyid(purpose)
+    limited = replace(own.trust, names={**own.trust.names, key: ("soe-debian-12",)})
+    monkeypatch.setattr(Desk, "own", lambda _: replace(own, trust=limited))
+    order = desk.order(desk.attest())
+    with pytest.raises(KeyName, match=f"{purpose} key {key[:16]} may not sign for '{NAME}'"):
+        desk.sign(order)
+    assert list((desk.work / "signed").iterdir()) == []
+    (refused,) = [entry for entry in own.log.entries() if entry.event == "refused"]
+    assert refused.details["code"] == "key-name"
+    assert not [entry for entry in own.log.entries() if entry.event == "key-used"]
 
 
 def test_no_release_is_believed_for_longer_than_a_year(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.tools.elements import shipped_elements
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, folders
 
 ROOT = shipped_elements().parent
 # What `pip install imagefactory` brings, and nothing else: who verifies trusts all of it.
@@ -81,7 +81,7 @@ def test_what_the_base_install_brings(base: Path) -> None:
 
 def test_it_verifies_a_release_offline(base: Path, built: FakeHost) -> None:
     """What the signer signed, with the trust file handed over and nothing else."""
-    (folder,) = built.home.glob("catalogue/targets/*/*")
+    (folder,) = folders(built.home / "catalogue")
     image, trust = next(folder.glob("*.qcow2")), built.home / "trust.json"
     ref = f"{folder.parent.name}@{folder.name}"
     for target in (image, folder):
@@ -100,7 +100,7 @@ def test_it_verifies_a_release_offline(base: Path, built: FakeHost) -> None:
 
 
 def test_both_commands_say_the_same(base: Path, built: FakeHost) -> None:
-    (folder,) = built.home.glob("catalogue/targets/*/*")
+    (folder,) = folders(built.home / "catalogue")
     image, trust = next(folder.glob("*.qcow2")), built.home / "trust.json"
     whole = Path(sys.executable).parent.parent
     both = ((base, "imagefactory-verify", ()), (whole, "imagefactory", ("verify",)))
@@ -118,7 +118,7 @@ def test_both_commands_say_the_same(base: Path, built: FakeHost) -> None:
 
 def test_it_needs_and_loads_little(base: Path, built: FakeHost) -> None:
     """No network, no program, nothing of the factory."""
-    (folder,) = built.home.glob("catalogue/targets/*/*")
+    (folder,) = folders(built.home / "catalogue")
     program = f"""
 import sys
 from signing.command import run

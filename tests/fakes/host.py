@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imagefactory.factory.keys import Custody, init_keys
+from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.ceremony import draft_first, sign_draft
+from imagefactory.factory.keys import Custody, init_keys, init_root
 from imagefactory.factory.loop import Factory, Outcome
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
@@ -22,6 +24,8 @@ from imagefactory.progress import Event
 from imagefactory.settings import Settings, read_settings
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.wiring import factory
+from signing.keys import KeyRing
+from signing.signer import signer_in
 from tests.fakes.boots import boot_test
 
 BIN = Path(__file__).parent / "bin"
@@ -139,6 +143,22 @@ class FakeHost:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+
+def begin_catalogue(settings: Settings, stick: Path, passphrase: bytes) -> None:
+    """A ceremony for the built-in catalogue, with one root key, which is made in the new directory `stick`."""
+    now = datetime.now(UTC)
+    init_root(stick, Custody(passphrase), now=now)
+    signer = signer_in(KeyRing(stick, lambda: passphrase), "root")
+    draft = draft_first(KeyRing(settings.keys), [signer.public_key], None, now)
+    root = sign_draft(draft, signer, None)
+    Catalogues(settings, settings.home / "trust.json").publish_root(settings.catalogue, root)
+
+
+def folders(catalogue: Path, name: str = "*") -> list[Path]:
+    """The folders of releases in a catalogue, as anybody sees them."""
+    found = catalogue.glob(f"targets/{name}/*")
+    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
 
 def make_keys(root: Path, custody: Custody = Custody()) -> Path:  # noqa: B008 - frozen

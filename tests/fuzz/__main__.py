@@ -6,6 +6,7 @@ status is not 0. To see one again, give its path as INPUT.
 """
 
 import argparse
+import resource
 import sys
 import tempfile
 from hashlib import sha256
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["signing", "imagefactory"]):
+with atheris.instrument_imports(include=["signing", "imagefactory", "tarfile"]):
     from tests.fuzz.targets import TARGETS
+
+MOST_MEMORY = 2048  # MiB
 
 
 def main() -> None:
@@ -40,6 +43,9 @@ def main() -> None:
         for seed in target.seeds:
             (corpus / sha256(seed).hexdigest()).write_bytes(seed)
         options = [f"-runs={given.runs}", f"-max_total_time={given.seconds}", "-max_len=8192", "-timeout=20"]
+        # The peak that Linux tells begins with that of whoever started us.
+        inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        options.append(f"-rss_limit_mb={MOST_MEMORY + inherited}")
         crashes = f"-artifact_prefix={corpus.parent if given.corpus else Path.cwd()}/{given.target}-"
         atheris.Setup([sys.argv[0], *options, crashes, str(corpus)], target.run)
         atheris.Fuzz()

@@ -9,17 +9,16 @@ import contextlib
 import io
 import os
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
-from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from imagefactory.errors import (
     AuditDamaged,
+    CatalogueDamaged,
     ContentInvalid,
     FactoryError,
     FeedForeign,
@@ -29,28 +28,31 @@ from imagefactory.errors import (
     RecipeError,
     ReleaseNameInvalid,
     RootfsUnreadable,
+    RootRefused,
     SbomInvalid,
     ScanFailed,
     TailoringInvalid,
     TargetUnsupported,
 )
+from imagefactory.model.listing import Listing, ListingState, decode_listing
 from imagefactory.model.policy import Approval, Policy, decode_policy, inputs_of
 from imagefactory.model.quantity import parse_duration, parse_rate, parse_size
-from imagefactory.model.release import ReleaseRef
+from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.model.target import parse_place, split_image
 from imagefactory.model.vulnerabilities import Feed, VulnerabilityScan, match
 from imagefactory.steps import sbom
 from imagefactory.tools import guest, oscap
 from imagefactory.tools.audit_log import AuditLog
-from imagefactory.tools.catalogue import split_target
 from imagefactory.tools.dib import describe
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.feeds import FeedReader
 from imagefactory.tools.inspect import inspect
 from imagefactory.tools.inventory import read_inventory, read_sources, read_status
+from imagefactory.tools.known_catalogue import split_target
 from imagefactory.tools.licences import licences
 from imagefactory.tools.recipe_file import load_recipe
 from imagefactory.tools.spdx import spdx
+from imagefactory.tools.tuf_root import next_root, read_root, require_fit
 from signing.certificates import check_leaf, load_certificate
 from signing.checksums import build_checksums, parse_checksums
 from signing.envelope import parse_bundle
@@ -80,12 +82,15 @@ from signing.verify import verify_manifest
 from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
 from tests.fakes.feeds import array, issue, lines, record, tracker, zipped
 from tests.fakes.standard import PROFILE, data_stream, group, profile, results, rule, tailoring
+from tests.fuzz import catalogues
+from tests.fuzz.memory import in_memory
 from tests.unit.signing.builders import NOW
+from tests.unit.tuf_world import Ring
 
 SHOP = Workshop()
+LIMITED = replace(SHOP.trust, names=dict.fromkeys(SHOP.trust.names, ("debian-12", "soe-debian-12")))
 FILES = SHOP.release_files()
 SIGNED = SHOP.manifest().formats["raw"].glance
-MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,30 @@ def trust(raw: bytes) -> None:
     with contextlib.suppress(TrustInvalid):
         found = decode_trust(raw)
         assert decode_trust(found.encode()).encode() == found.encode()
+        assert found.names.keys() == found.release.keys() | found.provenance.keys()
+        assert all(found.names.values()), "a key without a name"
 
 
 def policy(raw: bytes) -> None:
     with contextlib.suppress(PolicyInvalid):
         found = decode_policy(raw)
         assert decode_policy(found.encode()) == found
+
+
+def listing(raw: bytes) -> None:
+    """What a catalogue says of a release."""
+    with contextlib.suppress(DocumentInvalid, CatalogueDamaged):
+        custom = decode(raw)
+        assert decode_listing(LISTING.path, custom).encode() == custom
+
+
+def tuf_root(raw: bytes) -> None:
+    """A root on its way into a catalogue: only ours is fit, and what was changed by strangers is not."""
+    with contextlib.suppress(CatalogueDamaged, RootRefused):
+        root = read_root(raw)
+        next_root(raw, {}, NOW)
+        require_fit(root, None, NOW)
+        assert root.signed_bytes == read_root(ROOT).signed_bytes
 
 
 def audit_log(raw: bytes) -> None:
@@ -300,15 +323,6 @@ def small_log() -> bytes:
         return path.read_bytes()
 
 
-@contextlib.contextmanager
-def in_memory(raw: bytes, name: str) -> Iterator[Path]:
-    """A file with these bytes."""
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        path = Path(folder) / name
-        path.write_bytes(raw)
-        yield path
-
-
 RECIPE = b"""\
 name: tiny
 os: {distro: debian, version: "12"}
@@ -343,6 +357,18 @@ APPROVAL = Approval(
     frozenset({"ab" * 32}), frozenset({"cd" * 32}), {"plain": frozenset({"ef" * 32})}, frozenset({"boot"})
 )
 POLICY = Policy(False, {"debian-12": APPROVAL}).encode()
+LISTING = Listing(
+    name="debian-12",
+    version=Version(20251121, 1),
+    distro="debian",
+    os_version="12",
+    arch="x86_64",
+    state=ListingState.REVOKED,
+    replacement=ReleaseRef("debian-12", Version(20251122, 1)),
+    reason="its key was stolen",
+    provided_until=date(2026, 11, 21),
+)
+ROOT = Ring().first(NOW)
 MANIFEST, PROVENANCE = FILES[MANIFEST_FILE], FILES[PROVENANCE_FILE]
 SIGNATURE = SIGNED.img_signature
 PEM = public_pem(SHOP.signer("release").public_key)
@@ -374,8 +400,13 @@ TARGETS: dict[str, Target] = {
     "signed_manifest": Target(signed_manifest, (MANIFEST, PROVENANCE), 2000),
     "statement": Target(statement, (payload_of(MANIFEST), payload_of(PROVENANCE))),
     "checksums": Target(checksums, (SUMS,)),
-    "trust": Target(trust, (SHOP.trust.encode(),), 2000),
+    "trust": Target(trust, (SHOP.trust.encode(), LIMITED.encode()), 2000),
     "policy": Target(policy, (POLICY,)),
+    "listing": Target(listing, (encode(LISTING.encode()),)),
+    "tuf_root": Target(tuf_root, (ROOT,), 1000),
+    "bundle_tar": Target(catalogues.bundle_tar, catalogues.BUNDLES, 1000),
+    "catalogue_metadata": Target(catalogues.catalogue_metadata, catalogues.seeds(), 150),
+    "catalogue_value": Target(catalogues.catalogue_value, catalogues.VALUES, 500),
     "audit_log": Target(audit_log, (small_log(),), 2000),
     "certificate": Target(certificate, (SIGNED.certificate.encode(), SHOP.leaf.public_bytes(Encoding.DER))),
     "public_key": Target(public_key, (PEM.encode(), base64.b64decode("".join(PEM.splitlines()[1:-1])))),

@@ -17,6 +17,8 @@ from typing import Protocol
 
 import pytest
 
+from imagefactory.factory.catalogues import Catalogues
+from imagefactory.settings import read_settings
 from tests.doc_pages import ROOT, Command, matches, pages, steps
 from tests.openstack.cloud import down, prepare
 
@@ -144,6 +146,11 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     for name in ("trust.json", "policy.json", "audit.log"):
         shutil.copy2(built.home / name, home / name)
     share(built.home / "catalogue", home / "catalogue")
+    # In another place it is another catalogue, which the signer has not heard of yet.
+    shutil.rmtree(home / "signed/.catalogues")
+    settings = read_settings({"HOME": str(home), "IMAGEFACTORY_HOME": str(home), "PATH": os.environ["PATH"]})
+    root = (settings.catalogue / "metadata/1.root.json").read_bytes()
+    Catalogues(settings, home / "trust.json").publish_root(settings.catalogue, root)
 
 
 def share(source: Path, target: Path) -> None:

@@ -9,6 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from docs import make_reference
+from imagefactory.cli.app import VERBS
+from imagefactory.cli.lazy import load
 from imagefactory.errors import catalogue
 from imagefactory.model.recipe import Recipe
 from tests.doc_pages import ROOT, anchors, blocks, commands, links, matches, pages, steps
@@ -37,6 +39,13 @@ every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.
 def test_made_pages_are_fresh(name: str) -> None:
     """Mend with: python -m docs.make_reference."""
     assert (make_reference.REFERENCE / name).read_text() == make_reference.render(name)
+
+
+def test_pages_do_not_depend_on_the_verbs_that_somebody_loaded() -> None:
+    for name in ("verify", "boot"):
+        load(f"imagefactory.cli.{name}", name)
+    assert list(dict.fromkeys(name.split()[0] for name in make_reference.commands())) == list(VERBS)
+    assert (make_reference.REFERENCE / "cli.md").read_text() == make_reference.render("cli.md")
 
 
 def test_check_notices_a_stale_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +137,32 @@ def test_every_verb_is_documented() -> None:
         assert f"\n## {name}\n" in text
         assert f"`imagefactory {name}" in (command.epilog or "").replace("Example: ", "`"), f"{name} has no example"
         assert command.help, f"{name} has no help"
+
+
+@pytest.mark.parametrize(
+    "name", ["CHANGELOG.md", "SECURITY.md", "docs/index.md", "docs/adr/0015-the-catalogue-is-a-tuf-repository.md"]
+)
+def test_every_verb_of_a_catalogue_is_named(name: str) -> None:
+    known = {verb for verb in make_reference.commands() if verb.startswith("catalogue ")}
+    known |= {"releases deprecate", "releases revoke", "releases reinstate", "fetch"}
+    assert known - _named(ROOT / name) == set()
+
+
+@every_page
+def test_verbs_that_are_named_exist(page: Path) -> None:
+    known = make_reference.commands().keys()
+    groups = {verb.split()[0] for verb in known if " " in verb}
+    assert {verb for verb in _named(page) if " " in verb and verb.split()[0] in groups} - known == set()
+
+
+def _named(page: Path) -> set[str]:
+    """The verbs that a page names outside of its blocks: `GROUP ONE | OTHER` and `VERB ARGUMENT`."""
+    outside = " ".join(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).split())
+    found: set[str] = set()
+    for text in re.findall(r"`([a-z]+(?: [a-z-]+(?: \| [a-z-]+)*)?)(?: [A-Z][^`]*)?`", outside):
+        group, _, verbs = text.partition(" ")
+        found |= {f"{group} {verb}".strip() for verb in verbs.split(" | ")}
+    return found
 
 
 @every_page

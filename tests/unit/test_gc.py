@@ -1,9 +1,11 @@
 """What may go, and what stays."""
 
+import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,3 +223,44 @@ def test_dead_builds_and_old_logs_go(yard: Yard) -> None:
 def test_not_while_somebody_builds(yard: Yard) -> None:
     with lock(yard.factory.settings.home / "locks", "soe"), pytest.raises(Busy):
         collect(yard.factory, keep=1)
+
+
+# -- what was left in catalogues ---------------------------------------------------------------------------------------
+
+
+def litter(catalogue: Path) -> tuple[list[Path], list[Path]]:
+    """What the dead left in a catalogue, and what the living work in: an import each, and a publication each."""
+    names, made = catalogue / "targets", []
+    for kind, name in (("dead", "soe"), ("live", "busy")):
+        publication = names / name / f".20251121.1.{'a' * 32}"
+        carried = catalogue / f".{catalogue.name}.import-{kind * 2}"
+        for folder in (publication, carried):
+            (folder / "inner").mkdir(parents=True)
+            os.utime(folder, (0, 0))
+        (names / f".{name}.lock").touch()
+        made.append([carried, publication])
+    return made[0], made[1]
+
+
+def test_what_the_dead_left_in_catalogues(yard: Yard, tmp_path: Path) -> None:
+    """In those that this home knows: its own, and those that it has read."""
+    settings = yard.factory.settings
+    island, stranger = tmp_path / "island", tmp_path / "stranger"
+    store = settings.trusted / ("0" * 32)
+    store.mkdir(parents=True)
+    (store / "address").write_text(f"{island}\n")
+    (dead, alive), (read, others) = litter(settings.catalogue), litter(island)
+    dead, alive, unknown = [*dead, *read], [*alive, *others], litter(stranger)[0]
+    with ExitStack() as held:
+        for path in alive:
+            lock_file = path.parent.with_name(".busy.lock") if path.parent.name == "busy" else path
+            descriptor = os.open(lock_file, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert sorted(find(yard.factory, keep=3).leftovers) == sorted(dead)
+        assert find(yard.factory, keep=3, name="soe").leftovers == ()
+        collect(yard.factory, keep=3)
+        assert not any(path.exists() for path in dead)
+        assert all(path.exists() for path in (*alive, *unknown))
+    collect(yard.factory, keep=3)
+    assert not any(path.exists() for path in alive)

@@ -11,7 +11,7 @@ from imagefactory.tools.host import FIRMWARE, FOR_ROOT, PROGRAMS, _home, _progra
 PACKAGES = (shipped_elements().parent / ".ci" / "packages").read_text().split()
 # Needed by what we start, by the tests, and by the peers of the bench.
 FOR_OTHERS = {"ca-certificates", "debian-archive-keyring", "gdisk", "libcap2-bin", "python3", "python3-venv"}
-FOR_TESTS = {"debootstrap", "dosfstools", "grub-pc-bin", "openssl", "procps", "softhsm2"}
+FOR_TESTS = {"debootstrap", "dosfstools", "grub-pc-bin", "openssl", "procps", "rsync", "softhsm2"}
 
 
 def test_what_is_installed_is_what_doctor_looks_for() -> None:

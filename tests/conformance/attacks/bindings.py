@@ -1,18 +1,21 @@
 """Everything is genuine, and something belongs to something else."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from signing.checksums import CHECKSUMS_FILE, SIGNATURE_FILE
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, Version
 from tests.conformance.attacks.corpus import Corpus
 from tests.conformance.attacks.spoil import flipped, put
 from tests.conformance.attacks.workshop import (
     IMAGES,
+    MemorySigner,
     bundle,
     canonical,
     signature_of,
 )
-from tests.unit.signing.builders import NAME, VERSION, changed
+from tests.unit.signing.builders import NAME, changed
 
 NEWER = "20991231.1"
 
@@ -20,12 +23,11 @@ NEWER = "20991231.1"
 def bindings(c: Corpus) -> None:
     """Everything is genuine, and something belongs to something else."""
     other_names(c)
+    names_of_other_keys(c)
     older_versions(c)
     altered_manifests(c)
     formats_exchanged(c)
     other_documents(c)
-    catalogue_places(c)
-    catalogue_references(c)
 
 
 def other_names(c: Corpus) -> None:
@@ -36,6 +38,52 @@ def other_names(c: Corpus) -> None:
     }
     for name, (attack, expected) in names.items():
         c.manifest(name, "name-mismatch", attack, c.files[MANIFEST_FILE], expected=expected)
+
+
+def names_of_other_keys(c: Corpus) -> None:
+    """The trust file believes the key, and for other names than this one."""
+    release, older, builder = c.shop.signer("release"), c.shop.older, c.shop.signer("provenance")
+    manifest = c.files[MANIFEST_FILE]
+    here, elsewhere = limited(c, release, NAME, "debian-13"), limited(c, release, "debian-13", f"{NAME}-separate")
+    c.manifest("key-of-this-name", None, "None: its key may sign for this name.", manifest, trust=here)
+    c.folder("key-of-this-name-folder", None, "None: its keys may sign for this name.", trust=here)
+    refused = {
+        "key-of-other-names": ("A key of another team, trusted for its own images.", elsewhere),
+        "key-of-a-longer-name": (
+            "A key for a name that begins with this one.",
+            limited(c, release, f"{NAME}-separate"),
+        ),
+        "key-of-a-shorter-name": ("A key for the beginning of this name.", limited(c, release, "debian")),
+    }
+    for name, (attack, trust) in refused.items():
+        c.manifest(name, "key-name", attack, manifest, trust=trust)
+    c.manifest(
+        "key-of-other-names-unpinned", "key-name", "No name is expected.", manifest, trust=elsewhere, expected=None
+    )
+    c.folder(
+        "provenance-key-of-other-names",
+        "key-name",
+        "Built by another team, whose builder is trusted for its own images.",
+        trust=limited(c, builder, "debian-13"),
+    )
+
+    def sums_by_the_older_key(folder: Path) -> None:
+        raw = (folder / CHECKSUMS_FILE).read_bytes()
+        (folder / SIGNATURE_FILE).write_bytes(older.sign(raw))
+
+    c.folder(
+        "checksums-key-of-other-names",
+        "key-name",
+        "SHA256SUMS by a release key that is trusted for other images.",
+        sums_by_the_older_key,
+        trust=limited(c, older, "debian-13"),
+    )
+
+
+def limited(c: Corpus, signer: MemorySigner, *names: str) -> bytes:
+    """The good trust file, which believes one key for these names alone."""
+    trust = c.shop.trust
+    return replace(trust, names={**trust.names, signer.keyid: names}).encode()
 
 
 def older_versions(c: Corpus) -> None:
@@ -127,33 +175,3 @@ def manifest_of(c: Corpus, version: Version) -> bytes:
     good = c.shop.manifest().formats
     formats = {kind: replace(entry, file=f"{NAME}-{version}.{kind}") for kind, entry in good.items()}
     return c.shop.release_files(version=version, formats=formats)[MANIFEST_FILE]
-
-
-def catalogue_places(c: Corpus) -> None:
-    """A genuine release in another one's place in the catalogue."""
-    mismatch = "version-mismatch"
-    renamed = "An old release under a newer version's name: a rollback that looks new."
-    c.catalogue("catalogue-renamed", mismatch, renamed, NEWER, NEWER)
-    c.catalogue("catalogue-newest-is-old", mismatch, "The same, found as the newest of its name.", NEWER, None)
-    c.catalogue(
-        "catalogue-other-name",
-        "name-mismatch",
-        "A genuine release of another image in the folder of this one.",
-        str(VERSION),
-        None,
-        folder="debian-13",
-    )
-    c.catalogue(
-        "catalogue-version-gone",
-        "release-unknown",
-        "The version that was asked for is not there any more.",
-        str(VERSION),
-        NEWER,
-    )
-
-
-def catalogue_references(c: Corpus) -> None:
-    """References that are no NAME or NAME@VERSION."""
-    for name, ref in {"parent": "..", "nul": "debian\0", "upper-case": "Debian-12", "version": f"{NAME}@1"}.items():
-        attack = f"A reference that is no name: {ref!r}."
-        c.catalogue(f"catalogue-ref-{name}", "release-name-invalid", attack, str(VERSION), None, ref=ref)

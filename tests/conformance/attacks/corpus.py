@@ -3,7 +3,7 @@
 ::
 
     {"attack": what was done, and why it would matter,
-     "verify": "folder", "file", "manifest", "catalogue", "trust", or "sign" (the signer is asked to),
+     "verify": "folder", "file", "manifest", "trust", or "sign" (the signer is asked to),
      "path": what is verified, relative to the case, "trust": the trust file, relative to it too,
      "now": TIME, "name": NAME or null, "min_version": VERSION or null,
      "code": the error code that must come, or null where the case is good,
@@ -119,22 +119,6 @@ class Corpus:
         """An image file beside the good release.sigstore.json."""
         files = {"image": raw, MANIFEST_FILE: self.files[MANIFEST_FILE]}
         self.add(name, code, attack, files, **{"verify": "file", "path": "image", **options})
-
-    def catalogue(
-        self,
-        name: str,
-        code: str | None,
-        attack: str,
-        place: str,
-        version: str | None,
-        *,
-        folder: str = NAME,
-        ref: str | None = None,
-    ) -> None:
-        """A release in a catalogue, in the directory `place` of the image `folder`, asked for by `version` or `ref`."""
-        asked = ref or (folder if version is None else f"{folder}@{version}")
-        case = self.add(name, code, attack, {}, verify="catalogue", path=f"catalogue/{asked}", expected=None)
-        write_folder(self.shop, case / "catalogue" / "targets" / folder / place, self.files)
 
     def trusted(self, name: str, code: str | None, attack: str, raw: bytes, **options: Any) -> None:  # noqa: ANN401
         """A trust file alone."""

@@ -32,4 +32,3 @@ def good(c: Corpus) -> None:
     c.trusted("trust", None, "None: this trust file is good.", c.shop.trust.encode())
     spaced = json.dumps(json.loads(c.shop.trust.encode()), indent=2).encode()
     c.trusted("trust-spaced", None, "None: administrators may write white space into their own trust file.", spaced)
-    c.catalogue("catalogue", None, "None: a release in a catalogue.", str(VERSION), str(VERSION))

@@ -21,6 +21,7 @@ def trust_files(c: Corpus) -> None:
     """The trust file is the administrator's own, so it is not signed: what is in doubt is refused, never skipped."""
     purposes(c)
     fields(c)
+    key_names(c)
     key_kinds(c)
     key_texts(c)
     authorities(c)
@@ -33,13 +34,18 @@ def good_trust(c: Corpus) -> dict[str, Any]:
     return dict(json.loads(c.shop.trust.encode()))
 
 
-def trusted_keys(c: Corpus) -> tuple[str, str]:
-    """The PEM of a release key of the good trust file, and that of its builder's key."""
+def entry(pem: object, *names: object) -> dict[str, object]:
+    """A key of a trust file; for every image name, unless some are given."""
+    return {"key": pem, "names": list(names or "*")}
+
+
+def trusted_keys(c: Corpus) -> tuple[dict[str, str], dict[str, str]]:
+    """A release key of the good trust file, and its builder's key."""
     keys = good_trust(c)["keys"]
     return keys["release"][0], keys["provenance"][0]
 
 
-def altered(c: Corpus, cases: Mapping[str, tuple[str, tuple[str, ...], object]]) -> None:
+def altered(c: Corpus, cases: Mapping[str, tuple[str, tuple[str | int, ...], object]]) -> None:
     """The good trust file but for the value at one path."""
     for name, (attack, path, value) in cases.items():
         c.trusted(f"trust-{name}", INVALID, attack, json.dumps(changed(good_trust(c), path, value)).encode())
@@ -67,45 +73,66 @@ def purposes(c: Corpus) -> None:
 
 def fields(c: Corpus) -> None:
     """Fields that are unknown, or of another type."""
+    release, _ = trusted_keys(c)
     altered(
         c,
         {
             "unknown-field": ("A field that nobody knows, such as a switch.", ("insecure",), True),
-            "version-2": ("A version that does not exist.", ("version",), 2),
-            "version-true": ("true for version 1.", ("version",), True),
+            "version-1": ("The version before, whose keys sign for every name.", ("version",), 1),
+            "version-3": ("A version that does not exist.", ("version",), 3),
+            "version-text": ("The text 2 for version 2.", ("version",), "2"),
             "development-text": ('The text "false", which is true to Python.', ("development",), "false"),
             "key-null": ("null for a key.", RELEASE_KEYS, [None]),
+            "key-alone": ("A key as in version 1, which says nothing of names.", RELEASE_KEYS, [release["key"]]),
+            "key-until": ("A key with a field that nobody knows.", RELEASE_KEYS, [{**release, "until": "2030-01-01"}]),
         },
     )
+
+
+def key_names(c: Corpus) -> None:
+    """A key has the image names that it may sign for, in full."""
+    lists: dict[str, tuple[str, object]] = {
+        "none": ("No name: for some readers that is every name.", []),
+        "null": ("null for the names.", None),
+        "text": ('"*" without its list, in which Python finds "*", too.', "*"),
+        "pattern": ("A pattern, which some match and some compare.", ["debian-*"]),
+        "one-and-every": ("Every name, hidden behind one.", ["debian-13", "*"]),
+        "twice": ("One name twice.", ["debian-12", "debian-12"]),
+        "upper-case": ("A name as no release is called.", ["Debian-12"]),
+        "path": ("A name with a path.", ["../debian-12"]),
+        "newline": ("A line break behind the name.", ["debian-12\n"]),
+    }
+    for name, (attack, names) in lists.items():
+        altered(c, {f"names-{name}": (attack, (*RELEASE_KEYS, 0, "names"), names)})
 
 
 def key_kinds(c: Corpus) -> None:
     """A release key is on P-256 and nothing else."""
     for curve in (ec.SECP192R1(), ec.SECP224R1(), ec.SECP256K1(), ec.SECP384R1(), ec.SECP521R1()):
         pem = public_pem(ec.generate_private_key(curve).public_key())
-        altered(c, {f"key-{curve.name}": (f"A release key on {curve.name}.", RELEASE_KEYS, [pem])})
+        altered(c, {f"key-{curve.name}": (f"A release key on {curve.name}.", RELEASE_KEYS, [entry(pem)])})
     rsa_key = rsa.generate_private_key(65537, 2048).public_key()
     rsa_pem = rsa_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     leaf_pem = c.shop.manifest().formats["raw"].glance.certificate
     altered(
         c,
         {
-            "key-rsa": ("An RSA key.", RELEASE_KEYS, [rsa_pem]),
-            "key-certificate": ("A certificate where a key is meant.", RELEASE_KEYS, [leaf_pem]),
+            "key-rsa": ("An RSA key.", RELEASE_KEYS, [entry(rsa_pem)]),
+            "key-certificate": ("A certificate where a key is meant.", RELEASE_KEYS, [entry(leaf_pem)]),
         },
     )
 
 
 def key_texts(c: Corpus) -> None:
     """A key is one PEM text in its one form."""
-    release, builder = trusted_keys(c)
+    release, builder = (each["key"] for each in trusted_keys(c))
     texts = {
         "windows": ("A key with carriage returns.", release.replace("\n", "\r\n")),
         "two": ("Two keys in one text, of which readers of PEM take the first.", release + builder),
         "with-text": ("A word before the key.", "ours\n" + release),
         "cut": ("A key of which a line is missing.", "".join(release.splitlines(keepends=True)[::2])),
     }
-    altered(c, {f"key-{name}": (attack, RELEASE_KEYS, [text]) for name, (attack, text) in texts.items()})
+    altered(c, {f"key-{name}": (attack, RELEASE_KEYS, [entry(text)]) for name, (attack, text) in texts.items()})
 
 
 def authorities(c: Corpus) -> None:
@@ -125,7 +152,7 @@ def spellings(c: Corpus) -> None:
     raw = c.shop.trust.encode()
     spoilt = {
         "byte-order-mark": b"\xef\xbb\xbf" + raw,
-        "duplicate-key": raw.replace(b"{", b'{"version":1,', 1),
+        "duplicate-key": raw.replace(b"{", b'{"version":2,', 1),
         "trailing": raw + b"{}",
         "empty": b"",
         "cut": raw[:-10],

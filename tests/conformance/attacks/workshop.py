@@ -21,7 +21,7 @@ from signing.glance import HASH_METHOD, KEY_TYPE, GlanceSignature
 from signing.keys import PURPOSES, PublicKey, Purpose, curve_of, keyid_of
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, FormatEntry, ReleaseManifest
 from signing.signer import CHECKSUMS_PREFIX, one_spelling
-from signing.trust import Trust
+from signing.trust import EVERY_NAME, Trust
 from tests.unit.signing.builders import (
     NOW,
     SBOM,
@@ -93,7 +93,8 @@ class Workshop:
         self.leaf = issue_leaf(self.signer("glance").public_key, "Glance signer", self.ca, self.ca_key, now)
         release = {each.keyid: each.public_key for each in (self.signer("release"), self.older)}
         builder = self.signer("provenance")
-        self.trust = Trust(True, release, {builder.keyid: builder.public_key}, (self.ca,))
+        names = dict.fromkeys((*release, builder.keyid), (EVERY_NAME,))
+        self.trust = Trust(True, release, {builder.keyid: builder.public_key}, (self.ca,), names)
 
     @property
     def keys(self) -> Keys:

@@ -23,7 +23,7 @@ from signing.manifest import MANIFEST_FILE
 from signing.trust import load_trust
 from signing.verify import VerifiedManifest, verify_manifest
 from tests.fakes.faults import Fault
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, begin_catalogue
 from tests.fakes.proxy import FaultProxy
 from tests.openstack.fixtures import Cloud as RealCloud
 
@@ -51,7 +51,7 @@ class Shop:
 
     @property
     def signed(self) -> VerifiedManifest:
-        return verify_manifest(read_document(self.manifest), self.expectation().trust, now=datetime.now(UTC))
+        return verify_manifest(read_document(self.manifest), self.expectation().keys, now=datetime.now(UTC))
 
     @property
     def file(self) -> Path:
@@ -101,6 +101,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[FakeHost, Releas
     found = approvals.element_digests(loaded, host.settings)
     policy = approvals.approve(Policy(False, {}), loaded, found, [builder], False)
     (host.home / "policy.json").write_bytes(policy.encode())
+    begin_catalogue(host.settings, root / "stick", secret)
     return host, host.build(publish=False).release
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from imagefactory.errors import (
     BaseChanged,
+    CatalogueUnreachable,
     FactoryError,
     ImageOfAnotherRelease,
     ImagePropertyChanged,
@@ -31,6 +32,7 @@ from signing.errors import KeyUntrusted, NoTrustRoot, SigningError
 from signing.manifest import MANIFEST_FILE
 from tests.conformance.attacks.workshop import Workshop
 from tests.fakes.host import RECIPE, make_keys
+from tests.fakes.shelf import Shelf, listing_of
 from tests.integration.glance.conftest import IMAGE_NAME, QUICK, Shop
 
 
@@ -76,14 +78,19 @@ def image(shop: Shop) -> CloudImage:
 
 @pytest.fixture
 def customer(shop: Shop, tmp_path: Path) -> Customer:
-    """With the shop's trust file, and its manifest in the built-in catalogue."""
-    manifest = shop.signed.manifest
+    """With a built-in catalogue that lists what the shop signed, and its root."""
     made = Customer(tmp_path)
-    folder = made.settings.catalogue / "targets" / manifest.name / str(manifest.version)
-    folder.mkdir(parents=True)
-    shutil.copy(shop.manifest, folder / MANIFEST_FILE)
-    shutil.copy(shop.host.home / "trust.json", made.home / "trust.json")
+    made.home.mkdir()
+    shelve(made, shop, (shop.host.home / "trust.json").read_bytes(), shop.manifest.read_bytes())
     return made
+
+
+def shelve(customer: Customer, shop: Shop, policy: bytes | None, manifest: bytes) -> None:
+    """Have a catalogue that lists the shop's release with this manifest."""
+    shutil.rmtree(customer.settings.catalogue, ignore_errors=True)
+    shelf = Shelf(customer.settings.catalogue, policy)
+    shelf.list(listing_of(shop.manifest, shop.expectation().keys), manifest)
+    shelf.root_file.rename(customer.home / "root.json")
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -144,8 +151,12 @@ def change(image: CloudImage, key: str, value: str | int) -> None:
     Glance(Cloud("demo", QUICK)).update(image.id, [{"op": "replace", "path": f"/{key}", "value": value}])
 
 
-def without_manifest(_shop: Shop, _image: CloudImage, customer: Customer) -> None:
+def without_catalogue(_shop: Shop, _image: CloudImage, customer: Customer) -> None:
     shutil.rmtree(customer.settings.catalogue)
+
+
+def of_an_unlisted_release(_shop: Shop, image: CloudImage, _customer: Customer) -> None:
+    change(image, RELEASE_PROPERTY, "other@20250101.1")
 
 
 def of_another_release(_shop: Shop, image: CloudImage, _customer: Customer) -> None:
@@ -156,23 +167,27 @@ def booting_otherwise(_shop: Shop, image: CloudImage, _customer: Customer) -> No
     change(image, "min_ram", 1)
 
 
-def of_strangers(_shop: Shop, _image: CloudImage, customer: Customer) -> None:
-    (manifest,) = customer.settings.catalogue.rglob(MANIFEST_FILE)
-    manifest.write_bytes(Workshop().release_files()[MANIFEST_FILE])
+def of_strangers(shop: Shop, _image: CloudImage, customer: Customer) -> None:
+    theirs = Workshop().release_files()[MANIFEST_FILE]
+    shelve(customer, shop, (shop.host.home / "trust.json").read_bytes(), theirs)
 
 
-def trusted_by_nobody(_shop: Shop, _image: CloudImage, customer: Customer) -> None:
-    shutil.copy(make_keys(customer.root / "theirs") / "trust.json", customer.home / "trust.json")
+def trusted_by_nobody(shop: Shop, _image: CloudImage, customer: Customer) -> None:
+    theirs = make_keys(customer.root / "theirs") / "trust.json"
+    shelve(customer, shop, theirs.read_bytes(), shop.manifest.read_bytes())
 
 
-def without_trust(_shop: Shop, _image: CloudImage, customer: Customer) -> None:
-    (customer.home / "trust.json").unlink()
+def without_trust(shop: Shop, _image: CloudImage, customer: Customer) -> None:
+    """The customer's own trust file is for files: a catalogue has a policy or none."""
+    shutil.copy(shop.host.home / "trust.json", customer.home / "trust.json")
+    shelve(customer, shop, None, shop.manifest.read_bytes())
 
 
 @pytest.mark.parametrize(
     ("alter", "error", "code"),
     [
-        (without_manifest, ManifestNotFound, "manifest-not-found"),
+        (without_catalogue, CatalogueUnreachable, "catalogue-unreachable"),
+        (of_an_unlisted_release, ManifestNotFound, "manifest-not-found"),
         (of_another_release, ImageOfAnotherRelease, "image-of-another-release"),
         (booting_otherwise, ImagePropertyChanged, "image-property-changed"),
         (of_strangers, KeyUntrusted, "key-untrusted"),

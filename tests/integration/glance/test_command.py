@@ -118,7 +118,7 @@ def test_everything_that_a_recipe_can_say_can_be_said_here(desk: Desk) -> None:
     empty = ("--catalogue", str(desk.shop.host.root / "nowhere"))
     assert desk.json("properties", "show", f"glance:demo/{image.id}", *manifest)["properties"]
     found = desk.json("properties", "check", f"glance:demo/{image.id}", *empty, status=1)
-    assert found["error"]["code"] == "manifest-not-found"
+    assert found["error"]["code"] == "catalogue-untrusted"
     assert desk.json("properties", "show", desk.release, *empty, status=2)["error"]["code"] == "usage"
 
 

@@ -25,6 +25,7 @@ from imagefactory.errors import (
     ImageSignatureMissing,
     ImageUnknown,
     ManifestNotFound,
+    ReleaseRevoked,
     TargetUnsupported,
 )
 from imagefactory.model.glance import (
@@ -35,10 +36,12 @@ from imagefactory.model.glance import (
     Audience,
     creation,
 )
-from imagefactory.model.release import Version
+from imagefactory.model.listing import ListingState
+from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.steps.glance_publish import CloudImage
 from imagefactory.steps.glance_verify import NOT_READ, glance_account, verified_download, verify_glance
 from imagefactory.steps.verify import Proof
+from imagefactory.tools.known_catalogue import KnownCatalogue
 from imagefactory.tools.openstack.barbican import Barbican
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
@@ -46,6 +49,7 @@ from signing.errors import KeyUntrusted, NameMismatch, ReleaseExpired, ReleaseNo
 from signing.manifest import MANIFEST_FILE
 from tests.conformance.attacks.workshop import Workshop
 from tests.fakes.host import make_keys
+from tests.fakes.shelf import Shelf, listing_of
 from tests.integration.glance.conftest import QUICK, Shop
 
 
@@ -54,21 +58,27 @@ def image(shop: Shop) -> CloudImage:
     return shop.publish(shop.order())
 
 
+NOWHERE = KnownCatalogue("/none", Path("/none"))
+
+
 @pytest.fixture
-def catalogue(shop: Shop, tmp_path: Path) -> Path:
+def shelf(shop: Shop, tmp_path: Path) -> Shelf:
     """A catalogue from which the manifest can be taken, and nothing else."""
-    name, version = shop.signed.manifest.name, shop.signed.manifest.version
-    folder = tmp_path / "catalogue" / "targets" / name / str(version)
-    folder.mkdir(parents=True)
-    (folder / "release.sigstore.json").write_bytes(shop.manifest.read_bytes())
-    return tmp_path / "catalogue"
+    made = Shelf(tmp_path / "catalogue", (shop.host.home / "trust.json").read_bytes())
+    made.list(listing_of(shop.manifest, shop.expectation().keys), shop.manifest.read_bytes())
+    return made
+
+
+@pytest.fixture
+def catalogue(shelf: Shelf, tmp_path: Path) -> KnownCatalogue:
+    return shelf.known(tmp_path / "trusted")
 
 
 def verify(shop: Shop, ref: str, cloud: str = "demo", **options: Any) -> Proof:  # noqa: ANN401
     return verify_glance(
         f"glance:{cloud}/{ref}",
         shop.expectation(),
-        **{"manifest": shop.manifest, "catalogue": Path("/none"), **options},
+        **{"manifest": shop.manifest, "catalogue": NOWHERE, **options},
     )
 
 
@@ -88,7 +98,7 @@ def removing(key: str) -> dict[str, object]:
     return {"op": "remove", "path": f"/{key}"}
 
 
-def test_proof(shop: Shop, image: CloudImage, catalogue: Path) -> None:
+def test_proof(shop: Shop, image: CloudImage, catalogue: KnownCatalogue) -> None:
     proof = verify(shop, image.id, manifest=None, catalogue=catalogue)
     manifest = shop.signed.manifest
     assert proof.release == f"{manifest.name}@{manifest.version}"
@@ -103,9 +113,8 @@ def test_the_account_of_an_image(shop: Shop, image: CloudImage) -> None:
     verify(shop, image.id, account=account)
     states = {each.number: each.state for each in account.outcomes}
     assert states == {
-        **dict.fromkeys([*range(1, 12), *range(20, 26)], "passed"),
-        7: "does not apply",
-        8: "does not apply",
+        **dict.fromkeys([*range(1, 12), *range(23, 29)], "passed"),
+        **dict.fromkeys([7, 8, *range(19, 23)], "does not apply"),
     }
 
     account = glance_account()
@@ -118,8 +127,8 @@ def test_the_account_of_an_image(shop: Shop, image: CloudImage) -> None:
         verify(shop, image.id, account=account)
     account.ended(caught.value)
     codes = {each.number: each.code for each in account.outcomes if each.state == "refused"}
-    assert codes == {20: "image-of-another-release", 24: "image-property-changed"}
-    assert [each.number for each in account.outcomes if each.state == "not reached"] == [25]
+    assert codes == {23: "image-of-another-release", 27: "image-property-changed"}
+    assert [each.number for each in account.outcomes if each.state == "not reached"] == [28]
 
 
 def test_a_reader_verifies(shop: Shop, image: CloudImage) -> None:
@@ -241,7 +250,7 @@ def test_bytes_that_were_changed_in_the_store_are_never_used(
         verified_download(
             f"glance:demo/{image.id}",
             shop.expectation(),
-            catalogue=tmp_path,
+            catalogue=NOWHERE,
             manifest=shop.manifest,
             work=tmp_path,
         ),
@@ -252,7 +261,7 @@ def test_bytes_that_were_changed_in_the_store_are_never_used(
 
 def test_a_download_is_the_very_file_that_was_verified(shop: Shop, image: CloudImage, tmp_path: Path) -> None:
     with verified_download(
-        f"glance:demo/{image.id}", shop.expectation(), catalogue=tmp_path, manifest=shop.manifest, work=tmp_path
+        f"glance:demo/{image.id}", shop.expectation(), catalogue=NOWHERE, manifest=shop.manifest, work=tmp_path
     ) as found:
         with open(found.descriptor, "rb", closefd=False) as stream:
             stream.seek(0)
@@ -279,7 +288,7 @@ def test_a_genuine_release_in_the_place_of_another(
 ) -> None:
     pinned = replace(shop.expectation(), **expected)
     with pytest.raises(error):
-        verify_glance(f"glance:demo/{image.id}", pinned, manifest=shop.manifest, catalogue=Path("/none"))
+        verify_glance(f"glance:demo/{image.id}", pinned, manifest=shop.manifest, catalogue=NOWHERE)
 
 
 def test_a_catalogue_with_a_manifest_by_somebody_else(shop: Shop, image: CloudImage, tmp_path: Path) -> None:
@@ -297,7 +306,7 @@ def test_a_catalogue_with_a_manifest_by_somebody_else(shop: Shop, image: CloudIm
 )
 def test_no_target(shop: Shop, target: str) -> None:
     with pytest.raises(TargetUnsupported):
-        verify_glance(target, shop.expectation(), catalogue=Path("/none"))
+        verify_glance(target, shop.expectation(), catalogue=NOWHERE)
 
 
 @pytest.mark.parametrize("ref", ["nothing", str(uuid4()), 'a"b,c\\d', "../images", "%00", "x?y=z"])
@@ -335,5 +344,22 @@ def test_an_image_without_data(shop: Shop) -> None:
 def test_no_manifest(shop: Shop, image: CloudImage, operations: list[dict[str, object]], tmp_path: Path) -> None:
     if operations:
         change(image, *operations)
+    empty = Shelf(tmp_path / "empty", (shop.host.home / "trust.json").read_bytes())
     with pytest.raises(ManifestNotFound):
-        verify(shop, image.id, manifest=None, catalogue=tmp_path)
+        verify(shop, image.id, manifest=None, catalogue=empty.known(tmp_path / "trusted"))
+
+
+def test_what_became_of_its_release(shop: Shop, image: CloudImage, shelf: Shelf, catalogue: KnownCatalogue) -> None:
+    """By the trust policy of the catalogue, which says what to think of an image in a cloud, too."""
+    manifest = shop.signed.manifest
+    ref = ReleaseRef.parse(f"{manifest.name}@{manifest.version}")
+    believing = replace(shop.expectation(), trust=None)
+    account = glance_account()
+    assert verify_glance(f"glance:demo/{image.id}", believing, catalogue=catalogue, account=account).warnings == ()
+    assert {each.number for each in account.outcomes if each.state != "passed"} == {7, 8}
+    shelf.say(ref, ListingState.DEPRECATED, f"{ref.name}@29991231.1")
+    (told,) = verify_glance(f"glance:demo/{image.id}", believing, catalogue=catalogue).warnings
+    assert told == f"{ref} is deprecated; use {ref.name}@29991231.1 instead"
+    shelf.say(ref, ListingState.REVOKED, None, "its openssl leaks keys")
+    with pytest.raises(ReleaseRevoked, match="its openssl leaks keys"):
+        verify(shop, image.id, manifest=None, catalogue=catalogue)

@@ -104,7 +104,8 @@ def check_copy(published: Published, data: st.DataObject) -> None:
 
 
 def meaning(trust: Trust) -> object:
-    """What a trust file says. Of a CA that is what it signed: its signature says nothing, and has several spellings."""
+    """What a trust file says. Of a CA that is what it signed: its signature says nothing, and has several spellings.
+    Image names are not here: nothing protects the letters of a name in a file that nobody signs."""
     return (
         trust.development,
         set(trust.release),

@@ -1,14 +1,18 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imagefactory.factory.authority import issue_ca, issue_leaf
 from signing.certificates import certificate_pem
-from signing.errors import NotARegularFile, NoTrustRoot, TrustInvalid, Unreadable
-from signing.keys import public_pem
+from signing.errors import KeyName, NotARegularFile, NoTrustRoot, TrustInvalid, Unreadable
+from signing.fields import SLUG
+from signing.keys import keyid_of, public_pem
 from signing.trust import decode_trust, find_trust, load_trust
 from tests.unit.signing.builders import DELETE, NOW, Keys, changed
 
@@ -19,16 +23,25 @@ PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption(
 CA_CERTIFICATE = issue_ca(CA_KEY, "CA", NOW)
 CA = certificate_pem(CA_CERTIFICATE)
 LEAF = certificate_pem(issue_leaf(LEAF_KEY.public_key(), "leaf", CA_CERTIFICATE, CA_KEY, NOW))
+
+
+def entry(pem: object, *names: object) -> dict[str, object]:
+    """A key and its names; every name, unless some are given."""
+    return {"key": pem, "names": list(names or "*")}
+
+
 GOOD = {
-    "version": 1,
+    "version": 2,
     "development": False,
-    "keys": {"release": [RELEASE_PEM], "provenance": [PROVENANCE_PEM]},
+    "keys": {"release": [entry(RELEASE_PEM)], "provenance": [entry(PROVENANCE_PEM)]},
     "glance_ca": [CA],
 }
 RELEASE = ("keys", "release")
+NAMES = (*RELEASE, 0, "names")
 BAD: dict[str, tuple[tuple[str | int, ...], object, str]] = {
-    "version": (("version",), 2, "'version' is not 1"),
-    "version true": (("version",), True, "'version' is not 1"),
+    "version": (("version",), 3, "'version' is not 2"),
+    "version 1": (("version",), 1, "'version' is not 2"),
+    "version text": (("version",), "2", "'version' is not 2"),
     "no version": (("version",), DELETE, "lacks the field 'version'"),
     "unknown": (("note",), "x", "unknown field 'note'"),
     "development": (("development",), None, "'development' is not true or false"),
@@ -38,15 +51,32 @@ BAD: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "no provenance": (("keys", "provenance"), [], "lists no provenance key"),
     "release missing": (RELEASE, DELETE, "lacks the field 'release'"),
     "release text": (RELEASE, RELEASE_PEM, "'release' is not an array"),
-    "number": (RELEASE, [1], "a release key that is not text"),
-    "damaged": (RELEASE, [RELEASE_PEM[:60]], "not usable: a public key cannot be read"),
-    "not ASCII": (RELEASE, ["é"], "not usable: a public key cannot be read"),
-    "private": (RELEASE, [PRIVATE_PEM], "not usable: a public key cannot be read"),
-    "two in one": (RELEASE, [RELEASE_PEM * 2], "not canonical PEM of one key"),
-    "comment": (RELEASE, ["# mine\n" + RELEASE_PEM], "not canonical PEM of one key"),
-    "curve": (RELEASE, [GLANCE_PEM], "on secp256r1; this one is not"),
-    "twice": (RELEASE, [RELEASE_PEM] * 2, "a release key twice"),
-    "two purposes": (RELEASE, [RELEASE_PEM, PROVENANCE_PEM], "one key under two purposes"),
+    "as in version 1": (RELEASE, [RELEASE_PEM], "a release key of the trust file is not an object"),
+    "number": (RELEASE, [entry(1)], "'key' is not a string"),
+    "no key": (RELEASE, [{"names": ["*"]}], "lacks the field 'key'"),
+    "no names": (RELEASE, [{"key": RELEASE_PEM}], "lacks the field 'names'"),
+    "more of a key": ((*RELEASE, 0, "until"), "2030-01-01", "unknown field 'until'"),
+    "names text": (NAMES, "*", "'names' is not an array"),
+    "names empty": (NAMES, [], "gives a key no name, or one twice"),
+    "a name twice": (NAMES, ["a", "a"], "gives a key no name, or one twice"),
+    "every name and one": (NAMES, ["*", "a"], "something else than image names"),
+    "every name twice": (NAMES, ["*", "*"], "something else than image names"),
+    "a pattern": (NAMES, ["soe-*"], "something else than image names"),
+    "a name with a version": (NAMES, ["soe@20251121.1"], "something else than image names"),
+    "a name of another case": (NAMES, ["SOE"], "something else than image names"),
+    "a name with a newline": (NAMES, ["soe\n"], "something else than image names"),
+    "a name that is none": (NAMES, [""], "something else than image names"),
+    "a name that is a number": (NAMES, [1], "something else than image names"),
+    "a name that is a list": (NAMES, [["a"]], "something else than image names"),
+    "a name that is null": (NAMES, [None], "something else than image names"),
+    "damaged": (RELEASE, [entry(RELEASE_PEM[:60])], "not usable: a public key cannot be read"),
+    "not ASCII": (RELEASE, [entry("é")], "not usable: a public key cannot be read"),
+    "private": (RELEASE, [entry(PRIVATE_PEM)], "not usable: a public key cannot be read"),
+    "two in one": (RELEASE, [entry(RELEASE_PEM * 2)], "not canonical PEM of one key"),
+    "comment": (RELEASE, [entry("# mine\n" + RELEASE_PEM)], "not canonical PEM of one key"),
+    "curve": (RELEASE, [entry(GLANCE_PEM)], "on secp256r1; this one is not"),
+    "twice": (RELEASE, [entry(RELEASE_PEM, "a"), entry(RELEASE_PEM, "b")], "one key twice, or under two purposes"),
+    "two purposes": (RELEASE, [entry(RELEASE_PEM), entry(PROVENANCE_PEM)], "one key twice, or under two purposes"),
     "no CA": (("glance_ca",), [], "lists no Glance CA"),
     "CA missing": (("glance_ca",), DELETE, "lacks the field 'glance_ca'"),
     "CA number": (("glance_ca",), [1], "a Glance CA that is not text"),
@@ -70,7 +100,47 @@ def test_good_trust_file() -> None:
     assert (trust.development, len(trust.release), len(trust.provenance), len(trust.glance_ca)) == (False, 1, 1, 1)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"null", b'{"version":1,"version":1}'])
+@pytest.mark.parametrize("names", [("*",), ("soe-debian-12",), ("b", "a"), ("a" * 63, "0")])
+def test_names(names: tuple[str, ...]) -> None:
+    trust = decode_trust(json.dumps(changed(GOOD, NAMES, list(names))).encode())
+    keyid, builder = keyid_of(KEY.public_key()), keyid_of(OTHER_KEY.public_key())
+    assert trust.names == {keyid: names, builder: ("*",)}
+    assert decode_trust(trust.encode()) == trust
+    for name in ("a", "b", "0", "soe-debian-12", "soe-debian-1", "soe-debian-12-separate", "x"):
+        trust.require_name(builder, name)
+        if name in names or names == ("*",):
+            trust.require_name(keyid, name)
+        else:
+            with pytest.raises(KeyName, match=f"release key {keyid[:16]} may not sign for '{name}'") as caught:
+                trust.require_name(keyid, name)
+            assert caught.value.code == "key-name"
+
+
+@pytest.mark.parametrize("name", ["", "*", "a\n", "A"])
+def test_what_is_no_name_is_nobodys(name: str) -> None:
+    trust = decode_trust(json.dumps(changed(GOOD, NAMES, ["a"])).encode())
+    with pytest.raises(KeyName):
+        trust.require_name(keyid_of(KEY.public_key()), name)
+
+
+def test_a_key_that_nobody_named_signs_for_nothing(keys: Keys) -> None:
+    with pytest.raises(KeyName):
+        replace(keys.trust, names={}).require_name(keys.signer("release").keyid, "a")
+
+
+@given(st.lists(st.one_of(st.text(max_size=4), st.from_regex(r"[a-z0-9][a-z0-9-]{0,4}", fullmatch=True)), max_size=4))
+def test_any_names(names: list[str]) -> None:
+    """Read as they are written, or refused."""
+    good = names == ["*"] or (names and len({*names}) == len(names) and all(map(SLUG.fullmatch, names)))
+    raw = json.dumps(changed(GOOD, NAMES, names)).encode()
+    if good:
+        assert decode_trust(raw).names[keyid_of(KEY.public_key())] == tuple(names)
+    else:
+        with pytest.raises(TrustInvalid):
+            decode_trust(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"null", b'{"version":2,"version":2}'])
 def test_not_a_trust_file(raw: bytes) -> None:
     with pytest.raises(TrustInvalid):
         decode_trust(raw)

@@ -13,10 +13,12 @@ from signing.account import Account
 from signing.checksums import build_checksums, sign_checksums, verify_checksums
 from signing.digest import open_regular
 from signing.envelope import MEDIA_TYPE, seal
-from signing.errors import DigestMismatch, ReleaseNotYet, SigningError, WrongPurpose
+from signing.errors import DigestMismatch, KeyName, ReleaseNotYet, SigningError, WrongPurpose
+from signing.keys import Purpose
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE, ReleaseManifest, Version
 from signing.statement import Subject
 from signing.strict_json import encode
+from signing.trust import Trust
 from signing.verify import (
     FILE_RULES,
     FOLDER_RULES,
@@ -155,6 +157,35 @@ def test_a_release_key_makes_no_release_of_a_provenance(keys: Keys, manifest: Re
     with pytest.raises(SigningError) as caught:
         verify_manifest(raw, keys.trust, now=NOW)
     assert caught.value.code == "manifest-invalid"
+
+
+def limited(keys: Keys, purpose: Purpose, *names: str) -> Trust:
+    return replace(keys.trust, names={**keys.trust.names, keys.signer(purpose).keyid: names})
+
+
+@pytest.mark.parametrize("expected", [NAME, None])
+def test_a_release_key_of_other_names(keys: Keys, bundle: bytes, expected: str | None) -> None:
+    """It is believed for some images, and this is none of them, whatever is expected."""
+    verify_manifest(bundle, limited(keys, "release", "debian-13", NAME), now=NOW, name=expected)
+    with pytest.raises(KeyName, match=r"release key [0-9a-f]{16} may not sign for 'debian-12'") as caught:
+        verify_manifest(bundle, limited(keys, "release", "debian-13", f"{NAME}-x"), now=NOW, name=expected)
+    assert caught.value.code == "key-name"
+
+
+def test_a_provenance_key_of_other_names(folder: Path, keys: Keys) -> None:
+    verify_folder(folder, limited(keys, "provenance", NAME), now=NOW)
+    with pytest.raises(KeyName, match="provenance key"):
+        verify_folder(folder, limited(keys, "provenance", "debian-13"), now=NOW)
+
+
+def test_checksums_by_a_release_key_of_other_names(folder: Path, keys: Keys, strangers: Keys) -> None:
+    """Two keys may release, each its own images: neither signs the files of the other."""
+    other = strangers.signer("release")
+    (folder / "SHA256SUMS.sig").write_bytes(sign_checksums((folder / "SHA256SUMS").read_bytes(), other))
+    both = replace(keys.trust, release={**keys.trust.release, **strangers.trust.release})
+    verify_folder(folder, replace(both, names={**both.names, other.keyid: (NAME,)}), now=NOW)
+    with pytest.raises(KeyName, match=f"release key {other.keyid[:16]} may not sign for"):
+        verify_folder(folder, replace(both, names={**both.names, other.keyid: ("debian-13",)}), now=NOW)
 
 
 def test_untrusted(strangers: Keys, bundle: bytes) -> None:

@@ -1,0 +1,161 @@
+"""What the makers of catalogues do there. All that is signed is signed by the signer's hand.
+
+This machine trusts the catalogues that it publishes to, like any client, by a trust store of its own.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagefactory.errors import CatalogueUninitialised, FactoryError
+from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.release import ReleaseRef
+from imagefactory.progress import Progress, advancer, silent
+from imagefactory.settings import Settings
+from imagefactory.steps.registrar import ONLINE, known_repository, require_not_revoked
+from imagefactory.tools.durable import translated
+from imagefactory.tools.hand import call_signer
+from imagefactory.tools.known_catalogue import PINNED
+from imagefactory.tools.trusted_roots import TrustedRoots
+from imagefactory.tools.tuf_client import CatalogueClient
+from imagefactory.tools.tuf_files import CatalogueFiles
+from imagefactory.tools.tuf_root import named_keys
+from signing.keys import KeyRing, Purpose
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What the signer wrote below a catalogue, in that order; the roles that should be signed again soon, by keys that
+    are not here; and whether the catalogue was begun just now."""
+
+    written: tuple[str, ...]
+    overdue: tuple[str, ...]
+    begun: bool
+
+
+@dataclass(frozen=True)
+class Catalogues:
+    """The catalogues that this factory publishes to. Each method raises what the signer raises: Busy, KeysMissing,
+    PassphraseMissing, CatalogueUnusable, CatalogueDamaged and others about the metadata that lies there."""
+
+    settings: Settings
+    trust_file: Path
+    progress: Progress = silent
+
+    @property
+    def roots(self) -> TrustedRoots:
+        """By which roots the signer knows them."""
+        return TrustedRoots(self.settings.signed)
+
+    def begin(self, catalogue: Path) -> Changed:
+        """Begin a catalogue with the root key of development keys; one that is there is left alone."""
+        return self._call("begin", catalogue, {})
+
+    def list_release(self, catalogue: Path, ref: ReleaseRef) -> Changed:
+        """List a release whose folder is there. Raises NotSignedHere, ReleaseRevoked, CatalogueUninitialised."""
+        return self._call("list", catalogue, {"release": str(ref)})
+
+    def relist(
+        self,
+        catalogue: Path,
+        ref: ReleaseRef,
+        state: ListingState,
+        replacement: ReleaseRef | None = None,
+        reason: str | None = None,
+    ) -> Changed:
+        """Change the state of a release. Raises ReleaseUnknown, StateConflict, ListingInvalid,
+        CatalogueUninitialised."""
+        more = {"state": str(state), "replacement": replacement and str(replacement), "reason": reason}
+        return self._call("relist", catalogue, {"release": str(ref), **more})
+
+    def withdraw(self, catalogue: Path, ref: ReleaseRef, reason: str) -> Changed:
+        """Revoke a release if it is listed there."""
+        if not CatalogueFiles(catalogue).has_begun:
+            return Changed((), (), begun=False)
+        return self._call("withdraw", catalogue, {"release": str(ref), "reason": reason})
+
+    def refresh(self, catalogue: Path) -> Changed:
+        """Sign anew what has little time left, and publish the trust file if it is another one. Raises
+        CatalogueUninitialised."""
+        return self._call("refresh", catalogue, {})
+
+    def publish_root(self, catalogue: Path, root: bytes, *, sign: bool = False) -> Changed:
+        """Publish a root, the first or the next one. With `sign` development keys sign it before. Raises RootRefused,
+        CatalogueConflict."""
+        return self._call("publish-root", catalogue, {"root": root.decode("utf-8", "replace"), "sign": sign})
+
+    def listing(self, catalogue: Path, ref: ReleaseRef) -> Listing | None:
+        """What a catalogue says of a release now. Raises CatalogueUninitialised, CatalogueUntrusted."""
+        return known_repository(self.roots, catalogue).listing(ref)
+
+    def newest_root(self, catalogue: Path) -> bytes:
+        """The root of a catalogue. Raises CatalogueUninitialised, CatalogueUntrusted."""
+        return known_repository(self.roots, catalogue).newest_root()
+
+    def require_ready(self, catalogue: Path) -> None:
+        """See, before any work, that releases may be listed in a catalogue: it is one, or can be begun. Raises
+        CatalogueUninitialised, KeysMissing."""
+        if not CatalogueFiles(catalogue).has_begun and not KeyRing(self.settings.keys).development:
+            raise CatalogueUninitialised(f"{catalogue} is no catalogue yet")
+
+    def require_room(self, catalogue: Path, ref: ReleaseRef) -> None:
+        """See, before anything is copied there, that a release may be listed. Raises CatalogueUninitialised,
+        CatalogueUntrusted, ReleaseRevoked, KeysMissing."""
+        self.require_ready(catalogue)
+        if CatalogueFiles(catalogue).has_begun:
+            require_not_revoked(ref, self.listing(catalogue, ref))
+
+    def named(self) -> Iterator[tuple[Path, Mapping[Purpose, list[str]]]]:
+        """The catalogues that are known and there, with the keyids that each names now; where it cannot be read, those
+        that it named when the signer was there last."""
+        for catalogue, remembered in self.roots.all():
+            try:
+                if not CatalogueFiles(catalogue).has_begun:
+                    continue
+                root = self.newest_root(catalogue)
+            except FactoryError:
+                root = remembered
+            yield catalogue, named_keys(root)
+
+    def _call(self, action: str, catalogue: Path, more: Mapping[str, Any]) -> Changed:
+        settings, catalogue = self.settings, catalogue.absolute()
+        self._open_keys()
+        with translated(settings.logs):
+            settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request = {
+            "action": action,
+            "catalogue": str(catalogue),
+            "keys": str(settings.keys),
+            "passphrase": settings.passphrase.for_signer(),
+            "trust": str(self.trust_file),
+            "signed": str(settings.signed),
+            "audit": str(settings.audit),
+            **more,
+        }
+        answer = call_signer(
+            request,
+            environment=settings.signer_environment,
+            log=settings.logs / "signer.log",
+            on_advance=advancer(self.progress, f"{action} {catalogue}"),
+        )
+        self._trust_it(catalogue, anew=answer["begun"])
+        return Changed(tuple(answer["written"]), tuple(answer["overdue"]), answer["begun"])
+
+    def _open_keys(self) -> None:
+        """Ask for the passphrase before the signer, who cannot, needs it."""
+        ring = KeyRing(self.settings.keys)
+        if not ring.development and any(ring.where(purpose).startswith("file:") for purpose in ONLINE):
+            self.settings.passphrase()
+
+    def _trust_it(self, catalogue: Path, *, anew: bool) -> None:
+        """Trust a catalogue of our own, as a client. One that was begun anew is another one than any before it."""
+        store = self.settings.known_catalogue(catalogue).store
+        if anew:
+            shutil.rmtree(store, ignore_errors=True)
+        root = self.roots.of(catalogue)
+        if root is not None and not os.path.lexists(store / PINNED):
+            with CatalogueClient(catalogue, store, root=root) as client:
+                client.refresh()
