@@ -231,9 +231,9 @@ def _create(own: Registrar, catalogue: Path, root: bytes, now: datetime) -> Done
     """The root is remembered first: whoever comes after a kill must know what it was."""
     require_fit(read_root(root), None, now)
     known = own.roots.versions(catalogue)
-    if known.read():
+    if versions := known.read():
         raise CatalogueRollback(
-            f"{catalogue} is no catalogue any more, and had version {known.read()[TIMESTAMP]} of {TIMESTAMP}",
+            f"{catalogue} is no catalogue any more, and had version {versions.get(TIMESTAMP, 0)} of {TIMESTAMP}",
             advice=f"restore it from a mirror or a backup; for another catalogue in its place, remove {known.file}",
         )
     own.roots.keep(catalogue, root)

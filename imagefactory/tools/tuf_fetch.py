@@ -123,12 +123,13 @@ class WebSource(Source):
 
 
 class _Library(Urllib3Fetcher):
-    """Python-tuf's fetcher. It gives a connection back in the middle of an answer that nobody wants to the end, and
-    leaves the socket to the garbage collector: that is closed here."""
+    """Python-tuf's fetcher. It keeps a connection open in the middle of an answer that nobody wants to the end: that
+    is closed here."""
 
     def _chunks(self, response: Any) -> Iterator[bytes]:  # noqa: ANN401 - urllib3's
-        with closing(response):
-            yield from super()._chunks(response)
+        with closing(response):  # before python-tuf gives it back, so that this is no `yield from`
+            for piece in super()._chunks(response):  # noqa: UP028
+                yield piece
 
 
 class Helper:
@@ -162,12 +163,18 @@ class Helper:
                 pieces = library.fetch(url) if pieces is None else pieces
                 self._brought.put(next(filter(None, pieces), b""))
         except DownloadError as why:
-            why.__cause__ = _of_the_system(why)
-            self._brought.put(why)
-        except Exception as why:  # of urllib3, in the middle of an answer: fetch() has let go of it by then
-            error = DownloadError("the answer broke off")
-            error.__cause__ = _of_the_system(why)
-            self._brought.put(error)
+            self._brought.put(_handed_over(why, why))
+        except Exception as why:  # of urllib3, in the middle of an answer; somebody waits, so none may end the thread
+            self._brought.put(_handed_over(DownloadError("the answer broke off"), why))
+
+
+def _handed_over(error: DownloadError, of: Exception) -> DownloadError:
+    """For another thread: with the system's own word for a cause, and without the frames, which hold sockets open."""
+    error.__cause__ = _of_the_system(of)
+    for each in (error, error.__cause__):
+        if each is not None:
+            each.__traceback__ = each.__context__ = None
+    return error
 
 
 def _of_the_system(error: BaseException | None) -> OSError | None:

@@ -1,12 +1,15 @@
 """Reading a catalogue from a web server on loopback that is not always kind, in several processes, on bad disks."""
 
+import gc
 import gzip
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,7 @@ def site(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterator[Si
         monkeypatch.delenv(name.upper(), raising=False)
     with serving(repository.directory) as made:
         yield made
+    gc.collect()  # a socket that was left open is a warning, and belongs to the test that left it
 
 
 def read(where: str | Path, store: Path, root: bytes | None = None, patience: float = 60.0) -> bytes:
@@ -158,6 +162,28 @@ def test_a_redirection_within_the_web(site: Site, repository: Repository, tmp_pa
     (repository.directory / "moved.json").write_bytes(repository.file("timestamp.json").read_bytes())
     site.instead[TIMESTAMP] = saying(301, Location="/catalogue/moved.json")
     assert read(site.url, tmp_path / "store", repository.first_root) == manifest(NAME, OLD)
+
+
+def test_an_answer_that_nobody_wants_to_its_end_is_closed(site: Site) -> None:
+    over = threading.Event()
+
+    def watched(handler: BaseHTTPRequestHandler, gone: threading.Event) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(1 << 40))
+        handler.end_headers()
+        try:
+            while not gone.is_set():
+                handler.wfile.write(b" " * 65536)
+        finally:
+            over.set()
+
+    site.instead[TIMESTAMP] = watched
+    source = tuf_fetch.source_of(site.url, 60.0)
+    pieces = source.fetch(f"{site.url}/metadata/timestamp.json")
+    assert next(pieces)
+    pieces.close()  # type: ignore[attr-defined]  # a generator
+    assert over.wait(20)
+    assert not site.gone.is_set()
 
 
 def test_nobody_is_there(repository: Repository, tmp_path: Path) -> None:
