@@ -127,8 +127,9 @@ class _Library(Urllib3Fetcher):
     is closed here."""
 
     def _chunks(self, response: Any) -> Iterator[bytes]:  # noqa: ANN401 - urllib3's
-        with closing(response):  # before python-tuf gives it back, so that this is no `yield from`
-            for piece in super()._chunks(response):  # noqa: UP028
+        pieces = super()._chunks(response)
+        with closing(response):  # before `pieces` ends and gives it back, which is why this is no `yield from`
+            for piece in pieces:  # noqa: UP028
                 yield piece
 
 
