@@ -13,7 +13,7 @@ All but the last can be taken back. What a place is about to become is decided h
 changed to it afterwards, the holder first, so that the name is never without a visible image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,12 +38,30 @@ class Stage(StrEnum):
         return list(Stage).index(self)
 
 
+# What a stage becomes: forward one by one, but at once to obsolete what was revoked; back until it is deleted.
+STAGE_TRANSITIONS: Final[Mapping[Stage, frozenset[Stage]]] = {
+    Stage.ACTIVE: frozenset({Stage.DEPRECATED, Stage.OBSOLETE}),
+    Stage.DEPRECATED: frozenset({Stage.ACTIVE, Stage.OBSOLETE}),
+    Stage.OBSOLETE: frozenset({Stage.ACTIVE, Stage.DEPRECATED, Stage.DELETED}),
+    Stage.DELETED: frozenset(),
+}
+
+
 class Held(StrEnum):
     """Why a release on `stable` is not to hold the name although it is the newest."""
 
     DEPRECATED = "deprecated"
     ROLLED_BACK = "rolled-back"
     REVOKED = "revoked"
+
+
+# What keeps the name from a release, None for nothing. It is taken back, or becomes a revocation, which is final.
+HELD_TRANSITIONS: Final[Mapping[Held | None, frozenset[Held | None]]] = {
+    None: frozenset(Held),
+    Held.DEPRECATED: frozenset({None, Held.ROLLED_BACK, Held.REVOKED}),
+    Held.ROLLED_BACK: frozenset({None, Held.DEPRECATED, Held.REVOKED}),
+    Held.REVOKED: frozenset(),
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Sizes, rates and durations as people write them: "4 GiB", "512 MiB", "20 MiB/s", "90s", "20m", "2h", "30d".
+"""Sizes, rates and durations as people write them: "4 GiB", "20 MiB/s", "90s", "20m", "2h", "30d" or "30 days".
 
 A unit is always required: nobody has to guess whether 4096 means bytes, KiB or MiB. In memory a size is an int of
 bytes, a rate one of bytes a second and a duration one of seconds; written out again they take the largest unit that
@@ -23,19 +23,21 @@ TIB: Final = 1 << 40
 _SIZES: Final[Mapping[str, int]] = {"TiB": TIB, "GiB": GIB, "MiB": MIB, "KiB": KIB, "B": 1}  # in bytes, largest first
 _RATES: Final[Mapping[str, int]] = {f"{unit}/s": count for unit, count in _SIZES.items()}
 _DURATIONS: Final[Mapping[str, int]] = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # in seconds, largest first
+_IN_WORDS: Final[Mapping[str, int]] = {"weeks": 7 * 86400, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+_ONE: Final[Mapping[str, str]] = {words.removesuffix("s"): words for words in _IN_WORDS}
 
 _NUMBER: Final = r"(?:0|[1-9][0-9]{0,14})"
 _QUANTITY: Final = re.compile(rf"(?P<count>{_NUMBER})(?P<space> ?)(?P<unit>[A-Za-z]*(?:/s)?)")
 _SIZE_PATTERN: Final = rf"^{_NUMBER} ?(?:{'|'.join(_SIZES)})$"
 _RATE_PATTERN: Final = _SIZE_PATTERN.replace("$", "/s$")
-_DURATION_PATTERN: Final = rf"^{_NUMBER} ?[{''.join(_DURATIONS)}]$"
+_DURATION_PATTERN: Final = rf"^{_NUMBER} ?(?:[{''.join(_DURATIONS)}]|(?:{'|'.join(_ONE)})s?)$"
 
 _MEANT: Final[Mapping[str, str]] = {
     **{spelling: unit for unit in _SIZES if unit != "B" for spelling in (unit[0], f"{unit[0]}b", unit.lower())},
-    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), "m"),
-    **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
-    **dict.fromkeys(("day", "days"), "d"),
+    **dict.fromkeys(("sec", "secs"), "s"),
+    **dict.fromkeys(("min", "mins"), "m"),
+    **dict.fromkeys(("hr", "hrs"), "h"),
+    **dict.fromkeys(("w", "wk", "wks"), "weeks"),
 }
 
 
@@ -61,8 +63,8 @@ def parse_rate(value: object) -> int:
 
 
 def parse_duration(value: object) -> int:
-    """The seconds of a duration such as "20m" (s, m, h, d)."""
-    return _parse(value, _DURATIONS, "a duration", '"90s", "20m" or "2h"')
+    """The seconds of a duration such as "20m" (s, m, h, d) or "30 days" (seconds to weeks)."""
+    return _parse(value, {**_IN_WORDS, **_DURATIONS}, "a duration", '"90s", "20m" or "30 days"')
 
 
 def format_size(size: int) -> str:
@@ -117,7 +119,7 @@ def _parse(value: object, units: Mapping[str, int], kind: str, examples: str) ->
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
         raise refusal("recipe-unit", f"{shown(value)} is not {kind}: a whole number and a unit, such as {examples}")
-    count, unit = match["count"], match["unit"]
+    count, unit = match["count"], _ONE.get(match["unit"], match["unit"])
     if not unit:
         raise refusal("recipe-unit", f"{count} has no unit: write {kind} such as {examples}")
     if unit not in units:
@@ -162,4 +164,4 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN}),
 ]
-"""An int of seconds, written "20m"."""
+"""An int of seconds, written "20m" or "20 minutes"."""

@@ -8,7 +8,8 @@
     disk, formats                       what it looks like
     tests, compliance, vulnerabilities  what it must prove
     properties, licensed, publish       how it appears elsewhere
-    lifecycle, schedule                 nothing yet
+    channels, requires_approval, lifecycle, in_use_cloud    how its releases come and go
+    schedule                            nothing yet
 
 A key that is not here is refused. The paths in a `Recipe` are absolute if `imagefactory.tools.recipe_file` read it.
 Attribute docstrings are the descriptions in the JSON schema.
@@ -35,6 +36,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from imagefactory.errors import Place
 from imagefactory.model import mounts
+from imagefactory.model.lifecycle import STABLE
 from imagefactory.model.mounts import Layout
 from imagefactory.model.quantity import (
     KIB,
@@ -66,6 +68,7 @@ from imagefactory.model.recipe_fields import (
     Unique,
     Variables,
 )
+from imagefactory.model.recipe_lifecycle import Approvals, Channels, InUseCloud, LifecyclePolicy, RecipeLife
 from imagefactory.model.recipe_targets import Target
 from imagefactory.model.recipe_tests import BootTest, GuestCheck, Tests
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
@@ -225,8 +228,9 @@ class Recipe(Part):
 
     name: Slug
     """The name of the image and of its releases, NAME@VERSION."""
-    display_name: Line | None = None
-    """The name that people see. Default: the name."""
+    display_name: Annotated[Line, Field(max_length=239)] | None = None
+    """The name that people see, at most 239 characters: Glance takes 255, and VERSION stands behind it. Default: the
+    name."""
     description: Prose | None = None
     """What the image is for."""
     os: OperatingSystem
@@ -261,10 +265,26 @@ class Recipe(Part):
     """Why the image may not be given to everybody, such as a licence: it is never public or community."""
     publish: Items[Target] = ()
     """Where releases go. Default: the built-in catalogue."""
-    lifecycle: Later = None
-    """Nothing yet."""
+    channels: Channels = (STABLE,)
+    """The channels that a release passes, the last of which is `stable`. A new one begins on the first."""
+    requires_approval: Approvals = 0
+    """How many accounts, besides the one that promotes, have to approve a release before it comes to `stable`."""
+    lifecycle: LifecyclePolicy | None = None
+    """When old releases leave. Default: they stay, hidden, as long as nobody says otherwise."""
+    in_use_cloud: InUseCloud | None = None
+    """The cloud of clouds.yaml whose credentials see all servers and volumes, or CLOUD: SEEN-WITH for several."""
     schedule: Later = None
     """Nothing yet."""
+
+    @property
+    def life(self) -> RecipeLife:
+        """How its releases come and go."""
+        return RecipeLife(
+            channels=self.channels,
+            requires_approval=self.requires_approval,
+            lifecycle=self.lifecycle,
+            in_use_cloud=self.in_use_cloud,
+        )
 
 
 @dataclass(frozen=True)
@@ -300,7 +320,7 @@ def known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
     for part in path:
         found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         models = [model for annotation in found for model in _models(annotation)] if found else models
-    keys = tuple(dict.fromkeys(key for model in models for key in model.model_fields))
+    keys = tuple(dict.fromkeys(field.alias or key for model in models for key, field in model.model_fields.items()))
     return keys if path else (*keys, "extends")
 
 
@@ -320,7 +340,7 @@ def recipe_schema() -> dict[str, Any]:
         "description": "Another recipe, from the folder of this file. Mappings are merged and this file wins; lists "
         "are replaced; a null removes.",
     }
-    for model in (BootTest(), GuestCheck(name="a", run="true"), Qcow2Options()):
+    for model in (BootTest(), GuestCheck(name="a", run="true"), Qcow2Options(), LifecyclePolicy()):
         for key, value in model.model_dump(mode="json").items():
             field = schema["$defs"][type(model).__name__]["properties"][key]
             if "default" in field:

@@ -31,7 +31,9 @@ class CloudTarget(Part):
     cloud: CloudName
     """The cloud, as clouds.yaml names it. Each may be named once."""
     format: CloudFormat | None = None
-    """Which of the formats goes there. Default: qcow2, if it is made, or else raw."""
+    """Which of the formats goes there. Default: raw for rbd; otherwise qcow2, if it is made, or else raw."""
+    store: Literal["rbd", "other"] = "other"
+    """Where the Glance there keeps its images. Machines start from rbd at once, without a copy, if the image is raw."""
     visibility: Visibility = "private"
     """Who sees the image there."""
     allow_public: bool = False
@@ -82,8 +84,8 @@ Target = Annotated[
 
 def format_for(target: CloudTarget, formats: Sequence[str]) -> str | None:
     """Which of the `formats` that are made goes to the cloud, or None if none can."""
-    wanted = (target.format,) if target.format else ("qcow2", "raw")
-    return next((each for each in wanted if each in formats), None)
+    wanted = ("raw",) if target.store == "rbd" else ("qcow2", "raw")
+    return next((each for each in wanted if each in formats and target.format in {None, each}), None)
 
 
 def visibility_refusal(target: CloudTarget, licensed: str | None, *, development: bool = False) -> str | None:
@@ -108,5 +110,9 @@ def misfits(targets: Sequence[CatalogueTarget | CloudTarget], formats: Sequence[
         if target.cloud in seen:
             yield index, "cloud", f"{target.cloud} is a target already"
         seen.add(target.cloud)
-        if format_for(target, formats) is None:
+        if target.store == "rbd" and target.format == "qcow2":
+            yield index, "format", "should be raw, as store rbd wants it"
+        elif target.store == "rbd" and "raw" not in formats:
+            yield index, "store", f"rbd wants raw, which is not among the formats that are made: {', '.join(formats)}"
+        elif format_for(target, formats) is None:
             yield index, "format", f"should be one of the formats that are made: {', '.join(formats)}"

@@ -39,7 +39,8 @@ from imagefactory.model.recipe import LoadedRecipe, Recipe, effective
 from imagefactory.model.recipe_base import is_in_cloud
 from imagefactory.model.recipe_compliance import Compliance
 from imagefactory.model.recipe_fields import holds_private_key, is_url
-from imagefactory.model.recipe_targets import misfits
+from imagefactory.model.recipe_lifecycle import contradictions
+from imagefactory.model.recipe_targets import CloudTarget, misfits
 from imagefactory.tools.guest_checks import shebang
 from imagefactory.tools.recipe_errors import as_recipe_error, dotted, nearest
 from imagefactory.tools.recipe_yaml import Node, read_tree
@@ -249,6 +250,9 @@ def _check_across(recipe: Recipe, tree: Node) -> None:
     """See that fields fit together that are valid by themselves, and that known properties have their forms."""
     for index, key, text in misfits(recipe.publish, recipe.formats.names):
         raise RecipeInvalid(f"publish[{index}].{key}: {text}", at=_at(tree, "publish", index, key).at)
+    clouds = frozenset(target.cloud for target in recipe.publish if isinstance(target, CloudTarget))
+    for path, text in contradictions(recipe.life, clouds):
+        raise RecipeInvalid(f"{dotted(path)}: {text}", at=_at(tree, *path).at)
     check_forms(typed_in(recipe), lambda key: _at(tree, "properties", key).at)
 
 

@@ -24,6 +24,8 @@ from imagefactory.model.quantity import (
     shown,
 )
 
+UNITS = "s, m, h, d, seconds, minutes, hours, days, weeks"
+
 
 class Sample(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -79,7 +81,11 @@ def test_a_rate_is_no_size() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0s", 0), ("90s", 90), ("20m", 1200), ("2h", 7200), ("30d", 30 * 86400), ("20 m", 1200)],
+    [
+        *[("0s", 0), ("90s", 90), ("20m", 1200), ("2h", 7200), ("30d", 30 * 86400), ("20 m", 1200)],
+        *[("0 days", 0), ("90 seconds", 90), ("20 minutes", 1200), ("2hours", 7200), ("2 weeks", 14 * 86400)],
+        *[("1 second", 1), ("1 minute", 60), ("1 hour", 3600), ("1 day", 86400), ("1 week", 7 * 86400)],
+    ],
 )
 def test_durations_are_read_in_seconds(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
@@ -116,11 +122,11 @@ def test_what_is_no_size_is_refused_with_advice(value: object, message: str) -> 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (600, '600 has no unit: write a duration such as "90s", "20m" or "2h"'),
-        ("20 min", "'20 min': the units of a duration are s, m, h, d; did you mean \"20 m\"?"),
-        ("2 hours", "'2 hours': the units of a duration are s, m, h, d; did you mean \"2 h\"?"),
-        ("2 weeks", "'2 weeks': the units of a duration are s, m, h, d"),
-        ("1h30m", '\'1h30m\' is not a duration: a whole number and a unit, such as "90s", "20m" or "2h"'),
+        (600, '600 has no unit: write a duration such as "90s", "20m" or "30 days"'),
+        ("20 min", f"'20 min': the units of a duration are {UNITS}; did you mean \"20 m\"?"),
+        ("2w", f"'2w': the units of a duration are {UNITS}; did you mean \"2weeks\"?"),
+        ("2 months", f"'2 months': the units of a duration are {UNITS}"),
+        ("1h30m", '\'1h30m\' is not a duration: a whole number and a unit, such as "90s", "20m" or "30 days"'),
     ],
 )
 def test_what_is_no_duration_is_refused_with_advice(value: object, message: str) -> None:

@@ -75,9 +75,21 @@ FULL: dict[str, Any] = {
             "tags": ["os:debian", "managed_by_us"],
             "protected": True,
             "certificate_readers": ["0123456789abcdef" * 4],
+            "store": "rbd",
         },
     ],
-    "lifecycle": {},
+    "channels": ["candidate", "stable"],
+    "requires_approval": 1,
+    "lifecycle": {
+        "keep_at_least": 3,
+        "keep_at_most": 10,
+        "obsolete_after": "30 days",
+        "delete_after": "90d",
+        "grace": "0 days",
+        "exclude": {"tags": ["keep"], "protected": False, "shared": False},
+        "window": {"days": ["mon", "fri"], "from": "22:00", "to": "05:00", "time_zone": "Europe/Berlin"},
+    },
+    "in_use_cloud": {"prod": "prod-admin", "test": "test"},
     "schedule": None,
 }
 
@@ -306,6 +318,7 @@ def test_a_target_is_either_a_catalogue_or_a_cloud(target: object) -> None:
         ({"bandwidth": "20 MiB"}, 'did you mean "20 MiB/s"?'),
         ({"bandwidth": "1 B/s"}, "should be from 1 KiB/s to 100 GiB/s"),
         ({"format": "iso"}, "'qcow2' or 'raw'"),
+        ({"store": "ceph"}, "'rbd' or 'other'"),
         ({"allow_public": "yes"}, "valid boolean"),
         ({"visibility": "all"}, "'private', 'shared', 'community' or 'public'"),
     ],
@@ -330,6 +343,20 @@ def test_which_format_goes_to_a_cloud(wanted: str | None, formats: tuple[str, ..
 
 
 @pytest.mark.parametrize(
+    ("wanted", "formats", "found"),
+    [
+        (None, ("raw", "qcow2"), "raw"),
+        ("raw", ("raw", "qcow2"), "raw"),
+        (None, ("qcow2",), None),
+        ("qcow2", ("raw", "qcow2"), None),
+    ],
+)
+def test_raw_goes_to_rbd(wanted: str | None, formats: tuple[str, ...], found: str | None) -> None:
+    target = CloudTarget.model_validate({"cloud": "mine", "format": wanted, "store": "rbd"})
+    assert format_for(target, formats) == found
+
+
+@pytest.mark.parametrize(
     ("target", "licensed", "refusal"),
     [
         ({"visibility": "private"}, "BYOL", None),
@@ -349,7 +376,9 @@ def test_known_keys() -> None:
     assert set(known_keys(("tests", "boot"))) == {"memory", "timeout", "expect", "upgrade"}
     assert set(known_keys(("formats", "qcow2"))) == {"compression", "cluster_size"}
     assert {"catalogue", "cloud", "visibility", "members"} < set(known_keys(("publish", 3)))
-    assert known_keys(("lifecycle",)) == ()
+    assert {"keep_at_least", "obsolete_after", "window"} < set(known_keys(("lifecycle",)))
+    assert set(known_keys(("lifecycle", "window"))) == {"days", "from", "to", "time_zone"}
+    assert known_keys(("schedule",)) == ()
     assert {"name", "extends"} < set(known_keys(()))
 
 
@@ -398,6 +427,11 @@ def test_the_schema_is_one_and_takes_what_the_model_takes() -> None:
         {"publish": [{"cloud": "a", "catalogue": "b"}]},
         {"os": {"distro": "debian", "version": 12}},
         {"lifecycle": {"keep": 3}},
+        {"lifecycle": {"keep_at_least": 0}},
+        {"lifecycle": {"grace": "a week"}},
+        {"channels": []},
+        {"in_use_cloud": {}},
+        {"schedule": {"daily": True}},
     ],
     ids=str,
 )
@@ -416,6 +450,7 @@ def test_every_field_is_described_and_defaults_have_units() -> None:
     assert schema["$defs"]["GuestCheck"]["properties"]["timeout"]["default"] == "1m"
     assert schema["$defs"]["GuestCheck"]["required"] == ["name"]
     assert schema["$defs"]["Qcow2Options"]["properties"]["cluster_size"]["default"] == "64 KiB"
+    assert schema["$defs"]["LifecyclePolicy"]["properties"]["grace"]["default"] == "7d"
 
 
 def test_every_part_is_strict_and_frozen() -> None:

@@ -1,0 +1,1 @@
+"""Which release is in which stage where, and why."""
