@@ -1,6 +1,7 @@
 """What the environment says, read once, here and nowhere else. Only a proxy may hold a secret, and is never shown."""
 
 import os
+import pwd
 import re
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ TOKEN_VARIABLES = ("SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF", "OPENSC_CONF")
 # Paths that diskimage-builder's shell, apt's source lines and lists of paths all read as one word.
 PLAIN_PATH = re.compile(r"[\w./@+~-]+")
 
+# Login names as they are written here and there, with a domain, too; no blanks, nothing that a terminal would obey.
+LOGIN_NAME = re.compile(r"[\w.+@\\-]{1,255}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +36,7 @@ class Settings:
     elements_path: tuple[Path, ...]
     path: str
     root_path: str
+    account: str  # who works here: what is decided about releases is recorded with it
     proxies: Mapping[str, str] = field(repr=False)  # may hold a user name and a password
     cloud: Mapping[str, str] = field(repr=False, default_factory=dict)  # may hold a password or a token
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +98,11 @@ class Settings:
         return self.home / "audit.log"
 
     @property
+    def strays(self) -> Path:
+        """What audits remember of images that no record knows."""
+        return self.home / "strays"
+
+    @property
     def scap(self) -> Path:
         """What measures images."""
         return self.home / "scap"
@@ -126,6 +136,11 @@ class Settings:
     @property
     def logs(self) -> Path:
         return self.home / "logs"
+
+    def publisher_log(self, cloud: str) -> Path:
+        """What the publisher complained about in a cloud, whose name, as `CloudPlace` has it, fits into one of a
+        file."""
+        return self.logs / f"publisher-{cloud}.log"
 
     @property
     def work(self) -> Path:
@@ -181,8 +196,23 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         cloud={name: value for name, value in seen.items() if name in CLOUD_VARIABLES or name.startswith("OS_")},
         tokens={name: seen[name] for name in TOKEN_VARIABLES if name in seen},
         passphrase_file=Path(passphrase) if passphrase else None,
+        account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )
+
+
+def account_of(uid: int, environ: Mapping[str, str]) -> str:
+    """Who works as `uid`: the account behind sudo, which only root can speak of, or the login name, or the number.
+
+    What anybody may set, such as USER, is not asked.
+    """
+    behind = environ.get("SUDO_USER", "")
+    if uid == 0 and LOGIN_NAME.fullmatch(behind):
+        return behind
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _parts(value: str) -> list[str]:

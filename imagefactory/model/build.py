@@ -17,13 +17,14 @@ class BuildState(StrEnum):
 
 class PublicationState(StrEnum):
     """INTENDED is recorded before anything is written; VERIFIED was read back from where it was published; WITHDRAWN
-    was taken back by its makers."""
+    was taken back by its makers; DELETED is gone for good."""
 
     INTENDED = "intended"
     PUBLISHED = "published"
     VERIFIED = "verified"
     FAILED = "failed"
     WITHDRAWN = "withdrawn"
+    DELETED = "deleted"
 
 
 BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
@@ -40,15 +41,30 @@ BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
 PUBLICATION_TRANSITIONS: Mapping[PublicationState, frozenset[PublicationState]] = {
     # Whoever died between an intent and its end may have left something there: that can be withdrawn, too.
     PublicationState.INTENDED: frozenset(
-        {PublicationState.PUBLISHED, PublicationState.FAILED, PublicationState.WITHDRAWN}
+        {PublicationState.PUBLISHED, PublicationState.FAILED, PublicationState.WITHDRAWN, PublicationState.DELETED}
     ),
     # A published release whose files are gone, or that must be read again, is intended anew.
     PublicationState.PUBLISHED: frozenset(
-        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED, PublicationState.WITHDRAWN}
+        {
+            PublicationState.VERIFIED,
+            PublicationState.FAILED,
+            PublicationState.INTENDED,
+            PublicationState.WITHDRAWN,
+            PublicationState.DELETED,
+        }
     ),
     PublicationState.VERIFIED: frozenset(
-        {PublicationState.VERIFIED, PublicationState.FAILED, PublicationState.INTENDED, PublicationState.WITHDRAWN}
+        {
+            PublicationState.VERIFIED,
+            PublicationState.FAILED,
+            PublicationState.INTENDED,
+            PublicationState.WITHDRAWN,
+            PublicationState.DELETED,
+        }
     ),
-    PublicationState.FAILED: frozenset({PublicationState.INTENDED, PublicationState.WITHDRAWN}),
-    PublicationState.WITHDRAWN: frozenset({PublicationState.INTENDED}),
+    PublicationState.FAILED: frozenset(
+        {PublicationState.INTENDED, PublicationState.WITHDRAWN, PublicationState.DELETED}
+    ),
+    PublicationState.WITHDRAWN: frozenset({PublicationState.INTENDED, PublicationState.DELETED}),
+    PublicationState.DELETED: frozenset(),
 }

@@ -4,6 +4,7 @@ import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,17 @@ def lock(directory: Path, name: str) -> Iterator[None]:
     """Hold the lock on `name`, beside others who hold other names. Raises Busy when another process holds
     it, HomeUnusable, DiskFull."""
     with shared(directory), _held(directory, name, fcntl.LOCK_EX, f"another process is working on {name}"):
+        yield
+
+
+@contextmanager
+def place_lock(directory: Path, name: str, place: str) -> Iterator[None]:
+    """Be the only one who changes what an image name is in a place; a build of the next release of it may go on, and
+    so may what is done in other places. Raises as lock()."""
+    # A place may have any characters, and be longer than the name of a file.
+    file = f".publish-{name}-{sha256(place.encode()).hexdigest()[:32]}"
+    taken = f"another process is working on {name} in {place}"
+    with shared(directory), _held(directory, file, fcntl.LOCK_EX, taken):
         yield
 
 

@@ -1,4 +1,4 @@
-"""What is remembered, in SQLite through SQLAlchemy. Every change of state goes through `_move`, compare-and-set."""
+"""What is remembered, in SQLite through SQLAlchemy. Every change of state goes through `move`, compare-and-set."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session, selectinload
 
 from imagefactory.errors import DiskFull, HomeUnusable, ReleaseUnknown, StateConflict
 from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
+from imagefactory.model.lifecycle import STABLE, Stage
 from imagefactory.model.release import ReleaseRef, Version
-from imagefactory.store.tables import Artifact, Build, Publication, Release, StepResult
+from imagefactory.store.tables import Approval, Artifact, Build, Move, Publication, Release, StepResult
 
 State = TypeVar("State", bound=StrEnum)
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest migration; a test compares it with the files.
-REVISION = "0002"
+REVISION = "0003"
 
 
 class Records:
@@ -45,7 +46,8 @@ class Records:
         self._engine.dispose()
 
     @contextmanager
-    def _session(self) -> Iterator[Session]:
+    def session(self) -> Iterator[Session]:
+        """One transaction. Raises HomeUnusable, DiskFull."""
         try:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
                 yield session
@@ -60,8 +62,8 @@ class Records:
         self, name: str, recipe_file: Path, recipe_digest: str, logs: Path, *, after: Version | None = None
     ) -> Build:
         """Reserve the next version of `name`, greater than `after` as well: it is never given out again."""
-        now = _now()
-        with self._session() as session:
+        now = utc_now()
+        with self.session() as session:
             highest = session.scalar(
                 select(Build)
                 .where(Build.name == name)
@@ -89,20 +91,20 @@ class Records:
         """The only place where a build changes its state. Raises StateConflict."""
         code, message = error or (None, None)
         final = not BUILD_TRANSITIONS[new]
-        values = {"error_code": code, "error_message": message, "finished": _now() if final else None}
-        with self._session() as session:
-            _move(session, Build, build.id, BuildState(build.state), new, BUILD_TRANSITIONS, values)
+        values = {"error_code": code, "error_message": message, "finished": utc_now() if final else None}
+        with self.session() as session:
+            move(session, Build, build.id, BuildState(build.state), new, BUILD_TRANSITIONS, values)
         build.state = new
 
     def abandoned(self, name: str) -> Sequence[Build]:
         """Builds of `name` that never ended; whoever holds the lock on `name` knows that they are dead."""
-        with self._session() as session:
+        with self.session() as session:
             states = [BuildState.RESERVED, BuildState.RUNNING]
             return session.scalars(select(Build).where(Build.name == name, Build.state.in_(states))).all()
 
     def builds(self, name: str) -> Sequence[Build]:
         """Every build of `name`, oldest first."""
-        with self._session() as session:
+        with self.session() as session:
             return session.scalars(
                 select(Build).where(Build.name == name).order_by(Build.version_day, Build.version_number)
             ).all()
@@ -110,37 +112,37 @@ class Records:
     # -- step results and artifacts --------------------------------------------------------------------------------
 
     def result(self, key: str) -> StepResult | None:
-        with self._session() as session:
+        with self.session() as session:
             return session.get(StepResult, key)
 
     def remember(
         self, key: str, step: str, name: str, outputs: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> StepResult:
         """Keep what a step made; the same key again replaces it."""
-        kept = StepResult(key=key, step=step, name=name, outputs=dict(outputs), facts=dict(facts), created=_now())
-        with self._session() as session:
+        kept = StepResult(key=key, step=step, name=name, outputs=dict(outputs), facts=dict(facts), created=utc_now())
+        with self.session() as session:
             session.merge(kept)
         return kept
 
     def results(self) -> Sequence[StepResult]:
         """Every result, newest first."""
-        with self._session() as session:
+        with self.session() as session:
             return session.scalars(select(StepResult).order_by(StepResult.created.desc())).all()
 
     def forget_result(self, key: str) -> None:
-        with self._session() as session:
+        with self.session() as session:
             session.execute(delete(StepResult).where(StepResult.key == key))
 
     def add_artifact(self, digest: str, kind: str, size: int) -> None:
-        with self._session() as session:
-            session.merge(Artifact(digest=digest, kind=kind, size=size, created=_now()))
+        with self.session() as session:
+            session.merge(Artifact(digest=digest, kind=kind, size=size, created=utc_now()))
 
     def artifacts(self) -> Sequence[Artifact]:
-        with self._session() as session:
+        with self.session() as session:
             return session.scalars(select(Artifact)).all()
 
     def forget_artifact(self, digest: str) -> None:
-        with self._session() as session:
+        with self.session() as session:
             session.execute(delete(Artifact).where(Artifact.digest == digest))
 
     # -- releases and publications ---------------------------------------------------------------------------------
@@ -153,8 +155,9 @@ class Records:
         files: Mapping[str, str],
         images: Mapping[str, Any],
         evidence: Mapping[str, Any],
+        channel: str = STABLE,
     ) -> Release:
-        """Record what was signed and end its build, in one transaction."""
+        """Record what was signed and end its build, in one transaction. It begins on `channel`."""
         release = Release(
             name=build.name,
             version_day=build.version_day,
@@ -165,18 +168,19 @@ class Records:
             files=dict(files),
             images=dict(images),
             evidence=dict(evidence),
-            created=_now(),
+            created=utc_now(),
+            channel=channel,
         )
-        with self._session() as session:
+        with self.session() as session:
             session.add(release)
-            _move(
+            move(
                 session,
                 Build,
                 build.id,
                 BuildState(build.state),
                 BuildState.RELEASED,
                 BUILD_TRANSITIONS,
-                {"finished": _now()},
+                {"finished": utc_now()},
             )
         build.state = BuildState.RELEASED
         return release
@@ -186,7 +190,7 @@ class Records:
         query = select(Release).options(selectinload(Release.publications))
         if name is not None:
             query = query.where(Release.name == name)
-        with self._session() as session:
+        with self.session() as session:
             return session.scalars(
                 query.order_by(Release.name, Release.version_day.desc(), Release.version_number.desc())
             ).all()
@@ -200,8 +204,10 @@ class Records:
 
     def intend(self, release: Release, target: str, image_id: str | None = None) -> Publication:
         """Record that `release` is about to be published to `target`, before anything is written there. In a cloud it
-        is going to be `image_id`, unless an earlier intent has an id already."""
-        with self._session() as session:
+        is going to be `image_id`, unless an earlier intent has an id already. Raises StateConflict for what is deleted
+        there, or about to be."""
+        now = utc_now()
+        with self.session() as session:
             known = session.scalar(
                 select(Publication).where(Publication.release_id == release.id, Publication.target == target)
             )
@@ -210,12 +216,16 @@ class Records:
                     release_id=release.id,
                     target=target,
                     state=PublicationState.INTENDED,
-                    changed=_now(),
+                    changed=now,
+                    since=now,
+                    settled=False,
                     image_id=image_id,
                     details={},
                 )
                 session.add(known)
                 return known
+        if known.stage == Stage.DELETED:
+            raise StateConflict(f"{release.name}@{release_version(release)} was deleted from {target}")
         if known.state != PublicationState.INTENDED:
             self.move_publication(known, PublicationState.INTENDED)
         return known
@@ -225,11 +235,11 @@ class Records:
 
         Raises StateConflict when it is not intended any more.
         """
-        with self._session() as session:
+        with self.session() as session:
             changed = session.execute(
                 update(Publication)
                 .where(Publication.id == publication.id, Publication.state == PublicationState.INTENDED)
-                .values(image_id=image_id, details=dict(details), changed=_now())
+                .values(image_id=image_id, details=dict(details), changed=utc_now())
             )
             if changed.rowcount != 1:  # type: ignore[attr-defined]
                 raise StateConflict(f"publication {publication.id} is not intended any more")
@@ -247,11 +257,11 @@ class Records:
 
     def move_publication(self, publication: Publication, new: PublicationState) -> None:
         """The only place where a publication changes its state. Raises StateConflict."""
-        values: dict[str, Any] = {"changed": _now()}
+        values: dict[str, Any] = {"changed": utc_now()}
         if new is PublicationState.VERIFIED:
-            values["verified"] = _now()
-        with self._session() as session:
-            _move(
+            values["verified"] = utc_now()
+        with self.session() as session:
+            move(
                 session,
                 Publication,
                 publication.id,
@@ -264,8 +274,8 @@ class Records:
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has, for doctor and tests."""
-        with self._session() as session:
-            tables = (Build, StepResult, Artifact, Release, Publication)
+        with self.session() as session:
+            tables = (Build, StepResult, Artifact, Release, Publication, Approval, Move)
             return {
                 table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables
             }
@@ -279,7 +289,7 @@ def release_version(release: Release) -> Version:
     return Version(release.version_day, release.version_number)
 
 
-def _move(
+def move(
     session: Session,
     table: type[Build] | type[Publication],
     row: str | int,
@@ -288,6 +298,7 @@ def _move(
     transitions: Mapping[State, frozenset[State]],
     values: Mapping[str, Any],
 ) -> None:
+    """Change the state of a row, by the table of `transitions` and from what it is. Raises StateConflict."""
     if new not in transitions[old]:
         raise StateConflict(f"{table.__tablename__} {row}: {old} does not become {new}")
     changed = session.execute(update(table).where(table.id == row, table.state == old).values(state=new, **values))
@@ -328,5 +339,6 @@ def _pragmas(connection: "sqlite3.Connection", record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """Now, as the tables have it."""
     return datetime.now(UTC).replace(tzinfo=None)

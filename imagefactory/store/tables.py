@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, String, Text, UniqueConstraint, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Digest = String(64)
@@ -84,6 +84,10 @@ class Release(Base):
     images: Mapped[dict[str, Any]]
     evidence: Mapped[dict[str, Any]]
     created: Mapped[datetime]
+    # The same everywhere: how far it was promoted, and why it may not have the name although it is the newest.
+    channel: Mapped[str] = mapped_column(String(63), default="stable", server_default="stable")
+    held: Mapped[str | None] = mapped_column(String(16))
+    held_reason: Mapped[str | None] = mapped_column(Text)
     publications: Mapped[list["Publication"]] = relationship(back_populates="release", order_by="Publication.id")
 
 
@@ -102,4 +106,37 @@ class Publication(Base):
     # In a cloud: the image's id there, recorded before the image is created, and what is known of it.
     image_id: Mapped[str | None] = mapped_column(String(36))
     details: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    # How far it has left this place, since when, and whether the place shows it already.
+    stage: Mapped[str] = mapped_column(String(16), default="active", server_default="active")
+    since: Mapped[datetime]
+    settled: Mapped[bool] = mapped_column(default=True, server_default=true())
     release: Mapped[Release] = relationship(back_populates="publications")
+
+
+class Approval(Base):
+    """Somebody says that a release may become stable."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (UniqueConstraint("release_id", "account"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
+    account: Mapped[str] = mapped_column(String(255))
+    at: Mapped[datetime]
+
+
+class Move(Base):
+    """One change of how a release stands, everywhere or in one place. It outlives the accounts that it names."""
+
+    __tablename__ = "moves"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    account: Mapped[str] = mapped_column(String(255))
+    verb: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    version: Mapped[str] = mapped_column(String(32))
+    target: Mapped[str | None] = mapped_column(Text)
+    before: Mapped[str | None] = mapped_column(String(63))
+    after: Mapped[str] = mapped_column(String(63))
+    reason: Mapped[str | None] = mapped_column(Text)

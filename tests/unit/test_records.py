@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
@@ -47,7 +49,7 @@ def records(database: Path) -> Iterator[Records]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
     clock = Clock()
-    monkeypatch.setattr(module, "_now", clock)
+    monkeypatch.setattr(module, "utc_now", clock)
     return clock
 
 
@@ -94,6 +96,7 @@ def published_in(records: Records, state: PublicationState) -> Publication:
         PublicationState.VERIFIED: [PublicationState.PUBLISHED, PublicationState.VERIFIED],
         PublicationState.FAILED: [PublicationState.FAILED],
         PublicationState.WITHDRAWN: [PublicationState.PUBLISHED, PublicationState.VERIFIED, PublicationState.WITHDRAWN],
+        PublicationState.DELETED: [PublicationState.PUBLISHED, PublicationState.VERIFIED, PublicationState.DELETED],
     }[state]:
         records.move_publication(publication, step)
     return publication
@@ -119,6 +122,56 @@ def test_the_migrations_give_the_tables(empty: Path) -> None:
     engine.dispose()
 
 
+def migrate(database: Path, revision: str, *, down: bool = False) -> None:
+    engine = create_engine(f"sqlite:///{database}")
+    config = Config()
+    config.set_main_option("script_location", str(module.MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, revision)
+    engine.dispose()
+
+
+def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    migrate(path, "0002")
+    changed = "2026-01-02 03:04:05.000006"
+    with sqlite3.connect(path) as old:
+        old.execute(
+            "insert into builds values ('b', 'soe', 20260101, 1, '/r', 'd', 'released', ?, null, null, null, '/l')",
+            (changed,),
+        )
+        old.execute(
+            "insert into releases values (7, 'soe', 20260101, 1, 'b', 'd', 'd', '{}', '{}', '{}', ?)", (changed,)
+        )
+        old.execute(
+            "insert into publications values (9, 7, 'glance:a', 'verified', ?, ?, 'id', '{\"name\": \"x\"}')",
+            (changed, "2026-05-05 00:00:00.000000"),
+        )
+    old.close()
+    records = Records(path)
+    (release,) = records.releases("soe")
+    (publication,) = release.publications
+    records.close()
+    assert (release.id, release.channel, release.held, release.held_reason) == (7, "stable", None, None)
+    assert (publication.id, publication.stage, publication.settled) == (9, "active", True)
+    assert publication.since == publication.changed == datetime(2026, 1, 2, 3, 4, 5, 6)
+    assert publication.details == {"name": "x"}
+    migrate(path, "0002", down=True)
+    with sqlite3.connect(path) as old:
+        assert old.execute("select id, release_id, target, state, changed, image_id from publications").fetchall() == [
+            (9, 7, "glance:a", "verified", changed, "id")
+        ]
+        columns = {
+            row[1] for table in ("releases", "publications") for row in old.execute(f"pragma table_info({table})")
+        }
+        tables = {row[0] for row in old.execute("select name from sqlite_master where type = 'table'")}
+    old.close()
+    assert not columns & {"channel", "held", "held_reason", "stage", "since", "settled"}
+    assert not tables & {"approvals", "moves"}
+    Records(path).close()
+
+
 def test_it_is_kept_when_it_is_opened_again(database: Path) -> None:
     first = Records(database)
     build = reserve(first)
@@ -129,7 +182,8 @@ def test_it_is_kept_when_it_is_opened_again(database: Path) -> None:
     result = second.result(DIGEST)
     assert result is not None
     assert (result.outputs, result.facts) == ({"rootfs": DIGEST}, {"epoch": 1})
-    assert second.counts() == {"builds": 1, "step_results": 1, "artifacts": 0, "releases": 0, "publications": 0}
+    nothing = dict.fromkeys(("artifacts", "releases", "publications", "approvals", "moves"), 0)
+    assert second.counts() == {"builds": 1, "step_results": 1, **nothing}
     second.close()
 
 
@@ -160,7 +214,7 @@ def test_a_database_of_a_later_version_is_refused(database: Path) -> None:
 
 
 def test_a_full_disk_has_its_own_code(records: Records) -> None:
-    with records._session() as session:
+    with records.session() as session:
         session.connection().exec_driver_sql("PRAGMA max_page_count = 1")
     with pytest.raises(DiskFull) as caught:
         records.remember(DIGEST, "rootfs", "soe", {}, {"much": "x" * 100_000})
@@ -299,8 +353,8 @@ def test_an_intention_is_recorded_once_for_a_place(records: Records) -> None:
     ]
 
 
-@pytest.mark.parametrize("state", list(PublicationState))
-def test_a_publication_is_intended_anew_from_every_state(records: Records, state: PublicationState) -> None:
+@pytest.mark.parametrize("state", [state for state in PublicationState if state is not PublicationState.DELETED])
+def test_a_publication_is_intended_anew_until_it_is_deleted(records: Records, state: PublicationState) -> None:
     published_in(records, state)
     (release,) = records.releases()
     assert records.intend(release, "catalogue:/srv").state == PublicationState.INTENDED

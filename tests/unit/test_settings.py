@@ -1,12 +1,14 @@
 """What the environment says."""
 
+import os
+import pwd
 import sys
 from pathlib import Path
 
 import pytest
 
 from imagefactory.errors import HomeUnusable, UsageError
-from imagefactory.settings import SYSTEM_PATH, read_settings
+from imagefactory.settings import SYSTEM_PATH, account_of, read_settings
 
 OWN = str(Path(sys.executable).parent)
 
@@ -100,3 +102,31 @@ def test_a_home_that_others_misread_is_refused(home: str) -> None:
 @pytest.mark.parametrize("home", ["/home/me/.local/share/imagefactory", "/srv/a-b_c.d+e@f~g", "/home/jürgen/x"])
 def test_an_ordinary_home(home: str) -> None:
     read_settings({"HOME": "/h", "IMAGEFACTORY_HOME": home}).check_home()
+
+
+NOBODY = pwd.getpwnam("nobody").pw_uid
+UNKNOWN = 4_000_000_123
+
+
+@pytest.mark.parametrize(
+    ("uid", "environ", "account"),
+    [
+        (0, {}, "root"),
+        (0, {"SUDO_USER": "ana"}, "ana"),
+        (0, {"SUDO_USER": "CORP\\ana.b@corp.example"}, "CORP\\ana.b@corp.example"),
+        (0, {"SUDO_USER": ""}, "root"),
+        (0, {"SUDO_USER": "ana\n"}, "root"),
+        (0, {"SUDO_USER": "\x1b[2Jana"}, "root"),
+        (0, {"SUDO_USER": "a" * 256}, "root"),
+        (NOBODY, {"SUDO_USER": "ana", "USER": "ana", "LOGNAME": "ana"}, "nobody"),
+        (UNKNOWN, {"SUDO_USER": "ana", "USER": "ana"}, str(UNKNOWN)),
+    ],
+)
+def test_who_works_is_told_by_the_uid(uid: int, environ: dict[str, str], account: str) -> None:
+    assert account_of(uid, environ) == account
+
+
+def test_the_account_is_that_of_the_real_uid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: NOBODY)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert read_settings({"HOME": "/h", "SUDO_USER": "ana"}).account == "nobody"
