@@ -5,13 +5,13 @@ This machine trusts the catalogues that it publishes to, like any client, by a t
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import CatalogueUninitialised, FactoryError
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, Relisting
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import Progress, advancer, silent
 from imagefactory.settings import Settings
@@ -54,28 +54,15 @@ class Catalogues:
         """Begin a catalogue with the root key of development keys; one that is there is left alone."""
         return self._call("begin", catalogue, {})
 
-    def list_release(self, catalogue: Path, ref: ReleaseRef) -> Changed:
-        """List a release whose folder is there. Raises NotSignedHere, ReleaseRevoked, CatalogueUninitialised."""
-        return self._call("list", catalogue, {"release": str(ref)})
+    def list_release(self, catalogue: Path, ref: ReleaseRef, channel: str | None = None) -> Changed:
+        """List a release whose folder is there, on a channel: by default that on which it is listed, or `stable`.
+        Raises NotSignedHere, ReleaseRevoked, StateConflict, ListingInvalid, CatalogueUninitialised."""
+        return self._call("list", catalogue, {"release": str(ref), "channel": channel})
 
-    def relist(
-        self,
-        catalogue: Path,
-        ref: ReleaseRef,
-        state: ListingState,
-        replacement: ReleaseRef | None = None,
-        reason: str | None = None,
-    ) -> Changed:
-        """Change the state of a release. Raises ReleaseUnknown, StateConflict, ListingInvalid,
-        CatalogueUninitialised."""
-        more = {"state": str(state), "replacement": replacement and str(replacement), "reason": reason}
-        return self._call("relist", catalogue, {"release": str(ref), **more})
-
-    def withdraw(self, catalogue: Path, ref: ReleaseRef, reason: str) -> Changed:
-        """Revoke a release if it is listed there."""
-        if not CatalogueFiles(catalogue).has_begun:
-            return Changed((), (), begun=False)
-        return self._call("withdraw", catalogue, {"release": str(ref), "reason": reason})
+    def relist(self, catalogue: Path, changes: Sequence[Relisting]) -> Changed:
+        """Change what is said of releases: all of it, signed once, or nothing. Raises ReleaseUnknown, StateConflict,
+        ListingInvalid, CatalogueUninitialised."""
+        return self._call("relist", catalogue, {"changes": [each.to_json() for each in changes]})
 
     def refresh(self, catalogue: Path) -> Changed:
         """Sign anew what has little time left, and publish the trust file if it is another one. Raises
@@ -90,6 +77,11 @@ class Catalogues:
     def listing(self, catalogue: Path, ref: ReleaseRef) -> Listing | None:
         """What a catalogue says of a release now. Raises CatalogueUninitialised, CatalogueUntrusted."""
         return known_repository(self.roots, catalogue).listing(ref)
+
+    def listings(self, catalogue: Path, name: str) -> list[Listing]:
+        """What a catalogue says of every release of an image name now. Raises CatalogueUninitialised,
+        CatalogueUntrusted."""
+        return known_repository(self.roots, catalogue).listings(name)
 
     def newest_root(self, catalogue: Path) -> bytes:
         """The root of a catalogue. Raises CatalogueUninitialised, CatalogueUntrusted."""
@@ -122,7 +114,7 @@ class Catalogues:
 
     def _call(self, action: str, catalogue: Path, more: Mapping[str, Any]) -> Changed:
         settings, catalogue = self.settings, catalogue.absolute()
-        self._open_keys()
+        self.open_keys()
         with translated(settings.logs):
             settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         request = {
@@ -144,7 +136,7 @@ class Catalogues:
         self._trust_it(catalogue, anew=answer["begun"])
         return Changed(tuple(answer["written"]), tuple(answer["overdue"]), answer["begun"])
 
-    def _open_keys(self) -> None:
+    def open_keys(self) -> None:
         """Ask for the passphrase before the signer, who cannot, needs it."""
         ring = KeyRing(self.settings.keys)
         if not ring.development and any(ring.where(purpose).startswith("file:") for purpose in ONLINE):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagefactory.hands.protocol import Document, serve
 from imagefactory.model.evidence import Evidence
-from imagefactory.model.listing import ListingState
+from imagefactory.model.listing import Relisting
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import Advance
 from imagefactory.steps import registrar
@@ -63,32 +63,17 @@ def begin_catalogue(request: Document, advance: Advance) -> Document:
 
 
 def list_release(request: Document, advance: Advance) -> Document:
-    """List a release in a catalogue, by its name and version."""
+    """List a release in a catalogue, by its name and version, on a channel."""
     advance(f"listing {request['release']}")
-    return _told(
-        registrar.list_release(*_catalogue(request), ReleaseRef.parse(request["release"]), now=datetime.now(UTC))
-    )
+    ref, channel = ReleaseRef.parse(request["release"]), request["channel"]
+    return _told(registrar.list_release(*_catalogue(request), ref, now=datetime.now(UTC), channel=channel))
 
 
-def relist_release(request: Document, advance: Advance) -> Document:
-    """Deprecate, revoke or reinstate a release in a catalogue."""
+def relist_releases(request: Document, advance: Advance) -> Document:
+    """Deprecate, revoke or reinstate releases in a catalogue, or bring them to another channel."""
     del advance
-    done = registrar.relist(
-        *_catalogue(request),
-        ReleaseRef.parse(request["release"]),
-        ListingState(request["state"]),
-        ReleaseRef.parse(request["replacement"]) if request["replacement"] else None,
-        request["reason"],
-        now=datetime.now(UTC),
-    )
-    return _told(done)
-
-
-def withdraw_release(request: Document, advance: Advance) -> Document:
-    """Revoke a release whose folder is about to go."""
-    del advance
-    ref = ReleaseRef.parse(request["release"])
-    return _told(registrar.withdraw(*_catalogue(request), ref, request["reason"], now=datetime.now(UTC)))
+    changes = [Relisting.from_json(each) for each in request["changes"]]
+    return _told(registrar.relist(*_catalogue(request), changes, now=datetime.now(UTC)))
 
 
 def refresh_catalogue(request: Document, advance: Advance) -> Document:
@@ -143,8 +128,7 @@ if __name__ == "__main__":
                 "sign": sign_release,
                 "begin": begin_catalogue,
                 "list": list_release,
-                "relist": relist_release,
-                "withdraw": withdraw_release,
+                "relist": relist_releases,
                 "refresh": refresh_catalogue,
                 "publish-root": publish_root,
             }

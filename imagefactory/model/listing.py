@@ -13,7 +13,9 @@ Rules, beside the type and range of every field:
 2. Name and version are those of the path, and no name is one of TUF's own roles.
 3. `replacement` is another release; it goes with `deprecated` and `revoked`.
 4. `reason`, one line of at most 200 printable characters, goes with `revoked`, which always has one.
-5. `revoked` is final: what is good again is a new version.
+5. `revoked` is final: what is good again is a new version, and its channel is the one that it was on.
+6. The channel may change, and nothing leaves `stable`, where clients look who ask for no channel: what is not to be
+   offered there is deprecated or revoked.
 """
 
 import re
@@ -79,18 +81,31 @@ class Listing:
         """The path of the target."""
         return target_path(self.name, self.version)
 
-    def moved(self, state: ListingState, replacement: ReleaseRef | None, reason: str | None) -> Self:
-        """This release in another state, or in the same one with other words.
+    def moved(
+        self, state: ListingState, replacement: ReleaseRef | None, reason: str | None, channel: str | None = None
+    ) -> Self:
+        """This release in another state, or in the same one with other words; on another channel, if one is named.
 
-        Raises: StateConflict (rule 5), ListingInvalid.
+        Raises: StateConflict (rules 5 and 6), ListingInvalid.
         """
         if state not in TRANSITIONS[self.state]:
             raise StateConflict(
                 f"{self.ref} is {self.state} and cannot become {state}", advice="publish what is good as a new version"
             )
-        found = replace(self, state=state, replacement=replacement, reason=reason)
+        channel = self.channel if channel is None else channel
+        self._require_may_go_to(channel)
+        found = replace(self, state=state, replacement=replacement, reason=reason, channel=channel)
         found.encode()
         return found
+
+    def _require_may_go_to(self, channel: str) -> None:
+        if channel != self.channel and self.state is ListingState.REVOKED:
+            raise StateConflict(f"{self.ref} is revoked and stays on the channel {self.channel}")
+        if channel != self.channel == STABLE:
+            raise StateConflict(
+                f"{self.ref} is on the channel {STABLE} and does not leave it",
+                advice="deprecate it: what is older is offered again then",
+            )
 
     def encode(self) -> dict[str, Any]:
         """Return the `custom` object, which `decode_listing` is known to read. Raises: ListingInvalid."""
@@ -109,6 +124,43 @@ class Listing:
         except DocumentInvalid as why:
             raise ListingInvalid(why.message) from None
         return custom
+
+
+@dataclass(frozen=True)
+class Relisting:
+    """What a catalogue is to say of a release, NAME@VERSION, that it lists. Without a channel that stays as it is."""
+
+    ref: ReleaseRef
+    state: ListingState
+    replacement: ReleaseRef | None = None
+    reason: str | None = None
+    channel: str | None = None
+
+    def of(self, listing: Listing) -> Listing:
+        """What is said of that release then. Raises: StateConflict, ListingInvalid."""
+        return listing.moved(self.state, self.replacement, self.reason, self.channel)
+
+    def to_json(self) -> dict[str, str | None]:
+        """As the signer is asked for it."""
+        return {
+            "release": str(self.ref),
+            "state": str(self.state),
+            "replacement": str(self.replacement) if self.replacement else None,
+            "reason": self.reason,
+            "channel": self.channel,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Raises: ReleaseNameInvalid, ValueError (no such state)."""
+        instead = document["replacement"]
+        return cls(
+            ReleaseRef.parse(document["release"]),
+            ListingState(document["state"]),
+            ReleaseRef.parse(instead) if instead else None,
+            document["reason"],
+            document["channel"],
+        )
 
 
 def target_path(name: str, version: Version) -> str:

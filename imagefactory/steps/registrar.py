@@ -16,7 +16,7 @@ again is finished.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +33,7 @@ from imagefactory.errors import (
     RootRefused,
     VersionMismatch,
 )
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, ListingState, Relisting
 from imagefactory.model.property_forms import day_of
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.tools.audit_log import AuditedSigner, AuditLog, refusals
@@ -126,8 +126,11 @@ def begin(own: Registrar, catalogue: Path, now: datetime) -> Done:
         return _begin(own, catalogue, now)
 
 
-def list_release(own: Registrar, catalogue: Path, ref: ReleaseRef, now: datetime) -> Done:
-    """List a release that lies in a catalogue's folder. One that is listed already keeps its state.
+def list_release(
+    own: Registrar, catalogue: Path, ref: ReleaseRef, now: datetime, *, channel: str | None = None
+) -> Done:
+    """List a release that lies in a catalogue's folder, on `stable` unless another channel is named. One that is listed
+    already keeps its state, and its channel unless another one is named.
 
     Raises NotSignedHere, ReleaseUnknown (no folder), ReleaseRevoked, and what `begin`, the repository and verification
     raise.
@@ -139,39 +142,28 @@ def list_release(own: Registrar, catalogue: Path, ref: ReleaseRef, now: datetime
         policy = _publish_trust(own, repository, catalogue, now)
         known = repository.listing(ref)
         require_not_revoked(ref, known)
-        change = repository.list_release(known or listing, manifest, now)
+        wanted = known or listing
+        wanted = wanted if channel is None else replace(wanted, channel=channel)
+        change = repository.list_release(wanted, manifest, now)
         if change.written:
-            digest = sha256(manifest).hexdigest()
-            own.log.append("listed", about=str(ref), catalogue=str(catalogue), manifest=digest)
+            digest, where = sha256(manifest).hexdigest(), str(catalogue)
+            own.log.append("listed", about=str(ref), catalogue=where, manifest=digest, channel=wanted.channel)
         return Done((*begun.written, *policy.written, *change.written), begun=begun.begun)
 
 
-def relist(
-    own: Registrar,
-    catalogue: Path,
-    ref: ReleaseRef,
-    state: ListingState,
-    replacement: ReleaseRef | None,
-    reason: str | None,
-    now: datetime,
-) -> Done:
-    """Change the state of a listed release.
+def relist(own: Registrar, catalogue: Path, changes: Sequence[Relisting], now: datetime) -> Done:
+    """Change what is said of listed releases: all of it, signed once, or nothing.
 
     Raises ReleaseUnknown, StateConflict, ListingInvalid, CatalogueUninitialised, and what the repository raises.
     """
-    with refusals(own.log, str(ref)):
-        return _relist(own, catalogue, ref, state, replacement, reason, now)
-
-
-def withdraw(own: Registrar, catalogue: Path, ref: ReleaseRef, reason: str, now: datetime) -> Done:
-    """Revoke a release, if it is listed and not revoked yet. Raises as `relist`."""
-    with refusals(own.log, str(ref)):
-        if not CatalogueFiles(catalogue).has_begun:
-            return Done(())
-        known = _repository(own, catalogue, str(ref)).listing(ref)
-        if known is None or known.state is ListingState.REVOKED:
-            return Done(())
-        return _relist(own, catalogue, ref, ListingState.REVOKED, known.replacement, reason, now)
+    about = str(changes[0].ref) if len(changes) == 1 else _about(catalogue)
+    with refusals(own.log, about):
+        change = _repository(own, catalogue, about).relist(changes, now)
+        for listing in change.relisted:
+            more = {"replacement": listing.replacement and str(listing.replacement), "reason": listing.reason}
+            said = {"state": str(listing.state), "channel": listing.channel, **{k: v for k, v in more.items() if v}}
+            own.log.append("relisted", about=str(listing.ref), catalogue=str(catalogue), **said)
+        return Done(change.written)
 
 
 def refresh(own: Registrar, catalogue: Path, now: datetime) -> Done:
@@ -263,23 +255,6 @@ def _sign_root(own: Registrar, root: bytes, previous: bytes | None) -> bytes:
     for signer in own.signers((ROOT_KEY,), f"root {version}"):
         root = add_signature(root, signer, previous)
     return root
-
-
-def _relist(
-    own: Registrar,
-    catalogue: Path,
-    ref: ReleaseRef,
-    state: ListingState,
-    replacement: ReleaseRef | None,
-    reason: str | None,
-    now: datetime,
-) -> Done:
-    change = _repository(own, catalogue, str(ref)).relist(ref, state, replacement, reason, now)
-    if change.written:
-        more = {"replacement": replacement and str(replacement), "reason": reason}
-        said = {key: value for key, value in more.items() if value}
-        own.log.append("relisted", about=str(ref), catalogue=str(catalogue), state=str(state), **said)
-    return Done(change.written)
 
 
 def _repository(own: Registrar, catalogue: Path, about: str) -> TufRepository:

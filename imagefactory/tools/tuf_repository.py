@@ -16,7 +16,7 @@ is killed between the two, until the root is published again.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,7 @@ from imagefactory.model.listing import (
     TRUST_POLICY,
     Listing,
     ListingState,
+    Relisting,
     decode_listing,
     require_listable,
     target_path,
@@ -52,10 +53,11 @@ from signing.trust import decode_trust
 @dataclass(frozen=True)
 class Change:
     """What was written, as paths below the catalogue, in that order. `overdue` are roles that should be signed again
-    soon, and whose keys are not at hand."""
+    soon, and whose keys are not at hand; `relisted` what is said now of releases of which it was something else."""
 
     written: tuple[str, ...]
     overdue: tuple[str, ...] = ()
+    relisted: tuple[Listing, ...] = ()
 
 
 class Known(Protocol):
@@ -103,10 +105,16 @@ class TufRepository:
 
     def listing(self, ref: ReleaseRef) -> Listing | None:
         """What the catalogue says of a release, NAME@VERSION; None where it does not list it."""
-        raw = self._state(self._chain()[-1]).raw(require_listable(ref.name))
-        path = target_path(ref.name, ref.version) if ref.version else ""
-        listed = Metadata[Targets].from_bytes(raw).signed.targets if raw else {}
+        listed, path = self._listed(ref.name), target_path(ref.name, ref.version) if ref.version else ""
         return decode_listing(path, listed[path].custom) if path in listed else None
+
+    def listings(self, name: str) -> list[Listing]:
+        """What the catalogue says of every release of an image name; nothing where it has none."""
+        return [decode_listing(path, target.custom) for path, target in self._listed(name).items()]
+
+    def _listed(self, name: str) -> Mapping[str, TargetFile]:
+        raw = self._state(self._chain()[-1]).raw(require_listable(name))
+        return Metadata[Targets].from_bytes(raw).signed.targets if raw else {}
 
     def create(self, now: datetime) -> Change:
         """Begin with no release at all; the trusted root is the first one.
@@ -145,22 +153,40 @@ class TufRepository:
             new = [path for name in sorted(names) for path in _put(draft, name, names[name])]
             return self._finish(draft, [manifests[path] for path in new])
 
-    def relist(
-        self, ref: ReleaseRef, state: ListingState, replacement: ReleaseRef | None, reason: str | None, now: datetime
-    ) -> Change:
-        """Change the state of a listed release, NAME@VERSION. Raises ReleaseUnknown, StateConflict, ListingInvalid."""
+    def relist(self, changes: Iterable[Relisting], now: datetime) -> Change:
+        """Change what is said of listed releases, all at once or nothing at all.
+
+        Raises ReleaseUnknown, StateConflict, ListingInvalid.
+        """
+        names: dict[str, list[Relisting]] = {}
+        for each in changes:
+            names.setdefault(each.ref.name, []).append(each)
         with self._prepared(now) as (found, draft):
-            path = target_path(ref.name, ref.version) if ref.version else ""
-            if ref.name not in found.names or path not in draft.targets(ref.name).targets:
-                raise ReleaseUnknown(f"{self._files.root} does not list {ref}")
-            with draft.edit_targets(ref.name) as targets:
-                target = targets.targets[path]
+            for each in (each for name in names.keys() - found.names for each in names[name]):
+                raise self._unlisted(each.ref)
+            new = [listing for name in sorted(names) for listing in self._relisted(draft, name, names[name])]
+            return replace(self._finish(draft), relisted=tuple(new))
+
+    def _relisted(self, draft: Draft, name: str, changes: Sequence[Relisting]) -> list[Listing]:
+        """Change the list of a name, and return what is new in it."""
+        new = []
+        with draft.edit_targets(name) as listed:
+            for each in changes:
+                path = target_path(name, each.ref.version) if each.ref.version else ""
+                if path not in listed.targets:
+                    raise self._unlisted(each.ref)
+                target = listed.targets[path]
                 before = decode_listing(path, target.custom)
-                after = before.moved(state, replacement, reason)
-                if after == before:
-                    raise AbortEdit
-                target.unrecognized_fields["custom"] = after.encode()
-            return self._finish(draft)
+                after = each.of(before)
+                if after != before:
+                    new.append(after)
+                    target.unrecognized_fields["custom"] = after.encode()
+            if not new:
+                raise AbortEdit
+        return new
+
+    def _unlisted(self, ref: ReleaseRef) -> ReleaseUnknown:
+        return ReleaseUnknown(f"{self._files.root} does not list {ref}")
 
     def set_trust(self, policy: bytes, now: datetime) -> Change:
         """Publish the trust policy, the bytes of a trust file; the one that is published already is left alone.
@@ -328,4 +354,4 @@ def _require_successor(known: TargetFile, target: TargetFile) -> None:
         raise CatalogueConflict(f"{after.ref} is listed with another manifest")
     if after.state == ListingState.CURRENT != before.state:
         raise StateConflict(f"{after.ref} is listed as {before.state}", advice="leave it so, or change its state")
-    before.moved(after.state, after.replacement, after.reason)
+    before.moved(after.state, after.replacement, after.reason, after.channel)

@@ -52,7 +52,7 @@ def set_back(built: FakeHost, on: On, shell: Shell) -> FakeHost:
     on(built)
     catalogue = built.settings.catalogue
     shutil.copytree(catalogue, built.root / "backup")
-    assert shell.json("releases", "revoke", ref_of(built), "--reason", "leaks a key")[0] == 0
+    assert shell.json("catalogue", "revoke", ref_of(built), "--reason", "leaks a key")[0] == 0
     assert shell.refused("verify", f"catalogue:{catalogue}/{NAME}") == (1, "release-revoked")
     catalogue.rename(built.root / "newest")
     shutil.copytree(built.root / "backup", catalogue)
@@ -66,8 +66,8 @@ def test_nobody_signs_for_what_was_true_once(set_back: FakeHost, shell: Shell) -
     for command in (
         ("catalogue", "refresh"),
         ("publish", ref, "--to", f"catalogue:{catalogue}"),
-        ("releases", "deprecate", ref, catalogue),
-        ("releases", "revoke", ref, "--reason", "again", catalogue),
+        ("catalogue", "deprecate", ref, catalogue),
+        ("catalogue", "revoke", ref, "--reason", "again", catalogue),
         ("catalogue", "rotate", "freshness"),
         ("catalogue", "rotate", "targets"),
     ):
@@ -92,7 +92,7 @@ def test_where_nobody_has_the_newest_state(set_back: FakeHost, shell: Shell) -> 
     (known,) = set_back.home.glob("signed/.catalogues/*.versions.json")
     assert f"once {known} is removed" in shell.stderr
     known.unlink()
-    assert shell.json("releases", "revoke", ref, "--reason", "leaks a key")[0] == 0
+    assert shell.json("catalogue", "revoke", ref, "--reason", "leaks a key")[0] == 0
     assert shell.json("catalogue", "rotate", "freshness")[0] == 0
     assert shell.refused("verify", f"catalogue:{catalogue}/{NAME}") == (1, "release-revoked")
 
@@ -375,12 +375,12 @@ def test_a_full_disk_leaves_a_catalogue_as_it_was(built: FakeHost, on: On, shell
     on(built)
     ref, metadata = ref_of(built), built.settings.catalogue / "metadata"
     pages = sum(-(-path.stat().st_size // 4096) for path in metadata.iterdir()) + free
-    revoke = imagefactory("releases", "revoke", ref, "--reason", "leaks a key")
+    revoke = imagefactory("catalogue", "revoke", ref, "--reason", "leaks a key")
     assert code_of(built, FULL, metadata, str(pages * 4), *revoke) == (3, "disk-full")
     shutil.rmtree(metadata)
     metadata.with_name("metadata.after").rename(metadata)
     assert shell.json("verify", f"catalogue:{built.settings.catalogue}/{NAME}")[0] == 0
-    assert shell.json("releases", "revoke", ref, "--reason", "leaks a key")[0] == 0
+    assert shell.json("catalogue", "revoke", ref, "--reason", "leaks a key")[0] == 0
     assert shell.refused("verify", f"catalogue:{built.settings.catalogue}/{NAME}") == (1, "release-revoked")
 
 
@@ -403,7 +403,7 @@ def test_makers_who_are_killed(built: FakeHost, on: On, shell: Shell) -> None:
     target = f"catalogue:{catalogue}/{NAME}"
     for number, moment_of_death in enumerate((0.4, 0.7, 1.0, 1.3, 1.6, 2.0)):
         verb = "deprecate" if number % 2 == 0 else "reinstate"
-        makers = [built.start("releases", verb, ref), built.start("catalogue", "refresh")]
+        makers = [built.start("catalogue", verb, ref), built.start("catalogue", "refresh")]
         time.sleep(moment_of_death)
         makers[number % 2].kill()
         for each in makers:

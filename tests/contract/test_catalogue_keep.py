@@ -114,7 +114,7 @@ def test_a_catalogue_is_moved(built: FakeHost, on: On, shell: Shell) -> None:
     assert "--root" in shell.stderr
     assert shell.refused("catalogue", "refresh", moved) == (1, "catalogue-untrusted")
     assert f"imagefactory catalogue publish-root {moved}/metadata/N.root.json {moved}" in shell.stderr
-    assert shell.refused("releases", "deprecate", str(ref_of(host)), moved) == (1, "catalogue-untrusted")
+    assert shell.refused("catalogue", "deprecate", str(ref_of(host)), moved) == (1, "catalogue-untrusted")
     assert shell.refused("catalogue", "refresh") == (1, "catalogue-uninitialised")
     assert shell.json("catalogue", "publish-root", moved / "metadata/1.root.json", moved)[0] == 0
     assert shell.json("catalogue", "refresh", moved)[0] == 0
@@ -127,39 +127,39 @@ def test_a_release_is_deprecated_reinstated_and_revoked(built: FakeHost, on: On,
     other = f"{NAME}@20991231.1"
     state = {"catalogue": catalogue, "before": "current", "state": "deprecated"}
     for dry_run in (["--dry-run"], []):
-        status, done = shell.json("releases", "deprecate", ref, "--replacement", other, *dry_run)
+        status, done = shell.json("catalogue", "deprecate", ref, "--replacement", other, *dry_run)
         assert (status, done) == (0, {"release": ref, "dry_run": bool(dry_run), "catalogues": [state]})
         (found,) = listed(built)
         assert (found.state == ListingState.CURRENT) is bool(dry_run)
     assert str(found.replacement) == other
-    assert shell.text("releases", "reinstate", ref, catalogue) == (
+    assert shell.text("catalogue", "reinstate", ref, catalogue) == (
         0,
         f"{catalogue}: {ref} is current, was deprecated\n",
     )
-    revoke = ("releases", "revoke", ref, "--reason", "leaks a key")
+    revoke = ("catalogue", "revoke", ref, "--reason", "leaks a key")
     assert shell.json(*revoke, "--dry-run")[0] == 0
     assert listed(built)[0].state == ListingState.CURRENT
     assert shell.json(*revoke)[0] == 0
     assert listed(built)[0].reason == "leaks a key"
-    assert shell.refused("releases", "reinstate", ref) == (1, "state-conflict")
+    assert shell.refused("catalogue", "reinstate", ref) == (1, "state-conflict")
     assert folders(built.settings.catalogue), "its files stay"
 
 
 def test_what_cannot_be_said_of_a_release(built: FakeHost, on: On, shell: Shell, tmp_path: Path) -> None:
     on(built)
     ref = str(ref_of(built))
-    assert shell.refused("releases", "deprecate", NAME) == (2, "usage")
-    assert shell.refused("releases", "deprecate", ref, "--replacement", NAME) == (2, "usage")
-    assert shell.refused("releases", "deprecate", ref, "--replacement", ref) == (2, "listing-invalid")
-    assert shell.refused("releases", "deprecate", f"{NAME}@19990101.1") == (1, "release-unknown")
-    assert shell.refused("releases", "deprecate", f"{NAME}@19990101.1", built.settings.catalogue) == (
+    assert shell.refused("catalogue", "deprecate", NAME) == (2, "usage")
+    assert shell.refused("catalogue", "deprecate", ref, "--replacement", NAME) == (2, "usage")
+    assert shell.refused("catalogue", "deprecate", ref, "--replacement", ref) == (2, "listing-invalid")
+    assert shell.refused("catalogue", "deprecate", f"{NAME}@19990101.1") == (1, "release-unknown")
+    assert shell.refused("catalogue", "deprecate", f"{NAME}@19990101.1", built.settings.catalogue) == (
         1,
         "release-unknown",
     )
-    assert shell.refused("releases", "revoke", ref) == (2, "usage"), "a reason is wanted"
+    assert shell.refused("catalogue", "revoke", ref) == (2, "usage"), "a reason is wanted"
     for reason in ("", "two\nlines", "x" * 201):
-        assert shell.refused("releases", "revoke", ref, "--reason", reason) == (2, "listing-invalid")
-    assert shell.refused("releases", "deprecate", ref, tmp_path) == (1, "catalogue-uninitialised")
+        assert shell.refused("catalogue", "revoke", ref, "--reason", reason) == (2, "listing-invalid")
+    assert shell.refused("catalogue", "deprecate", ref, tmp_path) == (1, "catalogue-uninitialised")
     assert listed(built)[0].state == ListingState.CURRENT
 
 
@@ -168,10 +168,10 @@ def test_it_is_said_wherever_the_release_is_published(built: FakeHost, on: On, s
     on(built)
     ref, other = str(ref_of(built)), tmp_path / "other"
     assert shell.json("publish", ref, "--to", f"catalogue:{other}")[0] == 0
-    assert shell.json("releases", "deprecate", ref)[0] == 0
+    assert shell.json("catalogue", "deprecate", ref)[0] == 0
     assert [listed(built, each)[0].state for each in (None, other)] == ["deprecated", "deprecated"]
     shutil.rmtree(other / "metadata")
-    status, done = shell.json("releases", "reinstate", ref)
+    status, done = shell.json("catalogue", "reinstate", ref)
     assert (status, [each.get("state") for each in done["catalogues"]]) == (1, ["current", None])
     assert done["catalogues"][1]["error"]["code"] == "catalogue-uninitialised"
 
@@ -179,7 +179,7 @@ def test_it_is_said_wherever_the_release_is_published(built: FakeHost, on: On, s
 def test_what_was_revoked_is_not_published_again(built: FakeHost, on: On, shell: Shell) -> None:
     on(built)
     ref = ref_of(built)
-    assert shell.json("releases", "revoke", str(ref), "--reason", "leaks a key")[0] == 0
+    assert shell.json("catalogue", "revoke", str(ref), "--reason", "leaks a key")[0] == 0
     shutil.rmtree(folders(built.settings.catalogue)[0])
     target = f"catalogue:{built.settings.catalogue}"
     assert shell.refused("publish", str(ref), "--to", target) == (1, "release-revoked")

@@ -98,7 +98,7 @@ def test_what_becomes_of_a_release(
     def makers(*argv: str) -> None:
         with monkeypatch.context() as patch:
             patch.setenv("IMAGEFACTORY_HOME", str(built.home))
-            assert shell.json("releases", *argv)[0] == 0
+            assert shell.json("catalogue", *argv)[0] == 0
 
     makers("deprecate", ref, "--replacement", f"{NAME}@20991231.1")
     status, proved = shell.json("verify", target)

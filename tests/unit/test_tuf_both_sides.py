@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory import errors
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, ListingState, Relisting
 from imagefactory.model.release import ReleaseRef
 from imagefactory.tools.tuf_client import CatalogueClient, warning
 from imagefactory.tools.tuf_repository import TufRepository
@@ -36,7 +36,7 @@ class World:
             return found, client.manifest(NAME, found.version)
 
     def say(self, ref: ReleaseRef, state: ListingState, instead: ReleaseRef | None, reason: str | None = None) -> None:
-        self.repository.relist(ref, state, instead, reason, moment())
+        self.repository.relist([Relisting(ref, state, instead, reason)], moment())
 
 
 @pytest.fixture

@@ -30,12 +30,13 @@ from imagefactory.errors import (
     CatalogueUnsigned,
     CatalogueUnusable,
     DiskFull,
+    ListingInvalid,
     ReleaseNameInvalid,
     ReleaseUnknown,
     RootRefused,
     StateConflict,
 )
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, ListingState, Relisting
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.tools import tuf_files, tuf_state
 from imagefactory.tools.tuf_files import CatalogueFiles
@@ -196,15 +197,15 @@ def test_the_same_again_writes_nothing(repository: TufRepository, place: Path, n
     publish(repository, A, now)
     before = files(place)
     assert repository.list_release(A, manifest(A.ref), now).written == ()
-    assert repository.relist(A.ref, ListingState.CURRENT, None, None, now).written == ()
+    assert repository.relist([Relisting(A.ref, ListingState.CURRENT, None, None)], now).written == ()
     assert files(place) == before
 
 
 def test_another_state(repository: TufRepository, place: Path, root: bytes, now: datetime) -> None:
     for each in (A, B, C):
         publish(repository, each, now)
-    repository.relist(A.ref, ListingState.DEPRECATED, C.ref, None, now)
-    repository.relist(B.ref, ListingState.REVOKED, None, "its key was stolen", now)
+    repository.relist([Relisting(A.ref, ListingState.DEPRECATED, C.ref, None)], now)
+    repository.relist([Relisting(B.ref, ListingState.REVOKED, None, "its key was stolen")], now)
     assert see(place, root, REFS) == {
         str(A.ref): replace(A, state=ListingState.DEPRECATED, replacement=C.ref),
         str(B.ref): replace(B, state=ListingState.REVOKED, reason="its key was stolen"),
@@ -214,13 +215,13 @@ def test_another_state(repository: TufRepository, place: Path, root: bytes, now:
 
 def test_who_publishes_again_brings_nothing_back(repository: TufRepository, place: Path, now: datetime) -> None:
     publish(repository, A, now)
-    repository.relist(A.ref, ListingState.REVOKED, None, "bad", now)
+    repository.relist([Relisting(A.ref, ListingState.REVOKED, None, "bad")], now)
     before = files(place)
     with pytest.raises(StateConflict, match="is listed as revoked"):
         publish(repository, A, now)
     for state in (ListingState.DEPRECATED, ListingState.CURRENT):
         with pytest.raises(StateConflict, match=f"is revoked and cannot become {state}"):
-            repository.relist(A.ref, state, None, None, now)
+            repository.relist([Relisting(A.ref, state, None, None)], now)
     assert files(place) == before
     with pytest.raises(StateConflict, match="is revoked and cannot become deprecated"):
         publish(repository, replace(A, state=ListingState.DEPRECATED), now)
@@ -229,13 +230,60 @@ def test_who_publishes_again_brings_nothing_back(repository: TufRepository, plac
 def test_what_was_deprecated_is_offered_again_by_a_change_of_its_state(
     repository: TufRepository, place: Path, root: bytes, now: datetime
 ) -> None:
-    publish(repository, A, now)
-    repository.relist(A.ref, ListingState.DEPRECATED, None, None, now)
+    candidate = replace(A, channel="nightly")
+    publish(repository, candidate, now)
+    repository.relist([Relisting(A.ref, ListingState.DEPRECATED, None, None)], now)
     with pytest.raises(StateConflict, match="is listed as deprecated"):
-        publish(repository, A, now)
+        publish(repository, candidate, now)
     publish(repository, replace(A, state=ListingState.DEPRECATED, channel="candidate"), now)
-    repository.relist(A.ref, ListingState.CURRENT, None, None, now)
+    repository.relist([Relisting(A.ref, ListingState.CURRENT, None, None)], now)
     assert see(place, root, REFS) == {str(A.ref): replace(A, channel="candidate")}
+
+
+def test_a_release_moves_on_to_another_channel(
+    repository: TufRepository, place: Path, root: bytes, now: datetime
+) -> None:
+    """And nothing leaves `stable`, neither by a change nor by being published again."""
+    candidate = replace(A, channel="candidate")
+    publish(repository, candidate, now)
+    done = repository.relist([Relisting(A.ref, ListingState.CURRENT, channel="stable")], now)
+    assert done.relisted == (A,)
+    assert repository.relist([Relisting(A.ref, ListingState.CURRENT, channel="stable")], now).written == ()
+    before = files(place)
+    with pytest.raises(StateConflict, match="does not leave it"):
+        repository.relist([Relisting(A.ref, ListingState.CURRENT, channel="candidate")], now)
+    with pytest.raises(StateConflict, match="does not leave it"):
+        publish(repository, candidate, now)
+    assert files(place) == before
+    assert see(place, root, REFS) == {str(A.ref): A}
+
+
+def test_many_are_changed_at_once_or_none(repository: TufRepository, place: Path, root: bytes, now: datetime) -> None:
+    candidate = replace(C, channel="candidate")
+    for each in (A, candidate, B):
+        publish(repository, each, now)
+    changes = [
+        Relisting(C.ref, ListingState.CURRENT, channel="stable"),
+        Relisting(A.ref, ListingState.DEPRECATED, C.ref),
+        Relisting(B.ref, ListingState.REVOKED, None, "leaks"),
+    ]
+    before, unlisted = files(place), ReleaseRef("soe-a", Version(20251121, 3))
+    for wrong, error in (
+        (Relisting(unlisted, ListingState.CURRENT), ReleaseUnknown),
+        (Relisting(ReleaseRef("soe-c", C.version), ListingState.CURRENT), ReleaseUnknown),
+        (Relisting(A.ref, ListingState.REVOKED), ListingInvalid),
+    ):
+        with pytest.raises(error):
+            repository.relist([*changes, wrong], now)
+    assert files(place) == before
+    done = repository.relist(changes, now)
+    assert len([path for path in done.written if path.endswith(".snapshot.json")]) == 1, "signed once"
+    deprecated = replace(A, state=ListingState.DEPRECATED, replacement=C.ref)
+    revoked = replace(B, state=ListingState.REVOKED, reason="leaks")
+    assert sorted(done.relisted, key=str) == sorted((C, deprecated, revoked), key=str)
+    assert see(place, root, REFS) == {str(each.ref): each for each in (deprecated, C, revoked)}
+    assert repository.listings("soe-a") == [deprecated, C]
+    assert repository.listings("soe-unknown") == []
 
 
 def test_a_version_keeps_its_manifest(repository: TufRepository, place: Path, now: datetime) -> None:
@@ -250,13 +298,13 @@ def test_a_version_keeps_its_manifest(repository: TufRepository, place: Path, no
 def test_what_is_not_listed_has_no_state(repository: TufRepository, ref: ReleaseRef, now: datetime) -> None:
     publish(repository, A, now)
     with pytest.raises(ReleaseUnknown):
-        repository.relist(ref, ListingState.DEPRECATED, None, None, now)
+        repository.relist([Relisting(ref, ListingState.DEPRECATED, None, None)], now)
 
 
 def test_what_is_listed_can_be_asked_for(repository: TufRepository, place: Path, root: bytes, now: datetime) -> None:
     assert repository.listing(A.ref) is None
     publish(repository, A, now)
-    repository.relist(A.ref, ListingState.REVOKED, None, "leaks", now)
+    repository.relist([Relisting(A.ref, ListingState.REVOKED, None, "leaks")], now)
     reader = TufRepository(place, root)
     assert reader.listing(A.ref) == A.moved(ListingState.REVOKED, None, "leaks")
     assert [reader.listing(ref) for ref in (B.ref, C.ref, ReleaseRef("soe-a"))] == [None, None, None]
@@ -452,7 +500,7 @@ OPERATIONS: list[tuple[str, Operation, dict[str, Listing]]] = [
     ("a new name", lambda it, now: publish(it, B, now), {str(each.ref): each for each in (A, B)}),
     (
         "a new state",
-        lambda it, now: it.relist(A.ref, ListingState.DEPRECATED, C.ref, None, now),
+        lambda it, now: it.relist([Relisting(A.ref, ListingState.DEPRECATED, C.ref, None)], now),
         {str(A.ref): DEPRECATED},
     ),
     ("refresh", lambda it, now: it.refresh(now), {str(A.ref): A}),

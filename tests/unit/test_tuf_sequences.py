@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from imagefactory.errors import CatalogueConflict, ReleaseUnknown, StateConflict
-from imagefactory.model.listing import TRUST_POLICY, Listing, ListingState
+from imagefactory.model.listing import TRUST_POLICY, Listing, ListingState, Relisting
 from imagefactory.model.release import ReleaseRef
 from imagefactory.tools import tuf_files
 from imagefactory.tools.tuf_repository import TufRepository
@@ -114,10 +114,12 @@ class Publishers(RuleBasedStateMachine):
         known = self.listing(ref)
         if known is None or (known.state == ListingState.REVOKED and state != ListingState.REVOKED):
             with pytest.raises(ReleaseUnknown if known is None else StateConflict):
-                self.repository.relist(ref, state, replacement, reason, self.now)
+                self.repository.relist([Relisting(ref, state, replacement, reason)], self.now)
             return
         after = {**self.expected, str(ref): known.moved(state, replacement, reason)}
-        self.attempt(lambda: self.repository.relist(ref, state, replacement, reason, self.now), after, death)
+        self.attempt(
+            lambda: self.repository.relist([Relisting(ref, state, replacement, reason)], self.now), after, death
+        )
 
     @rule(policy=st.sampled_from(POLICIES), death=deaths)
     def set_trust(self, policy: bytes, death: tuple[int, bool] | None) -> None:
