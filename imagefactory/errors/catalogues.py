@@ -77,6 +77,6 @@ class CatalogueIncomplete(Refused):
 
     code = "catalogue-incomplete"
     default_advice = (
-        "restore their folders from a mirror, or revoke them (imagefactory releases revoke);"
+        "restore their folders from a mirror, or revoke them (imagefactory catalogue revoke);"
         " with --present releases that are not there at all are no error"
     )

@@ -1,6 +1,6 @@
 """Clouds: reaching them, publishing to them, and what is found there."""
 
-from imagefactory.errors.base import Refused, RemoteError, UsageError
+from imagefactory.errors.base import HostError, Refused, RemoteError, UsageError
 
 
 class CloudUnknown(UsageError):
@@ -50,6 +50,42 @@ class CloudAnswerInvalid(RemoteError):
 
     code = "cloud-answer-invalid"
     default_advice = "look at what sits between here and the cloud: a proxy, a load balancer, another version"
+
+
+class CloudAnswerTooLarge(CloudAnswerInvalid):
+    """A service of the cloud answered with more than is read."""
+
+    code = "cloud-answer-too-large"
+
+
+class CloudIncomplete(RemoteError):
+    """A part of the cloud does not answer, so that nobody can say what is in use there. Nothing is deleted."""
+
+    code = "cloud-incomplete"
+    default_advice = "ask the cloud's operator which cell or service is down; try again when it is back"
+
+
+class CloudCannotSeeAll(Refused):
+    """This credential does not see what all projects use, so that nothing may be deleted because of what it sees."""
+
+    code = "cloud-cannot-see-all"
+    default_advice = (
+        "name a credential with role admin as in_use_cloud; an application credential with access rules will do"
+    )
+
+
+class NoCloudService(Refused):
+    """The cloud has no such service where clouds.yaml and Keystone's catalogue say, or only one that is too old."""
+
+    code = "no-cloud-service"
+    default_advice = "check region_name and interface of this cloud in clouds.yaml"
+
+
+class ClockOff(HostError):
+    """The clocks of this machine and of a cloud are more than five minutes apart: no date can be acted upon."""
+
+    code = "clock-off"
+    default_advice = "set the clock of this machine; if it is right, tell the cloud's operator"
 
 
 class BarbicanFailed(RemoteError):
@@ -113,6 +149,34 @@ class ImageNotActive(Refused):
 
     code = "image-not-active"
     default_advice = "publish the release again, or reactivate the image"
+
+
+class ImageInUse(Refused):
+    """Glance does not delete the image, because its store still needs it: volumes or machines were cloned from it."""
+
+    code = "image-in-use"
+    default_advice = "it is hidden; try again when what was made from it is gone"
+
+
+class ImageProtected(Refused):
+    """Somebody else than this publisher protected the image against deletion."""
+
+    code = "image-protected"
+    default_advice = "find out who still wants it; openstack image set --unprotect lets it be deleted"
+
+
+class DuplicateName(Refused):
+    """Another image of the project, which is no release of this name, is shown under the display name."""
+
+    code = "duplicate-name"
+    default_advice = "rename, hide or delete the other image, or choose another display_name"
+
+
+class HolderNotShown(Refused):
+    """The image that is to have the name could not be shown, so that no other image may give it up."""
+
+    code = "holder-not-shown"
+    default_advice = "see what is said about the image that is to have the name; then imagefactory lifecycle apply"
 
 
 class ManifestNotFound(Refused):

@@ -1,6 +1,13 @@
 """Releases, what is remembered of them, and where they are published."""
 
-from imagefactory.errors.base import HostError, Refused, UsageError
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from imagefactory.errors.base import FactoryError, HostError, Refused, UsageError
+from signing.errors import SigningError
+
+Outcome: TypeAlias = Mapping[str, Any] | FactoryError | SigningError
+"""What came of a publication: facts about it, as JSON has them, or the error that ended it."""
 
 
 class ReleaseNameInvalid(UsageError):
@@ -99,3 +106,32 @@ class RootRefused(Refused):
 
     code = "root-refused"
     default_advice = "sign it with enough keys of the current root and enough of its own, then publish it again"
+
+
+class PlacesFailed(FactoryError):
+    """A release did not get to every place where it should. Code and advice are those of the first that failed."""
+
+    def __init__(self, ref: str, places: Mapping[str, Outcome]) -> None:
+        """`places` says what came of each, in order; at least one of them failed."""
+        failed = {place: each for place, each in places.items() if not isinstance(each, Mapping)}
+        place, first = next(iter(failed.items()))
+        alone = len(places) == 1
+        why = first.message if alone else f"{place}: {first.message}"
+        counted = "" if alone else f"{ref}: {len(failed)} of {len(places)} places failed; "
+        told = tuple(f"{where}: {_told(each)}" for where, each in places.items())
+        lines: tuple[str, ...] = getattr(first, "lines", ())
+        super().__init__(
+            f"{counted}{why}",
+            advice=first.advice,
+            log=getattr(first, "log", None),
+            lines=lines if alone else told,
+        )
+        self.places = places
+        self.code = first.code  # type: ignore[misc]  # as SignerRefused: it stands for another
+        self.exit_code = first.exit_code  # type: ignore[misc]
+
+
+def _told(outcome: Outcome) -> str:
+    if isinstance(outcome, Mapping):
+        return "verified" if outcome.get("verified") else "nothing is wrong"
+    return f"{outcome.message} [{outcome.code}]"

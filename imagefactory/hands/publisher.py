@@ -7,25 +7,35 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from imagefactory.errors import ImageOfAnotherRelease, VisibilityRefused
+from pydantic import BaseModel, ValidationError
+
+from imagefactory.errors import ImageOfAnotherRelease, RequestInvalid, VisibilityRefused
 from imagefactory.hands.protocol import Document, serve
+from imagefactory.model.drift import Audit
 from imagefactory.model.glance import MANIFEST_PROPERTY, Audience
 from imagefactory.model.recipe_targets import CloudTarget, visibility_refusal
+from imagefactory.model.settlement import DisplayLook, Settlement
 from imagefactory.progress import Advance
+from imagefactory.steps.cloud_usage import cloud_usage
+from imagefactory.steps.glance_audit import Auditor
 from imagefactory.steps.glance_publish import CloudOrder, Publisher
+from imagefactory.steps.glance_settle import Settler
+from imagefactory.steps.glance_survey import survey
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from signing.digest import read_document
 from signing.trust import load_trust
 from signing.verify import VerifiedManifest, verify_manifest, verify_provenance
 
+Model = TypeVar("Model", bound=BaseModel)
 STEP = 4 << 20  # bytes between two reports of progress
 
 
 def publish_image(request: Document, advance: Advance) -> Document:
     """Publish one image of a release to a cloud's Glance."""
+    look = _read(DisplayLook, request["look"])
     trust = load_trust(Path(request["trust"]))
     raw = read_document(Path(request["manifest"]))
     signed = verify_manifest(raw, trust, now=datetime.now(UTC), name=request["name"])
@@ -36,13 +46,14 @@ def publish_image(request: Document, advance: Advance) -> Document:
     _check_visibility(target, recipe, signed)
     order = CloudOrder(
         image_id=request["image_id"],
-        name=str(recipe.get("display_name") or signed.manifest.name),
+        name=look.name,
         signed=signed,
         format=request["format"],
         file=Path(request["file"]),
         audience=Audience.of(target),
         bandwidth=target.bandwidth,
         deep=request["deep"],
+        hidden=look.hidden,
     )
     meter = _Meter(advance, order.entry.size)
     publisher = Publisher(Cloud(target.cloud), meter.say, meter.count)
@@ -59,6 +70,47 @@ def withdraw_image(request: Document, advance: Advance) -> Document:
     if image is not None and image.status in {"active", "deactivated"}:
         glance.deactivate(image.id)
     return {"there": image is not None}
+
+
+def settle_images(request: Document, advance: Advance) -> Document:
+    """Make the images of a name in a cloud look as the records say. What could not be done is in the answer."""
+    order = _read(Settlement, {key: value for key, value in request.items() if key != "action"})
+    return asdict(Settler(Cloud(order.cloud), advance).settle(order))
+
+
+def usage_of_images(request: Document, advance: Advance) -> Document:
+    """Ask a cloud what uses images, in all projects."""
+    return asdict(cloud_usage(Cloud(request["cloud"]), request["image_ids"], advance))
+
+
+def survey_project(request: Document, advance: Advance) -> Document:
+    """List the images of ours in a project of a cloud, and the visible ones of others that have one of `names`."""
+    cloud = Cloud(request["cloud"])
+    found = survey(
+        cloud,
+        request["owner"],
+        request.get("names", ()),
+        members=request.get("members", False),
+        on_images=lambda count: advance(f"listing the images of {cloud.name}", count),
+    )
+    return found.to_document()
+
+
+def _read(model: type[Model], document: object) -> Model:
+    """A part of a request. Raises RequestInvalid."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RequestInvalid(f"the publisher was asked for what makes no sense: {where}: {first['msg']}") from error
+
+
+def audit_images(request: Document, advance: Advance) -> Document:
+    """Hold images of ours in a cloud against their manifests, and put right what can be."""
+    order = _read(Audit, {key: value for key, value in request.items() if key != "action"})
+    auditor = Auditor(Cloud(order.cloud), load_trust(Path(order.trust)), advance)
+    return {"images": [asdict(each) for each in auditor.audit(order)]}
 
 
 class _Meter:
@@ -91,4 +143,15 @@ def _check_visibility(target: CloudTarget, recipe: dict[str, Any], signed: Verif
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"publish": publish_image, "withdraw": withdraw_image}))
+    sys.exit(
+        serve(
+            {
+                "audit": audit_images,
+                "publish": publish_image,
+                "settle": settle_images,
+                "survey": survey_project,
+                "usage": usage_of_images,
+                "withdraw": withdraw_image,
+            }
+        )
+    )

@@ -11,9 +11,11 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from imagefactory.model.recipe_targets import CloudTarget, Visibility
+from imagefactory.model.release import Version
 
 RELEASE_PROPERTY: Final = "imagefactory_release"
 MANIFEST_PROPERTY: Final = "imagefactory_manifest_sha256"
+REPLACEMENT_PROPERTY: Final = "imagefactory_replacement"  # NAME@VERSION: what to use instead
 CERTIFICATE_PROPERTY: Final = "img_signature_certificate_uuid"
 SIGNATURE_PROPERTIES: Final = (
     "img_signature",
@@ -164,14 +166,50 @@ def creation(
     }
 
 
-def revealing(image: GlanceImage, audience: Audience) -> list[dict[str, Any]]:
-    """The JSON patch (RFC 6902, as Glance's v2.1 media type takes it) that shows an image; empty when it is shown."""
+@dataclass(frozen=True)
+class Appearance:
+    """As what an image is listed: its name, whether it is listed only for those who ask for hidden ones, and which
+    release, NAME@VERSION, to use instead of it."""
+
+    name: str
+    hidden: bool = False
+    replacement: str | None = None
+
+    @classmethod
+    def of(cls, image: GlanceImage) -> Self:
+        """As what an image is listed now."""
+        return cls(image.name, image.hidden, image.properties.get(REPLACEMENT_PROPERTY))
+
+
+def versioned_name(display_name: str, version: Version | str) -> str:
+    """What an image is called that does not have the display name."""
+    return f"{display_name} {version}"
+
+
+def revealing(image: GlanceImage, audience: Audience, appearance: Appearance) -> list[dict[str, Any]]:
+    """The JSON patch (RFC 6902, as Glance's v2.1 media type takes it) that gives an image its audience and its
+    appearance at once; empty when it has them."""
     wanted = {
         "/visibility": (image.visibility, audience.visibility),
-        "/os_hidden": (image.hidden, False),
         "/protected": (image.protected, audience.protected),
         "/tags": (list(image.tags), sorted(set(audience.tags))),
     }
+    return [*_replaced(wanted), *appearing(image, appearance)]
+
+
+def appearing(image: GlanceImage, appearance: Appearance) -> list[dict[str, Any]]:
+    """The JSON patch that has an image listed as it should be; empty when it is."""
+    patch = _replaced({"/name": (image.name, appearance.name), "/os_hidden": (image.hidden, appearance.hidden)})
+    path, said = f"/{REPLACEMENT_PROPERTY}", image.properties.get(REPLACEMENT_PROPERTY)
+    if appearance.replacement is None and said is not None:
+        patch.append({"op": "remove", "path": path})
+    elif appearance.replacement != said:
+        patch.append({"op": "add", "path": path, "value": appearance.replacement})
+    return patch
+
+
+def _replaced(wanted: Mapping[str, tuple[object, object]]) -> list[dict[str, Any]]:
+    """The JSON patch that makes new values of old ones: (old, new) by path."""
     return [{"op": "replace", "path": path, "value": new} for path, (old, new) in wanted.items() if old != new]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from imagefactory.errors import ManifestNotFound, ReleaseNameInvalid, ReleaseUnknown
-from imagefactory.model.glance import RELEASE_PROPERTY, GlanceImage
+from imagefactory.model.glance import CERTIFICATE_PROPERTY, MANIFEST_PROPERTY, RELEASE_PROPERTY, GlanceImage
 from imagefactory.model.release import ReleaseRef
 from imagefactory.steps.listed import Listed, listed_release
 from imagefactory.steps.verify import Expectation
@@ -45,3 +45,23 @@ def listed_as(image: GlanceImage, catalogue: KnownCatalogue, expectation: Expect
         return listed_release(catalogue, ref, expectation, account)
     except ReleaseUnknown as error:
         raise ManifestNotFound(f"{catalogue.address} has no {ref}, which image {image.id} says to be") from error
+
+
+def described(signed: VerifiedManifest, image_format: str, certificate: str | None) -> dict[str, str]:
+    """Everything that a published image says of itself. `certificate` is its UUID in Barbican, None: no signature."""
+    manifest = signed.manifest
+    properties = {
+        **manifest.properties,
+        RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}",
+        MANIFEST_PROPERTY: signed.sha256,
+    }
+    if certificate is None:
+        return properties
+    glance = manifest.formats[image_format].glance
+    return {
+        **properties,
+        "img_signature": glance.img_signature,
+        "img_signature_hash_method": glance.img_signature_hash_method,
+        "img_signature_key_type": glance.img_signature_key_type,
+        CERTIFICATE_PROPERTY: certificate,
+    }

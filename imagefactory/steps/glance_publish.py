@@ -7,7 +7,7 @@ somebody else is never touched, whatever its name.
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from pathlib import Path
 import tenacity
 
 from imagefactory.errors import (
-    CloudForbidden,
     CloudUnreachable,
     FactoryError,
     GlanceRefused,
     GlanceRefusedSignature,
     ImageIdBurnt,
     ImageReplaced,
-    Refused,
     UploadFailed,
 )
 from imagefactory.model.glance import (
     CERTIFICATE_PROPERTY,
     MANIFEST_PROPERTY,
     NOT_BY_GLANCE,
-    RELEASE_PROPERTY,
+    Appearance,
     Audience,
     GlanceImage,
     creation,
     repairs,
-    revealing,
+    versioned_name,
     without_signature,
 )
+from imagefactory.steps.glance_manifest import described
+from imagefactory.steps.glance_reveal import require_name, reveal
 from imagefactory.steps.glance_verify import check_data, require, require_leftover
 from imagefactory.tools.inspect import opened
 from imagefactory.tools.openstack.barbican import Barbican
@@ -58,8 +58,9 @@ UPLOAD_RATE = 20 << 20  # bytes a second at which a store takes over what Glance
 
 @dataclass(frozen=True)
 class CloudOrder:
-    """What to publish: the `file` that is the `format` of a verified release, as the image `image_id` called `name`.
+    """What to publish: the `file` that is the `format` of a verified release, as the image `image_id`.
 
+    It gets the display name `name`; a `hidden` one stays hidden and is called NAME VERSION.
     `bandwidth` is the most bytes a second (None: as fast as it goes). `deep` reads the whole image back.
     """
 
@@ -71,10 +72,21 @@ class CloudOrder:
     audience: Audience
     bandwidth: int | None = None
     deep: bool = False
+    hidden: bool = False
 
     @property
     def entry(self) -> FormatEntry:
         return self.signed.manifest.formats[self.format]
+
+    @property
+    def versioned_name(self) -> str:
+        """What the image is called while it is hidden."""
+        return versioned_name(self.name, str(self.signed.manifest.version))
+
+    @property
+    def appearance(self) -> Appearance:
+        """As what the image is to be listed in the end."""
+        return Appearance(self.versioned_name if self.hidden else self.name, self.hidden)
 
 
 @dataclass(frozen=True)
@@ -108,17 +120,20 @@ class Publisher:
     def publish(self, order: CloudOrder) -> CloudImage:
         """Publish, or finish what was begun, or see that it is there already.
 
-        Raises ImageIdBurnt (record another id and call again), UploadFailed, GlanceRefused...,
+        Raises ImageIdBurnt (record another id and call again), DuplicateName, UploadFailed, GlanceRefused...,
         BarbicanFailed, what verification of the image raises, and errors of the cloud and of the room signing.
         """
         self.glance.require()
         certificate = self._certificate(order)
         wanted = _properties(order, certificate)
         image = self._clean_up(order)
+        if not order.hidden and (image is None or image.hidden or image.name != order.name):
+            require_name(self.glance, order.name, self._owner(order), order.signed.manifest.name)
         if image is None:
             self.on_advance("creating the image")
+            name, audience = order.versioned_name, order.audience
             image = self.glance.create(
-                creation(order.image_id, order.name, order.format, wanted, order.audience.tags, order.audience.owner)
+                creation(order.image_id, name, order.format, wanted, audience.tags, audience.owner)
             )
         self._require_ours(order, image)
         image = self._put_right(image, wanted)
@@ -170,6 +185,8 @@ class Publisher:
             elif image is not None and image.hidden and image.status != "deactivated":
                 self.on_advance(f"removing what was begun before: {image.id}")
                 self.glance.delete(image.id)
+        # Another image beside one that was deactivated would offer again what somebody took back.
+        known = next((each for each in ours if each.status == "deactivated"), known)
         if known is not None and kept is None:
             require_leftover(known, order.signed.manifest, order.format)
             raise ImageIdBurnt(f"{self.cloud.name}: image {order.image_id} was begun and could not be finished")
@@ -318,55 +335,19 @@ class Publisher:
 
     def _show(self, order: CloudOrder, image: GlanceImage) -> GlanceImage:
         """Let those see the image who should."""
-        if order.audience.visibility == "shared":
-            if image.visibility != "shared":  # Glance wants it before there can be members; hidden it stays
-                image = self.glance.update(image.id, [{"op": "replace", "path": "/visibility", "value": "shared"}])
-            self._share(image, order.audience.members)
-        patch = revealing(image, order.audience)
-        if not patch:
-            return image
-        self.on_advance(f"making the image {order.audience.visibility}")
-        try:
-            shown = self.glance.update(image.id, patch)
-        except CloudForbidden as error:
-            raise CloudForbidden(
-                f"{error.message}; image {image.id} is complete and stays hidden",
-                advice=f"an account that may make images {order.audience.visibility} finishes it: publish again",
-            ) from error
-        if revealing(shown, order.audience):
-            raise GlanceRefused(f"{self.cloud.name} took the change of image {image.id} and did not make it")
-        try:
-            # Somebody may have changed it since it was compared.
-            require(self.cloud, shown, order.signed)
-        except Refused:
-            self.glance.update(image.id, [{"op": "replace", "path": "/os_hidden", "value": True}])
-            raise
-        return shown
-
-    def _share(self, image: GlanceImage, members: Sequence[str]) -> None:
-        there = self.glance.members(image.id)
-        for member in (each for each in members if each not in there):
-            self.glance.share(image.id, member)
-        for member in (each for each in there if each not in members):
-            self.glance.unshare(image.id, member)
+        return reveal(
+            self.glance,
+            image,
+            order.audience,
+            order.appearance,
+            Appearance(order.versioned_name, hidden=True),
+            order.signed,
+            self.on_advance,
+        )
 
 
 def _properties(order: CloudOrder, certificate: str | None) -> dict[str, str]:
-    """Everything that the image says about itself."""
-    manifest = order.signed.manifest
-    glance = order.entry.glance
-    signature = {
-        "img_signature": glance.img_signature,
-        "img_signature_hash_method": glance.img_signature_hash_method,
-        "img_signature_key_type": glance.img_signature_key_type,
-        CERTIFICATE_PROPERTY: certificate or "",
-    }
-    return {
-        **manifest.properties,
-        **(signature if certificate else {}),
-        RELEASE_PROPERTY: f"{manifest.name}@{manifest.version}",
-        MANIFEST_PROPERTY: order.signed.sha256,
-    }
+    return described(order.signed, order.format, certificate)
 
 
 def _chunks(

@@ -190,7 +190,7 @@ def require(
     barbican = Barbican(cloud)
     there = barbican.there
     found = _note(account, 23, _release(image, signed))
-    found += _note(account, 24, _data(image, signed), image.disk_format)
+    found += _note(account, 24, data_errors(image, signed), image.disk_format)
     signature = _signature(image, signed, there)
     uuid = image.properties.get(CERTIFICATE_PROPERTY)
     if there or signature:
@@ -200,7 +200,7 @@ def require(
     if signature or not there or uuid is None:
         account.skipped(26, "there is no signature whose certificate could be asked for")
     else:
-        found += _note(account, 26, _certificate(barbican, uuid, signed, image), uuid)
+        found += _note(account, 26, certificate_errors(barbican, uuid, signed, image), uuid)
     found += _note(account, 27, _properties(image, signed), f"{len(signed.manifest.properties)} properties")
     _raise_the_worst(found)
     return () if there else (NO_BARBICAN,)
@@ -223,7 +223,11 @@ def require_properties(image: GlanceImage, signed: VerifiedManifest) -> None:
 def require_leftover(image: GlanceImage, manifest: ReleaseManifest, image_format: str) -> None:
     """An image that was shown, or that somebody deactivated, is nothing to be replaced in silence."""
     if image.status == "deactivated":
-        raise ImageNotActive(f"image {image.id} was deactivated", advice="find out why; then reactivate or delete it")
+        ref = f"{manifest.name}@{manifest.version}"
+        raise ImageNotActive(
+            f"image {image.id} was deactivated: {ref} is obsolete or revoked there, or somebody took it back",
+            advice=f"imagefactory restore {ref} brings back what is obsolete; openstack image set --activate the rest",
+        )
     if image.hidden:
         return
     if image.disk_format == image_format and image.status == "active":
@@ -309,7 +313,8 @@ def _release(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]
     ]
 
 
-def _data(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
+def data_errors(image: GlanceImage, signed: VerifiedManifest) -> list[FactoryError]:
+    """What says that the data of an image is not what was signed, as far as Glance tells."""
     entry = signed.manifest.formats.get(image.disk_format)
     if entry is None:
         formats = ", ".join(signed.manifest.formats)
@@ -340,7 +345,11 @@ def _signature(image: GlanceImage, signed: VerifiedManifest, there: bool) -> lis
     return []
 
 
-def _certificate(barbican: Barbican, uuid: str, signed: VerifiedManifest, image: GlanceImage) -> list[FactoryError]:
+def certificate_errors(
+    barbican: Barbican, uuid: str, signed: VerifiedManifest, image: GlanceImage
+) -> list[FactoryError]:
+    """What is wrong with the certificate in Barbican that an image names. Raises what `Barbican.fetch` raises, but for
+    CertificateUnreadable."""
     entry = signed.manifest.formats.get(image.disk_format)
     if not is_uuid(uuid):
         return [CertificateForeign(f"image {image.id} names a certificate that is none of Barbican's")]

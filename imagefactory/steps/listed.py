@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from imagefactory.errors import CatalogueMixed, CatalogueUnreachable, DiskFull, FormatUnsupported, VersionMismatch
-from imagefactory.model.listing import Listing
+from imagefactory.model.listing import STABLE, Listing
 from imagefactory.model.release import ReleaseRef
 from imagefactory.steps.verify import Expectation, Proof, VerifiedImage
 from imagefactory.tools.catalogue_files import WebFolder, reading
@@ -94,14 +94,20 @@ def client_of(catalogue: KnownCatalogue) -> Iterator[CatalogueClient]:
 
 
 def listed_release(
-    catalogue: KnownCatalogue, ref: ReleaseRef, expectation: Expectation, account: Account | None = None
+    catalogue: KnownCatalogue,
+    ref: ReleaseRef,
+    expectation: Expectation,
+    account: Account | None = None,
+    *,
+    channel: str = STABLE,
 ) -> Listed:
-    """A release in a catalogue (rules 19, 1, 20 and 21), the newest one that is offered if `ref` has no version.
+    """A release in a catalogue (rules 19, 1, 20 and 21), the newest one that is offered on `channel` if `ref` has no
+    version.
 
     Raises CatalogueUntrusted and what else `CatalogueClient` raises; NoTrustRoot, TrustInvalid.
     """
     with client_of(catalogue) as client:
-        return listed_of(client, catalogue, ref, expectation, account)
+        return listed_of(client, catalogue, ref, expectation, account, channel=channel)
 
 
 def listed_of(
@@ -110,6 +116,8 @@ def listed_of(
     ref: ReleaseRef,
     expectation: Expectation,
     account: Account | None = None,
+    *,
+    channel: str = STABLE,
 ) -> Listed:
     """The same with a client of that catalogue."""
     account = account or listed_account()
@@ -117,8 +125,8 @@ def listed_of(
     account.passed(19, seen)
     believing = believed(client, expectation)
     believing.begin(account)
-    listing = client.release(ref.name, ref.version) if ref.version else client.newest(ref.name)
-    account.passed(20, f"{listing.ref}, {listing.state}")
+    listing = client.release(ref.name, ref.version) if ref.version else client.newest(ref.name, channel)
+    account.passed(20, f"{listing.ref}, {listing.state} on {listing.channel}")
     manifest = client.manifest(listing.name, listing.version)
     account.passed(21, f"sha256:{sha256(manifest).hexdigest()}")
     facts = (f"listed by {catalogue.address}, {seen}", *_warnings(listing))
@@ -147,13 +155,14 @@ def verify_listed(
     *,
     on_bytes: OnBytes | None = None,
     account: Account | None = None,
+    channel: str = STABLE,
 ) -> Proof:
-    """Verify every byte of a release in a catalogue.
+    """Verify every byte of a release in a catalogue, of the newest one on `channel` if `ref` has no version.
 
     Raises what `listed_release` raises, errors of `tools.catalogue_files` and of the room signing.
     """
     account = account or listed_account()
-    listed = listed_release(catalogue, ref, pinned(expectation, ref), account)
+    listed = listed_release(catalogue, ref, pinned(expectation, ref), account, channel=channel)
     return verify_bytes(listed, on_bytes=on_bytes, account=account)
 
 
@@ -187,10 +196,11 @@ def listed_image(
     *,
     work: Path,
     on_bytes: OnBytes | None = None,
+    channel: str = STABLE,
 ) -> Iterator[VerifiedImage]:
     """The image of a release, verified and open; of its formats qcow2 before raw. Over a network it is downloaded to a
     nameless file in the directory `work` first. Raises like `verify_listed`."""
-    listed = listed_release(catalogue, ref, pinned(expectation, ref))
+    listed = listed_release(catalogue, ref, pinned(expectation, ref), channel=channel)
     signed = listed.verified()
     entry = format_of(signed, None)
     with _downloaded(listed, entry, work) if catalogue.is_web else _opened(listed, entry) as descriptor:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final
 
 import ijson
 
@@ -25,23 +25,19 @@ from imagefactory.model.packages import SourcePackages
 from imagefactory.model.vulnerabilities import Format
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.inspect import opened
+from imagefactory.tools.json_stream import MAX_DEPTH, ObjectTooLarge, events_of, object_of
 from signing.digest import FileState, hash_stream, require_unchanged
 from signing.errors import SigningError
 
 MAX_RECORD: Final = 4 << 20  # bytes of an OSV record
-MAX_PARTS: Final = 200_000  # keys and values of an issue or record
 MAX_RECORDS: Final = 1_000_000
 MAX_UNPACKED: Final = 8 << 30  # bytes of a zip; OSV's of Debian has 1 GB
-MAX_DEPTH: Final = 16
 MAX_ADVISORIES: Final = 100_000  # about the packages of one image; a kernel has 10,000
 
 _ZIP: Final = b"PK\x03\x04"
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _SHOWN: Final = 5  # names in a message
-
-Event: TypeAlias = tuple[int, str, Any]
-"""How many containers are open around it, what it is, and its value, as ijson has them."""
 
 
 @dataclass
@@ -112,7 +108,7 @@ class FeedReader:
 
     def _tracker(self, stream: BinaryIO, sources: SourcePackages, seen: _Seen) -> Iterator[Advisory]:
         """package -> issue -> key -> release: what is at which depth."""
-        events = _events(stream)
+        events = events_of(stream)
         package = issue = ""
         for depth, event, value in events:
             if event == "map_key":
@@ -125,7 +121,7 @@ class FeedReader:
             elif depth < 3 and event not in {"start_map", "end_map"}:
                 raise ValueError("a package, and an issue of one, should be an object")
             elif depth == 2 and event == "start_map" and package in sources:
-                found = _built(events, event, depth)
+                found = object_of(events, event, depth, MAX_RECORD)
                 advisory = of_tracker(package, issue, found, self.codename)
                 for each in found["releases"]:
                     seen.add(each)
@@ -157,6 +153,8 @@ def _invalid(source: str) -> Iterator[None]:
         raise FeedInvalid(f"{source} is not valid JSON, or ends too early") from None
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError):
         raise FeedInvalid(f"{source} is no zip that can be read") from None
+    except ObjectTooLarge:
+        raise FeedTooLarge("the feed has an issue that is larger than any should be") from None
     except RecursionError:
         raise FeedInvalid(f"{source} is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as why:
@@ -167,41 +165,6 @@ def _invalid(source: str) -> Iterator[None]:
         raise FeedInvalid(f"{source} is no zip that can be read") from None
     except SystemError:  # ijson's, over numbers that Python will not read
         raise FeedInvalid(f"{source} holds a number that is none") from None
-
-
-# -- JSON as a stream -------------------------------------------------------------------------------------------------
-
-
-def _events(stream: BinaryIO) -> Iterator[Event]:
-    depth = 0
-    for event, value in ijson.basic_parse(stream):
-        if event in {"start_map", "start_array"}:
-            yield depth, event, value
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise RecursionError
-        elif event in {"end_map", "end_array"}:
-            depth -= 1
-            yield depth, event, value
-        else:
-            yield depth, event, value
-
-
-def _built(events: Iterator[Event], event: str, around: int) -> dict[str, Any]:
-    """The object that has just begun with `event`, with `around` containers around it."""
-    if event != "start_map":
-        raise ValueError("an issue should be an object")
-    builder = ijson.ObjectBuilder()
-    builder.event(event, None)
-    size = 0
-    for count, (depth, kind, value) in enumerate(events):
-        builder.event(kind, value)
-        size += len(value) if isinstance(value, str) else 1
-        if count > MAX_PARTS or size > MAX_RECORD:
-            raise FeedTooLarge("the feed has an issue that is larger than any should be")
-        if depth == around:
-            break
-    return dict(builder.value)
 
 
 def _begins_with(stream: BinaryIO, wanted: tuple[str, ...]) -> bool:
@@ -216,10 +179,10 @@ def _begins_with(stream: BinaryIO, wanted: tuple[str, ...]) -> bool:
 
 
 def _array(stream: BinaryIO) -> Iterator[dict[str, Any]]:
-    events = _events(stream)
+    events = events_of(stream)
     for depth, event, _ in events:
         if depth == 1:
-            yield _built(events, event, depth)
+            yield object_of(events, event, depth, MAX_RECORD)
 
 
 def _lines(stream: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,10 @@ NO_ROOM = 64 << 10  # bytes: a file system with less than that is full
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 PIPE = subprocess.PIPE
 POLL = 0.05  # seconds between two looks at a running program
+
+# A descriptor that can be read when somebody wants the programs of this context to end. Ctrl-C interrupts the main
+# thread alone: a program that another thread waits for would go on.
+_stop: ContextVar[int | None] = ContextVar("stop", default=None)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Program:
 
     def __init__(self, popen: "subprocess.Popen[bytes]", name: str, deadline: float, log: Path | None) -> None:
         self._popen = popen
+        self._stop = _stop.get()
         self._pidfd = os.pidfd_open(popen.pid)
         self._deadline = deadline
         self._log = log
@@ -85,18 +91,21 @@ class Program:
         """
         if self._popen.stdout is None:
             raise ValueError(f"{self.name} was started without a pipe")
-        stdout, rest = self._popen.stdout.fileno(), b""
+        stdout, begun = self._popen.stdout.fileno(), list[bytes]()
         while True:
             # A deadline may be infinite, a poll may not.
-            if not _ready(stdout, min(self._deadline - time.monotonic(), 3600.0)):
+            if not self._waited(stdout, min(self._deadline - time.monotonic(), 3600.0)):
                 if time.monotonic() > self._deadline:
                     raise self._timeout()
                 continue
             piece = os.read(stdout, 1 << 16)
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
+            end, *more = piece.split(b"\n")
+            begun.append(end)
+            for beginning in more:
+                yield b"".join(begun)
+                begun = [beginning]
             if not piece:
-                yield from [rest] if rest else []
+                yield from [rest] if (rest := b"".join(begun)) else []
                 return
 
     def poll(self) -> int | None:
@@ -108,7 +117,7 @@ class Program:
 
         Raises ProgramTimeout after the deadline, with the whole group ended.
         """
-        while not _ready(self._pidfd, POLL):
+        while not self._waited(self._pidfd, POLL):
             if on_poll is not None:
                 on_poll()
             if time.monotonic() > self._deadline:
@@ -123,12 +132,14 @@ class Program:
         streams = [stream.fileno() for stream in (self._popen.stdout, self._popen.stderr) if stream is not None]
         said = {descriptor: bytearray() for descriptor in streams}
         look = select.poll()
-        for descriptor in (self._pidfd, *streams):
+        for descriptor in (self._pidfd, *streams, *([] if self._stop is None else [self._stop])):
             look.register(descriptor, select.POLLIN)
         due = time.monotonic() + POLL
         ended = False
         while not ended:
             ready = {descriptor for descriptor, _ in look.poll(max(0.0, due - time.monotonic()) * 1000)}
+            if self._stop in ready:
+                raise KeyboardInterrupt
             for descriptor in ready & said.keys():
                 if not self._take(descriptor, said, limit):
                     look.unregister(descriptor)
@@ -176,6 +187,13 @@ class Program:
             if stream is not None:
                 stream.close()
 
+    def _waited(self, descriptor: int, seconds: float) -> bool:
+        """As _ready(). Raises KeyboardInterrupt when somebody wants the programs of this context to end."""
+        ready = _ready_ones([descriptor] if self._stop is None else [descriptor, self._stop], seconds)
+        if self._stop in ready:
+            raise KeyboardInterrupt
+        return descriptor in ready
+
     def _timeout(self) -> ProgramTimeout:
         self.end()
         return ProgramTimeout(f"{self.name} did not end before its deadline", log=self._log, lines=tail(self._log))
@@ -193,6 +211,23 @@ class Program:
         # PermissionError: under sudo the group is root's; it ends by the closing of its input.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
+
+
+@contextmanager
+def ended_by(descriptor: int) -> Iterator[None]:
+    """Whatever waits in here for a program gets KeyboardInterrupt, and so ends it, once `descriptor` can be read."""
+    token = _stop.set(descriptor)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
+def go_on() -> None:
+    """Raises KeyboardInterrupt when somebody wants what this context does to end."""
+    stop = _stop.get()
+    if stop is not None and _ready(stop, 0):
+        raise KeyboardInterrupt
 
 
 def find(name: str, path: str | None = None) -> str:
@@ -342,9 +377,14 @@ def _signal_name(number: int) -> str:
 
 def _ready(descriptor: int, seconds: float) -> bool:
     """Whether there is something to read, or a process has ended, within `seconds`."""
+    return bool(_ready_ones([descriptor], seconds))
+
+
+def _ready_ones(descriptors: Sequence[int], seconds: float) -> set[int]:
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0, int(seconds * 1000))))
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(max(0, int(seconds * 1000)))}
 
 
 def _dies_with_us() -> list[str]:

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, ListingState, Relisting
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.tools.known_catalogue import KnownCatalogue, known_catalogue
 from imagefactory.tools.tuf_repository import TufRepository
@@ -52,7 +52,9 @@ class Shelf:
 
     def say(self, ref: ReleaseRef, state: ListingState, instead: str | None = None, reason: str | None = None) -> None:
         """Give a release another state."""
-        self.repository.relist(ref, state, ReleaseRef.parse(instead) if instead else None, reason, moment())
+        self.repository.relist(
+            [Relisting(ref, state, ReleaseRef.parse(instead) if instead else None, reason)], moment()
+        )
 
     def folder(self, ref: ReleaseRef) -> Path:
         return self.root / "targets" / ref.name / str(ref.version)

@@ -9,7 +9,7 @@ from tests.openstack.cloud import down, prepare, status, up
 from tests.openstack.clouds import entries
 from tests.openstack.errors import CloudError
 from tests.openstack.install import ROOT
-from tests.openstack.state import State
+from tests.openstack.state import State, read_state
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> bool:
     if arguments.verb == "prepare":
         prepare(say)
     elif arguments.verb == "up":
-        show_use(up(arguments.state.absolute(), say)[0])
+        beside = read_state(arguments.beside.absolute()) if arguments.beside else None
+        show_use(up(arguments.state.absolute(), say, name=arguments.name, beside=beside)[0])
     elif arguments.verb == "down":
         down(arguments.state.absolute(), say, purge=arguments.purge)
     else:
@@ -40,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     state = argparse.ArgumentParser(add_help=False)
     state.add_argument("--state", type=Path, default=ROOT / ".cloud", metavar="DIR", help="where it lives")
     verbs.add_parser("prepare", help="install what the servers need; up does that too")
-    verbs.add_parser("up", parents=[state], help="start what does not run")
+    start = verbs.add_parser("up", parents=[state], help="start what does not run")
+    start.add_argument("--name", default="demo", help="what the entries of a new cloud begin with")
+    start.add_argument("--beside", type=Path, metavar="DIR", help="a cloud whose entries are in clouds.yaml, too")
     verbs.add_parser("status", parents=[state], help="say what runs")
     stop = verbs.add_parser("down", parents=[state], help="stop it")
     stop.add_argument("--purge", action="store_true", help="and remove its directory, images and secrets included")

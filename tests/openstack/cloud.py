@@ -20,13 +20,18 @@ def prepare(say: Say) -> None:
     make_template(say)
 
 
-def up(directory: Path, say: Say, *, die_with_us: bool = False) -> tuple[State, list[Server]]:
-    """Have a cloud running in `directory`. Does only what is not done yet."""
+def up(
+    directory: Path, say: Say, *, name: str = "demo", beside: State | None = None, die_with_us: bool = False
+) -> tuple[State, list[Server]]:
+    """Have a cloud running in `directory`, called `name` if it is new. Does only what is not done yet.
+
+    Its clouds.yaml has the entries of the cloud `beside` it, too, with which it shares nothing.
+    """
     prepare(say)
     with alone(directory, 0o700):
-        state = make_state(directory)
+        state = make_state(directory, name)
         write_configuration(state)
-        write_clouds(state.clouds_yaml, entries(state))
+        write_clouds(state.clouds_yaml, {**(entries(beside) if beside else {}), **entries(state)})
         copy_template(state)
         servers: list[Server] = []
         with ExitStack() as half_way:

@@ -15,14 +15,15 @@ Entry = dict[str, Any]
 
 
 def entries(state: State) -> dict[str, Entry]:
-    """One for each kind of user, and `demo-plain`: `demo` in a region without a key manager."""
+    """One for each kind of user of a cloud that is called `demo`, and `demo-plain`: `demo` in a region without a key
+    manager."""
     return {
-        "demo-admin": entry(state, "admin", "admin"),
-        "demo": entry(state, "publisher", "soe"),
-        "demo-plain": entry(state, "publisher", "soe", "RegionTwo"),
-        "demo-member": entry(state, "member", "soe"),
-        "demo-reader": entry(state, "reader", "soe"),
-        "demo-tenant": entry(state, "tenant", "tenant"),
+        f"{state.name}-admin": entry(state, "admin", "admin"),
+        state.name: entry(state, "publisher", "soe"),
+        f"{state.name}-plain": entry(state, "publisher", "soe", "RegionTwo"),
+        f"{state.name}-member": entry(state, "member", "soe"),
+        f"{state.name}-reader": entry(state, "reader", "soe"),
+        f"{state.name}-tenant": entry(state, "tenant", "tenant"),
     }
 
 

@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +33,9 @@ class Cloud:
     _servers: dict[str, Server] = field(repr=False)
     _clouds: dict[str, Entry] = field(repr=False)
 
-    def connect(self, name: str = "demo") -> Connection:
+    def connect(self, name: str | None = None) -> Connection:
         """As one of the entries of clouds.yaml. Use it in a `with`."""
-        return connect(self.clouds_yaml, name)
+        return connect(self.clouds_yaml, name or self._state.name)
 
     def log(self, name: str) -> str:
         """What `keystone`, `glance` or `barbican` wrote; with `-access`, its requests."""
@@ -51,12 +52,12 @@ class Cloud:
 
     def user_id(self, name: str) -> str:
         """Of the user `publisher` (who is `demo`), `member`, `reader`, `tenant` or `admin`."""
-        with self.connect("demo-admin") as cloud:
+        with self.connect(f"{self._state.name}-admin") as cloud:
             return str(_keystone(cloud).find_user(name, ignore_missing=False).id)
 
     def project_id(self, name: str) -> str:
         """Of the project `soe`, `tenant` or `admin`."""
-        with self.connect("demo-admin") as cloud:
+        with self.connect(f"{self._state.name}-admin") as cloud:
             return str(_keystone(cloud).find_project(name, ignore_missing=False).id)
 
     def application_credential(self, cloud: str = "demo", expires_at: datetime | None = None) -> str:
@@ -89,6 +90,13 @@ class Cloud:
         write_clouds(path, self._clouds | {cloud: changed})
         return path
 
+    def with_image_endpoints(self, urls: Mapping[str, str]) -> Path:
+        """Another clouds.yaml, in which each of the clouds finds Glance at its URL."""
+        changed = {cloud: self._clouds[cloud] | {"image_endpoint_override": url} for cloud, url in urls.items()}
+        path = self._state.file("derived", f"clouds-{next(_numbers)}.yaml")
+        write_clouds(path, self._clouds | changed)
+        return path
+
 
 @pytest.fixture(scope="session")
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
@@ -99,19 +107,34 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         for variable in ("no_proxy", "NO_PROXY"):
             patch.setenv(variable, ",".join(filter(None, (os.environ.get(variable), HOST))))
         prepare(lambda line: writer.line(f"\n{line}"))
-        state, servers = up(tmp_path_factory.mktemp("cloud"), lambda _: None, die_with_us=True)
-        running = Cloud(
-            clouds_yaml=state.clouds_yaml,
-            identity_url=state.auth_url,
-            image_url=state.url("glance"),
-            key_manager_url=state.url("barbican"),
-            store=state.file("glance", "images"),
-            _state=state,
-            _servers={server.name: server for server in servers},
-            _clouds=entries(state),
-        )
-        yield running
-        stop_ours(running._servers.values())
+        with _running(tmp_path_factory.mktemp("cloud"), "demo", None) as made:
+            yield made
+
+
+@pytest.fixture(scope="session")
+def second_cloud(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Another one, `second`, that shares nothing with the first. Its clouds.yaml has the entries of both."""
+    with _running(tmp_path_factory.mktemp("second"), "second", cloud._state) as made:
+        yield made
+
+
+@contextmanager
+def _running(directory: Path, name: str, beside: State | None) -> Iterator[Cloud]:
+    state, servers = up(directory, lambda _: None, name=name, beside=beside, die_with_us=True)
+    made = Cloud(
+        clouds_yaml=state.clouds_yaml,
+        identity_url=state.auth_url,
+        image_url=state.url("glance"),
+        key_manager_url=state.url("barbican"),
+        store=state.file("glance", "images"),
+        _state=state,
+        _servers={server.name: server for server in servers},
+        _clouds={**(entries(beside) if beside else {}), **entries(state)},
+    )
+    try:
+        yield made
+    finally:
+        stop_ours(made._servers.values())
 
 
 def _keystone(connection: Connection) -> Proxy:

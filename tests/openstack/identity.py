@@ -39,7 +39,7 @@ def bootstrap(state: State) -> None:
 
 def fill(state: State) -> None:
     """Everything else. It does no harm a second time."""
-    with connect(state.clouds_yaml, "demo-admin") as cloud:
+    with connect(state.clouds_yaml, f"{state.name}-admin") as cloud:
         keystone = cloud.identity
         assert isinstance(keystone, Proxy)
         service, soe, tenant = (project(keystone, name) for name in ("service", "soe", "tenant"))

@@ -30,6 +30,7 @@ class State:
     ports: Mapping[str, int]
     passwords: Mapping[str, str] = field(repr=False)
     key_encryption_key: str = field(repr=False)
+    name: str = "demo"  # which its entries of clouds.yaml begin with
 
     def url(self, server: str) -> str:
         return f"http://{HOST}:{self.ports[server]}"
@@ -60,8 +61,8 @@ def read_state(directory: Path) -> State:
     return State(directory, **json.loads((directory / "state.json").read_text()))
 
 
-def make_state(directory: Path) -> State:
-    """What is in `directory`, or new ports and secrets there."""
+def make_state(directory: Path, name: str = "demo") -> State:
+    """What is in `directory`, or new ports and secrets there for a cloud called `name`."""
     directory = directory.absolute()
     for folder in ("", *FOLDERS, *GLANCE_FOLDERS):
         (directory / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,6 +77,7 @@ def make_state(directory: Path) -> State:
         dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True)),
         {user: secrets.token_hex(16) for user in (*USERS, *SERVICE_USERS)},
         base64.b64encode(secrets.token_bytes(32)).decode(),
+        name,
     )
     known = asdict(state)
     del known["directory"]

@@ -18,6 +18,7 @@ from imagefactory.errors import (
     GlanceRefusedFormat,
     GlanceRefusedSignature,
     ImageIdBurnt,
+    ImageInUse,
     ImageNotActive,
     NoImageService,
     UploadFailed,
@@ -62,6 +63,11 @@ class Glance:
             return [found] if found else []
         return [image for image in self.search(name=f"in:{_quoted(ref)}", visibility="all") if image.name == ref]
 
+    def listed_as(self, name: str, owner: str) -> list[GlanceImage]:
+        """The images of a project that are called `name` and not hidden."""
+        filters = {"name": f"in:{_quoted(name)}", "owner": owner, "visibility": "all", "os_hidden": "false"}
+        return [each for each in self._pages(filters) if (each.name, each.owner, each.hidden) == (name, owner, False)]
+
     def create(self, document: Mapping[str, Any]) -> GlanceImage:
         """Create an image that has an id already. When nobody knows whether that happened, Glance is asked.
 
@@ -91,16 +97,24 @@ class Glance:
         return self._that(image_id, _image(self._expect(answer, 200).json()))
 
     def delete(self, image_id: str) -> bool:
-        """Delete an image; False when it was not there. Raises GlanceRefused (in use, or protected)."""
+        """Delete an image; False when it was not there. Raises ImageInUse, GlanceRefused."""
         answer = self.cloud.request("image", "DELETE", f"/images/{image_id}")
         if answer.status == 404:
             return False
+        if answer.status == 409:
+            raise ImageInUse(f"{self.cloud.name}: image {image_id}: {answer.words}")
         self._expect(answer, 204)
         return True
 
     def deactivate(self, image_id: str) -> None:
         """Let nobody but administrators have the data of an image any more. Raises GlanceRefused."""
         answer = self.cloud.request("image", "POST", f"/images/{image_id}/actions/deactivate")
+        if answer.status != 404:
+            self._expect(answer, 204)
+
+    def reactivate(self, image_id: str) -> None:
+        """Let those have the data of an image again who could before it was deactivated. Raises GlanceRefused."""
+        answer = self.cloud.request("image", "POST", f"/images/{image_id}/actions/reactivate")
         if answer.status != 404:
             self._expect(answer, 204)
 

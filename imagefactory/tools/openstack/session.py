@@ -4,13 +4,14 @@ Every request has a deadline, every answer a size. What may be asked twice is as
 service says that it is busy; a service that says when to come back is believed up to a limit.
 """
 
+import copy
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import openstack.config
 import yaml
@@ -27,24 +28,26 @@ from imagefactory import __version__
 from imagefactory.errors import (
     BarbicanFailed,
     CloudAnswerInvalid,
+    CloudAnswerTooLarge,
     CloudAuthFailed,
     CloudForbidden,
     CloudQuota,
     CloudUnknown,
     CloudUnreachable,
     FactoryError,
+    NoCloudService,
     NoImageService,
 )
 
 T = TypeVar("T")
-Service = Literal["image", "key-manager"]
+Service = Literal["image", "key-manager", "compute", "block-storage"]
 MOST_JSON: Final = 8 << 20  # bytes of an answer that is not image data
 CONNECT: Final = 15.0  # seconds
 ANSWER: Final = 60.0  # seconds without a byte
 WHOLE_ANSWER: Final = 300.0  # seconds for a JSON answer to arrive
 MOST_WORDS: Final = 300  # characters of a server's own words in a message of ours
 BUSY: Final = frozenset({429, 502, 503, 504})
-VERSIONS: Final[Mapping[Service, str]] = {"image": "2", "key-manager": "1"}
+VERSIONS: Final[Mapping[Service, str]] = {"image": "2", "key-manager": "1", "compute": "2.1", "block-storage": "3"}
 
 # Both warn about what is an error of ours, with a code, a moment later.
 for _name in ("openstack", "keystoneauth"):
@@ -74,10 +77,12 @@ class Again(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer: its status and its body, which is not yet trusted."""
+    """A whole answer: its status, its body, which is not yet trusted, and the microversion that it claims to follow
+    ("compute 2.69"), if any."""
 
     status: int
     body: bytes
+    microversion: str = ""
 
     def json(self) -> Any:  # noqa: ANN401 - whoever asked knows what it should be
         """The body as JSON. Raises CloudAnswerInvalid."""
@@ -112,6 +117,7 @@ class Cloud:
         self._session.redirect = False
         self._session.timeout = self._session.timeout or ANSWER
         self._adapters: dict[Service, Adapter] = {}
+        self._elsewhere: str | None = None  # a region other than the one of clouds.yaml
 
     def __repr__(self) -> str:
         return f"Cloud({self.name!r})"
@@ -135,6 +141,11 @@ class Cloud:
         return tuple(sorted(self._asked(lambda: self._identity.get_access(self._session).role_names or ())))
 
     @property
+    def whole_system(self) -> bool:
+        """Whether our token is for the system, not for a project. Raises like `request`."""
+        return bool(self._asked(lambda: self._identity.get_access(self._session).system_scoped))
+
+    @property
     def delegated(self) -> bool:
         """Whether our token comes from an application credential, with which Keystone makes no further token: Glance
         then cannot ask Barbican in our name. Raises like `request`."""
@@ -151,13 +162,33 @@ class Cloud:
             with suppress(ksa.EndpointNotFound):
                 found: str | None = self._session.get_endpoint(
                     service_type=service,
-                    region_name=self._region.get_region_name(service),
+                    region_name=self._region_name(service),
                     interface=self._region.get_interface(service),
                 )
                 return found
             return None
 
         return self._asked(look)
+
+    def regions(self, service: Service) -> tuple[str, ...]:
+        """The regions in which Keystone's catalogue has a service, at whichever interface; nothing when it has none.
+        Where clouds.yaml says itself at which address the service is, only its region. Raises like `request`."""
+        if self._region.get_endpoint(service):
+            return (self._region_name(service) or "",)
+
+        def look() -> tuple[str, ...]:
+            catalogue = self._identity.get_access(self._session).service_catalog
+            found = catalogue.get_endpoint_data_list(service_type=service, interface=None)
+            return tuple(sorted({each.region_name or "" for each in found}))
+
+        return self._asked(look)
+
+    def in_region(self, region: str) -> Self:
+        """The same cloud, with the same token, in another region; "" is the one of clouds.yaml."""
+        other = copy.copy(self)
+        other.name = f"{self.name} in {region}" if region else self.name
+        other._elsewhere, other._adapters = region or None, {}
+        return other
 
     def freshen(self, seconds: int) -> None:
         """Get a new token unless the one we have is good for `seconds` more. Raises like `request`."""
@@ -176,8 +207,8 @@ class Cloud:
     ) -> Answer:
         """Make a request and read its answer. `again` says that making it twice does no harm.
 
-        Raises CloudAuthFailed, CloudForbidden, CloudQuota, NoImageService, CloudUnreachable, CloudAnswerInvalid, and
-        returns any other status.
+        Raises CloudAuthFailed, CloudForbidden, CloudQuota, NoImageService, NoCloudService, CloudUnreachable,
+        CloudAnswerInvalid, CloudAnswerTooLarge, and returns any other status.
         """
         body = {} if document is None else {"data": json.dumps(document)}
         sent = {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}
@@ -278,7 +309,7 @@ class Cloud:
         except (ksa.MissingRequiredOptions, ksa.AuthPluginException, ksa.MissingAuthMethods) as error:
             raise CloudUnknown(f"{self.name}: clouds.yaml is not complete: {_said(error)}") from error
         except ksa.EndpointNotFound as error:
-            raise NoImageService(f"{self.name}: {_said(error)}") from error
+            raise _missing(service)(f"{self.name}: {_said(error)}") from error
         except ksa.TooManyRequests as error:
             raise Again(_failed(service)(f"{self.name}: {_said(error)}")) from error
         except ksa.HTTPClientError as error:
@@ -286,14 +317,18 @@ class Cloud:
         except (ksa.ClientException, RequestException, HTTPError, OSError) as error:
             raise Again(_failed(service)(f"{self.name}: {_said(error)}")) from error
 
+    def _region_name(self, service: Service) -> str | None:
+        named: str | None = self._elsewhere or self._region.get_region_name(service)
+        return named
+
     def _adapter(self, service: Service) -> Adapter:
-        """Requests to a service, at the address that discovery of its versions gives. Raises NoImageService."""
+        """Requests to a service, at the address that discovery of its versions gives. Raises what `_missing` says."""
         if service not in self._adapters:
             region = self._region
             adapter = Adapter(
                 self._session,
                 service_type=service,
-                region_name=region.get_region_name(service),
+                region_name=self._region_name(service),
                 interface=region.get_interface(service),
                 endpoint_override=region.get_endpoint(service),
                 version=VERSIONS[service],
@@ -301,7 +336,7 @@ class Cloud:
             with _sane(self.name):
                 found = adapter.get_endpoint_data()
             if found is None or found.url is None:
-                raise NoImageService(f"{self.name} has no {service} service of version {VERSIONS[service]}")
+                raise _missing(service)(f"{self.name} has no {service} service of version {VERSIONS[service]}")
             adapter.endpoint_override = found.url
             self._adapters[service] = adapter
         return self._adapters[service]
@@ -314,6 +349,10 @@ def _sane(name: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CloudAnswerInvalid(f"{name}: an answer that nobody understands: {_said(error)}") from error
+
+
+def _missing(service: Service | None) -> type[FactoryError]:
+    return NoCloudService if service in {"compute", "block-storage"} else NoImageService
 
 
 def _failed(service: Service | None) -> type[FactoryError]:
@@ -330,15 +369,17 @@ def _region(name: str) -> CloudRegion:
 
 
 def read_answer(response: Response) -> Answer:
-    """The body, whole. Raises CloudAnswerInvalid when it has no end."""
+    """The body, whole. Raises CloudAnswerTooLarge, and CloudAnswerInvalid when it has no end."""
     deadline = time.monotonic() + WHOLE_ANSWER
     body = bytearray()
     # read1 gives what is there: a server that drips is not waited for until a piece is full.
     while piece := response.raw.read1(64 << 10, decode_content=True):
         body += piece
-        if len(body) > MOST_JSON or time.monotonic() > deadline:
-            raise CloudAnswerInvalid(f"an answer has more than {MOST_JSON} bytes, or never ends")
-    return Answer(response.status_code, bytes(body))
+        if len(body) > MOST_JSON:
+            raise CloudAnswerTooLarge(f"an answer has more than {MOST_JSON} bytes")
+        if time.monotonic() > deadline:
+            raise CloudAnswerInvalid(f"an answer has not ended after {WHOLE_ANSWER:.0f} s")
+    return Answer(response.status_code, bytes(body), response.headers.get("OpenStack-API-Version", ""))
 
 
 def _said(error: BaseException) -> str:
