@@ -36,6 +36,14 @@ class StepFinished:
 
 
 @dataclass(frozen=True)
+class StepFailed:
+    """A step ended badly while others go on beside it; `why` is one line a user can read."""
+
+    step: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Note:
     """Something a user should know that belongs to no step: "warning" or "info"."""
 
@@ -49,7 +57,7 @@ class Advance(Protocol):
     def __call__(self, text: str, done: int = 0, total: int = 0) -> None: ...
 
 
-Event: TypeAlias = StepStarted | StepAdvanced | StepFinished | Note
+Event: TypeAlias = StepStarted | StepAdvanced | StepFinished | StepFailed | Note
 Progress: TypeAlias = Callable[[Event], None]
 
 

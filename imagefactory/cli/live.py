@@ -1,13 +1,13 @@
-"""Progress on a terminal: a live line for the running step, above which finished ones stay."""
+"""Progress on a terminal: a live line for each running step, above which finished ones stay."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from imagefactory.cli.render import Renderer, finished
-from imagefactory.progress import Event, Note, StepAdvanced, StepFinished, StepStarted
+from imagefactory.cli.render import Renderer, failed, finished
+from imagefactory.progress import Event, Note, StepAdvanced, StepFailed, StepFinished, StepStarted
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def live() -> Iterator[Renderer]:
 class _Live:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._task = bars.add_task("", visible=False, text="", total=None)
+        self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -43,11 +43,23 @@ class _Live:
     def __call__(self, event: Event) -> None:
         match event:
             case StepStarted(step, reason, _):
-                self._bars.reset(self._task, description=step, visible=True, total=None, text=reason)
-            case StepAdvanced(_, done, total, _, text):
-                self._bars.update(self._task, completed=done, total=total or None, text=text)
-            case StepFinished():
-                self._bars.update(self._task, visible=False)
+                self._end(step)
+                self._tasks[step] = self._bars.add_task(step, total=None, text=reason)
+            case StepAdvanced(step, done, total, _, text) if (task := self._task(step)) is not None:
+                self._bars.update(task, completed=done, total=total or None, text=text)
+            case StepFinished(step):
+                self._end(step)
                 self._bars.console.print(finished(event), markup=False)
+            case StepFailed(step, why):
+                self._end(step)
+                self._bars.console.print(failed(step, why), markup=False)
             case Note(level, text):
                 self._bars.console.print(f"{level}: {text}", markup=False)
+
+    def _task(self, step: str) -> TaskID | None:
+        """The line of a step; what is no step of its own belongs to the one that began last."""
+        return self._tasks.get(step, next(reversed(self._tasks.values()), None))
+
+    def _end(self, step: str) -> None:
+        if step in self._tasks:
+            self._bars.remove_task(self._tasks.pop(step))

@@ -1,18 +1,22 @@
 """imagefactory publish: a release again, or elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from imagefactory.cli.output import Json, answer, verb
+from imagefactory.cli.render import human
 from imagefactory.cli.session import PassphraseFile, factory_session
-from imagefactory.errors import UsageError
+from imagefactory.errors import PlacesFailed, UsageError
+from imagefactory.factory.forecast import Forecast
 from imagefactory.factory.loop import Factory
+from imagefactory.factory.places import Errand, Outcomes, failure
+from imagefactory.factory.publishing import Published
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.release import ReleaseRef
-from imagefactory.model.target import CloudPlace, Place, parse_place
+from imagefactory.model.target import CataloguePlace, CloudPlace, Place, parse_place
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 
@@ -21,7 +25,10 @@ def register(app: typer.Typer) -> None:
     app.command("publish", epilog="Example: imagefactory publish soe-debian-12 --to glance:mycloud")(publish)
 
 
-To = Annotated[str, typer.Option("--to", metavar="PLACE", help="catalogue:PATH or glance:CLOUD.", show_default=False)]
+To = Annotated[
+    list[str],
+    typer.Option("--to", metavar="PLACE", help="catalogue:PATH or glance:CLOUD. May be repeated.", show_default=False),
+]
 Visible = Annotated[
     str | None,
     typer.Option("--visibility", help="In a cloud: private, shared, community or public. Default: as before."),
@@ -56,14 +63,16 @@ def publish(
     certificate_reader: Readers = None,
     bandwidth: Bandwidth = None,
     deep: Annotated[bool, typer.Option("--deep", help="In a cloud: read every byte back.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done in each place.")] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a signed release to another place, or again, and verify it there.
+    """Publish a signed release to other places, or again, and verify it there.
 
-    What is there already is left as it is: a second time changes nothing. In a catalogue the signer lists it.
+    What is there already is left as it is: a second time changes nothing. In a catalogue the signer lists it. Several
+    places are served at once, and one that fails is no concern of the others. Options for clouds are for every cloud.
     """
-    place = parse_place(to)
+    places = _places(to)
     given: dict[str, Any] = {
         "visibility": visibility,
         "allow_public": allow_public or None,
@@ -76,21 +85,68 @@ def publish(
         "bandwidth": bandwidth,
     }
     options = {key: value for key, value in given.items() if value is not None}
-    if not isinstance(place, CloudPlace) and (options or deep):
-        raise UsageError(f"{to} is no cloud: --{min([*options, *(['deep'] if deep else [])])} means nothing there")
+    if not any(isinstance(place, CloudPlace) for place in places) and (options or deep):
+        option = min([*options, *(["deep"] if deep else [])])
+        raise UsageError(f"{', '.join(to)} is no cloud: --{option} means nothing there")
     with factory_session(passphrase_file) as factory:
         found = factory.records.release(ReleaseRef.parse(release))
-        done = factory.publish(found, _target(factory, found, place, options), deep=deep)
         ref = f"{found.name}@{release_version(found)}"
-    lines = [f"{ref} is published in {done.text}", *(f"  {fact}" for fact in done.facts), f"VERIFIED {ref}"]
-    document = {
-        "release": ref,
-        "target": done.target,
-        "folder": str(done.folder) if done.folder else None,
-        "facts": list(done.facts),
-        "verified": True,
-    }
-    answer(document, "\n".join(lines), as_json)
+        errands = [Errand(_target(factory, found, place, options), "somebody asks for it") for place in places]
+        if dry_run:
+            forecasts = factory.forecast(found, errands)
+        else:
+            published = _all(found, factory.publish_all(found, errands, deep=deep))
+    if dry_run:
+        _foretell(ref, forecasts, as_json)
+    else:
+        _tell(ref, published, as_json)
+
+
+def _places(texts: Sequence[str]) -> tuple[Place, ...]:
+    """Raises TargetUnsupported, UsageError when one is named twice."""
+    places = tuple(parse_place(text) for text in texts)
+    absolute = [CataloguePlace(each.root.absolute()) if isinstance(each, CataloguePlace) else each for each in places]
+    twice = [str(each) for number, each in enumerate(absolute) if each in absolute[:number]]
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice", advice="name each place once")
+    return places
+
+
+def _all(release: Release, outcomes: Outcomes) -> dict[str, Published]:
+    """Raises PlacesFailed."""
+    failed = failure(release, outcomes)
+    if failed is not None:
+        raise failed
+    return {place: each for place, each in outcomes.items() if isinstance(each, Published)}
+
+
+def _tell(ref: str, published: Mapping[str, Published], as_json: bool) -> None:
+    """Where the release is now. A single place is told without a list, too."""
+    lines = []
+    for done in published.values():
+        lines += [f"{ref} is published in {done.text}", *(f"  {fact}" for fact in done.facts)]
+    told = [{"place": place, **done.to_json()} for place, done in published.items()]
+    only = {key: value for key, value in told[0].items() if key != "place"} if len(told) == 1 else {"verified": True}
+    answer({"release": ref, "places": told, **only}, "\n".join([*lines, f"VERIFIED {ref}"]), as_json)
+
+
+def _foretell(ref: str, forecasts: Sequence[Forecast], as_json: bool) -> None:
+    """What would be done. Raises PlacesFailed where something would be refused."""
+    told = {each.place: each.to_json() if each.refusal is None else each.refusal for each in forecasts}
+    if any(each.refusal is not None for each in forecasts):
+        raise PlacesFailed(ref, told)
+    lines = [f"{each.place}: would {_would(each)}" for each in forecasts]
+    places = [{"place": each.place, **each.to_json()} for each in forecasts]
+    answer({"release": ref, "dry_run": True, "places": places}, "\n".join(lines), as_json)
+
+
+def _would(forecast: Forecast) -> str:
+    what = f"{forecast.format}, {human(forecast.size)}" if forecast.format else human(forecast.size)
+    return {
+        "publish": f"publish {what}",
+        "finish": f"finish what was begun: {what}",
+        "check": f"verify {what} again, which is there already",
+    }[forecast.action]
 
 
 def _target(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from imagefactory.progress import Event, Note, StepAdvanced, StepFinished, StepStarted
+from imagefactory.progress import Event, Note, StepAdvanced, StepFailed, StepFinished, StepStarted
 
 if TYPE_CHECKING:
     from imagefactory.tools.passphrase import Ask
@@ -38,7 +38,8 @@ class _Plain:
     """One line when a step begins and ends, and now and then while it lasts."""
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._begun = time.monotonic()
+        self._last: dict[str, float] = {}  # step to when its last line was written; several may go on at once
 
     def hidden(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -47,14 +48,16 @@ class _Plain:
         now = time.monotonic()
         match event:
             case StepStarted(step, reason, log):
-                self._last = now
+                self._last[step] = now
                 _line(f"{step}: {reason}" + (f" (log: {log})" if log else ""))
-            case StepAdvanced(step, done, total, unit, text) if now - self._last > HEARTBEAT:
-                self._last = now
+            case StepAdvanced(step, done, total, unit, text) if now - self._last.get(step, self._begun) > HEARTBEAT:
+                self._last[step] = now
                 amount = _amount(done, total, unit) if unit else ""
                 _line(f"{step}: {', '.join(filter(None, (text, amount)))}")
             case StepFinished():
                 _line(finished(event))
+            case StepFailed(step, why):
+                _line(failed(step, why))
             case Note(level, text):
                 _line(f"{level}: {text}")
 
@@ -74,6 +77,11 @@ def finished(event: StepFinished) -> str:
     mark = "=" if event.reused else "+"
     duration = "" if event.reused else f" ({event.seconds:.1f} s)"
     return f"{mark} {event.step}: {event.outcome}{duration}"
+
+
+def failed(step: str, why: str) -> str:
+    """The line that stays of a step that failed while others go on."""
+    return f"! {step}: {why}"
 
 
 def human(size: int) -> str:

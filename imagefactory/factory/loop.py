@@ -3,7 +3,7 @@
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,9 +13,13 @@ from typing import Any
 from imagefactory.errors import ComplianceFailed, DiskFull, FactoryError, Interrupted, StateConflict
 from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.forecast import Forecast, forecast
 from imagefactory.factory.inputs import Inputs, gather
+from imagefactory.factory.keeping import Office
 from imagefactory.factory.line import BootTest, Line
-from imagefactory.factory.publishing import Desk, Published, published, recipe_of
+from imagefactory.factory.places import Errand, Outcomes, failure, publish_all
+from imagefactory.factory.publishing import Desk, Published, published
+from imagefactory.factory.recipes import recipe_of
 from imagefactory.factory.release import Made, check, sign
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
@@ -95,18 +99,39 @@ class Factory:
     def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
         """Publish a release, again or anew, and verify it there, reading an image back from its cloud when `deep`.
         Raises Busy while somebody cleans up, and what publishing and verifying raise."""
+        (done,) = self.publish_all(release, [Errand(target, "somebody asks for it")], deep=deep).values()
+        if not isinstance(done, Published):
+            raise done
+        return done
+
+    def publish_all(self, release: Release, errands: Sequence[Errand], *, deep: bool = False) -> Outcomes:
+        """The same for several places at once; what goes wrong in one of them is returned. Raises Busy while somebody
+        cleans up."""
         trust_file = find_trust(self.settings.trust_files())
         with shared(self.settings.home / "locks"):
-            desk = Desk(self.settings, self.records, self.artifacts, self.progress, trust_file)
-            return desk.publish(release, target, deep=deep)
+            return publish_all(self._desk(trust_file), release, errands, deep=deep)
+
+    def forecast(self, release: Release, errands: Sequence[Errand]) -> tuple[Forecast, ...]:
+        """What publish_all() would do, as far as the records tell. Raises what verifying the release raises."""
+        return forecast(release, errands, self.artifacts, load_trust(find_trust(self.settings.trust_files())))
 
     def withdraw(self, release: Release, publication: Publication, reason: str) -> None:
         """Take a publication back, and say why. Raises Busy while somebody cleans up, and what withdrawing raises."""
         trust_file = find_trust(self.settings.trust_files())
         with shared(self.settings.home / "locks"):
-            Desk(self.settings, self.records, self.artifacts, self.progress, trust_file).withdraw(
-                release, publication, reason
-            )
+            self._desk(trust_file).withdraw(release, publication, reason)
+
+    @property
+    def office(self) -> Office:
+        """Who looks after what it has released. Raises NoTrustRoot."""
+        return self._office(find_trust(self.settings.trust_files()))
+
+    def _office(self, trust_file: Path) -> Office:
+        return Office(self.settings, self.records, self.artifacts, self.progress, trust_file)
+
+    def _desk(self, trust_file: Path) -> Desk:
+        keeper = self._office(trust_file).keeper
+        return Desk(self.settings, self.records, self.artifacts, self.progress, trust_file, keeper)
 
     def wish(self, release: Release, place: CloudPlace) -> Mapping[str, Any]:
         """How a release is to be published to a cloud, as far as anybody said so: the last time it was published
@@ -182,15 +207,15 @@ class _Run:
         while True:
             view = self._look()
             actions = plan.plan(view.situation)
-            coming = next((action for action in actions if action.run), None)
-            for action in actions[: actions.index(coming)] if coming else actions:
+            coming = plan.coming(actions)
+            for action in actions[: actions.index(coming[0])] if coming else actions:
                 if action.title not in told | self._done:
                     told.add(action.title)
                     self._factory.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
             with self._refused_is_last(view.compliance):
-                if coming is None or coming.step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                if not coming or coming[0].step not in {plan.ROOTFS, *plan.FOUND_OUT}:
                     self._hold_to_gates(view)
-                if coming is None:
+                if not coming:
                     return self._outcome(view)
                 self._do(coming, view)
 
@@ -231,11 +256,19 @@ class _Run:
         lookout = self._factory.lookout
         return lookout.view(self._inputs, self._packages, self._trust, self._fresh, self._done, self._publish)
 
-    def _do(self, action: Action, view: View) -> None:
-        if action.title in self._done:
-            raise StateConflict(f"{action.title} is done and has no effect: {action.reason}")
+    def _do(self, actions: Sequence[Action], view: View) -> None:
+        """Do what comes next: one step, or several publications."""
+        for action in actions:
+            if action.title in self._done:
+                raise StateConflict(f"{action.title} is done and has no effect: {action.reason}")
+        if actions[0].step == plan.PUBLISH:
+            self._publish_all(actions, view)
+        else:
+            self._step(actions[0], view)
+
+    def _step(self, action: Action, view: View) -> None:
         started = time.monotonic()
-        log = None if action.step == plan.PUBLISH else str(self._reserved().log(action.title))
+        log = str(self._reserved().log(action.title))
         self._factory.progress(StepStarted(action.title, action.reason, log))
         outcome = self._perform(action, view)
         self._done |= {action.title}
@@ -245,8 +278,6 @@ class _Run:
 
     def _perform(self, action: Action, view: View) -> str:
         """Do one step and say in one line what came of it."""
-        if action.step == plan.PUBLISH:
-            return self._to_target(action, view)
         line = self._reserved()
         if action.step == plan.ROOTFS:
             assert self._packages is not None  # noqa: S101
@@ -268,9 +299,21 @@ class _Run:
         release = sign(line, Made(view.rootfs, *found, view.disk, view.images, view.boot))
         return f"{release.name}@{release_version(release)}"
 
-    def _to_target(self, action: Action, view: View) -> str:
-        assert view.release is not None and action.subject is not None  # noqa: S101, PT018
-        return f"verified in {self._factory.publish(view.release, self._inputs.targets[action.subject]).text}"
+    def _publish_all(self, actions: Sequence[Action], view: View) -> None:
+        """Publish to all targets at once. Raises the error of a single one, PlacesFailed for several."""
+        assert view.release is not None  # noqa: S101 - the plan signs before it publishes
+        targets = {action.subject: action for action in actions}
+        errands = [Errand(self._inputs.targets[place], each.reason) for place, each in targets.items() if place]
+        outcomes = self._factory.publish_all(view.release, errands)
+        done = {targets[place].title for place, each in outcomes.items() if isinstance(each, Published)}
+        self._done |= done
+        self._worked = self._worked or bool(done)
+        for each in outcomes.values() if len(outcomes) == 1 else ():
+            if not isinstance(each, Published):
+                raise each
+        failed = failure(view.release, outcomes)
+        if failed is not None:
+            raise failed
 
     def _reserved(self) -> Line:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""

@@ -1,7 +1,7 @@
 """Publication of a release: intended in the records first, done, read back from there, and recorded as verified."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from imagefactory.errors import FactoryError, FormatUnsupported, ImageIdBurnt
+from imagefactory.errors import (
+    FactoryError,
+    FormatUnsupported,
+    ImageIdBurnt,
+    PlacesLeft,
+    ReleaseDeleted,
+    ReleaseRevoked,
+)
+from imagefactory.factory.catalogue_places import CataloguePlaces, Intent
 from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.recipes import recipe_of
+from imagefactory.lifecycle.keeper import Keeper
 from imagefactory.model import plan
 from imagefactory.model.build import PublicationState
+from imagefactory.model.cloud_format import choose, wanted
 from imagefactory.model.glance import NOT_BY_GLANCE
-from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, format_for
+from imagefactory.model.lifecycle import Held, Stage
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place
 from imagefactory.progress import Meter, Progress, advancer
@@ -23,17 +35,14 @@ from imagefactory.steps import publish
 from imagefactory.steps.listed import verify_listed
 from imagefactory.steps.verify import Expectation
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import lock
+from imagefactory.store.lock import place_lock
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import Catalogue
 from imagefactory.tools.hand import call_publisher
-from signing.digest import read_document
-from signing.envelope import parse_bundle
 from signing.errors import SigningError
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
-from signing.provenance import Provenance
 from signing.trust import Trust, load_trust
 
 ATTEMPTS = 3  # ids for one image: a burnt one is not the last
@@ -51,6 +60,10 @@ class Published:
     def text(self) -> str:
         return str(self.folder or self.target)
 
+    def to_json(self) -> dict[str, Any]:
+        folder = str(self.folder) if self.folder else None
+        return {"target": self.target, "folder": folder, "facts": list(self.facts), "verified": True}
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -61,18 +74,32 @@ class Desk:
     artifacts: ArtifactStore
     progress: Progress
     trust_file: Path
+    keeper: Keeper
 
     def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
-        """Publish a release and verify it from there. Whatever happens is recorded.
+        """Publish a release and verify it from there, for somebody who holds `alone`. Whatever happens is recorded.
 
-        `deep` reads an image back from its cloud, every byte. Raises Busy, FormatUnsupported, and what publishing and
-        verifying raise.
+        `deep` reads an image back from its cloud, every byte. Whoever had the name there before gives it up when the
+        new one is verified. Raises FormatUnsupported, ReleaseRevoked, ReleaseDeleted, PlacesLeft (it is published, and
+        others are not as they should be), and what publishing and verifying raise.
         """
-        # One publisher at a time of an image name; a build of the next release of it may go on.
-        with lock(self.settings.home / "locks", f".publish-{release.name}"):
-            if isinstance(target, CatalogueTarget):
-                return self._to_catalogue(release, Path(target.catalogue))
-            return self._to_cloud(release, target, deep=deep)
+        require_publishable(release, str(target.place))
+        if isinstance(target, CatalogueTarget):
+            done = self._to_catalogue(release, Path(target.catalogue))
+        else:
+            done = self._to_cloud(release, target, deep=deep)
+        self._settle(release, str(target.place), "is published")
+        return done
+
+    def _settle(self, release: Release, target: str, said: str) -> None:
+        """Have the other releases of the name look as they should now. Raises PlacesLeft, errors of the place."""
+        for left in self.keeper.settle(release.name, target, self.progress).left:
+            ref = ReleaseRef(release.name, release_version(release))
+            raise PlacesLeft(f"{ref} {said}, and {left.ref} in {target} is as before: {left.failure}")
+
+    def alone(self, release: Release, place: str) -> AbstractContextManager[None]:
+        """Be the only one who changes in a place what has this release's name. Entering raises Busy."""
+        return place_lock(self.settings.home / "locks", release.name, place)
 
     def _verified(self, release: Release, publication: Publication) -> Published:
         """Record a publication that was verified: in the audit log first, so that the records never know of one that it
@@ -96,30 +123,29 @@ class Desk:
         signer raises, errors of clouds.
         """
         place = parse_place(publication.target)
-        if isinstance(place, CataloguePlace):
-            self._withdraw(release, place.root, reason)
-        elif publication.image_id is not None:
-            call_publisher(
-                {
-                    "action": "withdraw",
-                    "cloud": place.cloud,
-                    "image_id": publication.image_id,
-                    "manifest_sha256": release.files[MANIFEST_FILE],
-                },
-                environment=self.settings.cloud_environment,
-                log=self.settings.logs / "publisher.log",
-                on_advance=advancer(self.progress, f"withdraw {publication.target}"),
-            )
-        self.records.move_publication(publication, PublicationState.WITHDRAWN)
+        with self.alone(release, publication.target):
+            if isinstance(place, CataloguePlace):
+                self._withdraw(release, place.root, reason)
+            elif publication.image_id is not None:
+                call_publisher(
+                    {
+                        "action": "withdraw",
+                        "cloud": place.cloud,
+                        "image_id": publication.image_id,
+                        "manifest_sha256": release.files[MANIFEST_FILE],
+                    },
+                    environment=self.settings.cloud_environment,
+                    log=self.settings.publisher_log(place.cloud),
+                    on_advance=advancer(self.progress, f"withdraw {publication.target}"),
+                )
+            self.records.move_publication(publication, PublicationState.WITHDRAWN)
+            self._settle(release, publication.target, "is withdrawn")
 
     def _withdraw(self, release: Release, root: Path, reason: str) -> None:
-        catalogue, version = Catalogue(root), release_version(release)
-        there = catalogue.has(release.name, version)
-        if there:
-            publish.require_same(catalogue.folder(release.name, version), release.files[MANIFEST_FILE])
-        self.catalogues.withdraw(root, ReleaseRef(release.name, version), reason)
-        if there:
-            catalogue.withdraw(release.name, version)
+        manifest = release.files[MANIFEST_FILE]
+        intent = Intent(release.name, release_version(release), manifest, Stage.DELETED, reason=reason)
+        for why in CataloguePlaces(self.catalogues).settle(root, [intent]).left.values():
+            raise why
 
     def _to_catalogue(self, release: Release, root: Path) -> Published:
         place, ref = CataloguePlace(root), ReleaseRef(release.name, release_version(release))
@@ -128,7 +154,7 @@ class Desk:
             trust = load_trust(self.trust_file)
             self.catalogues.require_room(root, ref)
             self._copy(release, root, trust)
-            self.catalogues.list_release(root, ref)
+            self.catalogues.list_release(root, ref, release.channel)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
             # As any client would, who believes the catalogue's own trust policy.
             verify_listed(self.settings.known_catalogue(root), ref, Expectation(None, datetime.now(UTC)))
@@ -146,12 +172,19 @@ class Desk:
         place = CloudPlace(target.cloud)
         request = self._request(release, target, deep)
         publication = self.records.intend(release, str(place), str(uuid4()))
+        display_name = request["display_name"]
+        look = self.keeper.look_of(release, publication, display_name)
+        request = {**request, "look": {"name": display_name, "hidden": look.hidden}}
         with self._recorded(publication):
             made = self._uploaded(publication, request)
             wish = target.model_dump(mode="json", exclude={"cloud"})
             if not made["uploaded"] and NOT_BY_GLANCE in publication.details.get("facts", ()):
                 made["facts"] = [*made["facts"], NOT_BY_GLANCE]
-            details = {"wish": wish, **{key: value for key, value in made.items() if key not in {"id", "uploaded"}}}
+            details = {
+                "wish": wish,
+                "display_name": display_name,
+                **{key: value for key, value in made.items() if key not in {"id", "uploaded"}},
+            }
             self.records.describe_publication(publication, made["id"], details)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
         return self._verified(release, publication)
@@ -162,7 +195,7 @@ class Desk:
         call = partial(
             call_publisher,
             environment=self.settings.cloud_environment,
-            log=self.settings.logs / "publisher.log",
+            log=self.settings.publisher_log(str(request["target"]["cloud"])),
             on_advance=advancer(self.progress, f"{plan.PUBLISH} {publication.target}"),
         )
         for attempt in range(ATTEMPTS):
@@ -175,18 +208,14 @@ class Desk:
         raise AssertionError("the last attempt returns or raises")
 
     def _request(self, release: Release, target: CloudTarget, deep: bool) -> dict[str, Any]:
-        image_format = format_for(target, tuple(release.images))
-        if image_format is None:
-            ref = f"{release.name}@{release_version(release)}"
-            raise FormatUnsupported(
-                f"{ref} has no {target.format or 'qcow2'}, only {', '.join(release.images)}",
-                advice="name one of these, or build the release with that format",
-            )
+        image_format = require_format(release, target)
         documents = {name: self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)}
+        recipe = recipe_of(documents[PROVENANCE_FILE], load_trust(self.trust_file))
         return {
             "action": "publish",
             "target": target.model_dump(mode="json"),
             "name": release.name,
+            "display_name": str(recipe.get("display_name") or release.name),
             "manifest": str(documents[MANIFEST_FILE]),
             "provenance": str(documents[PROVENANCE_FILE]),
             "trust": str(self.trust_file),
@@ -204,6 +233,28 @@ class Desk:
             raise
 
 
+def require_format(release: Release, target: CloudTarget) -> str:
+    """Which format of a release goes to a cloud; what it is there stays it. Raises FormatUnsupported."""
+    sizes = {name: int(image["size"]) for name, image in release.images.items()}
+    before = (each.details.get("format") for each in release.publications if each.target == str(target.place))
+    found = choose(target, sizes, next(before, None))
+    if found is None:
+        raise FormatUnsupported(
+            f"{release.name}@{release_version(release)} has no {wanted(target) or 'qcow2'}, only {', '.join(sizes)}",
+            advice="name one of these, or build the release with that format",
+        )
+    return found
+
+
+def require_publishable(release: Release, target: str) -> None:
+    """Raises ReleaseRevoked, ReleaseDeleted."""
+    ref = f"{release.name}@{release_version(release)}"
+    if release.held == Held.REVOKED:
+        raise ReleaseRevoked(f"{ref} was revoked: {release.held_reason}")
+    if any(each.target == target and each.stage == Stage.DELETED for each in release.publications):
+        raise ReleaseDeleted(f"{ref} was deleted in {target}")
+
+
 def published(release: Release, publication: Publication) -> Published:
     """Where a publication has put a release."""
     place = parse_place(publication.target)
@@ -211,10 +262,3 @@ def published(release: Release, publication: Publication) -> Published:
         version = release_version(release)
         return Published(f"{place}/{release.name}@{version}", Catalogue(place.root).folder(release.name, version))
     return Published(f"{place}/{publication.image_id}", None, tuple(publication.details.get("facts", ())))
-
-
-def recipe_of(provenance: Path, trust: Trust) -> Mapping[str, Any]:
-    """The recipe that a release was built from, as its builder attested it. Raises errors of the room signing."""
-    statement = parse_bundle(read_document(provenance)).open(trust.provenance)
-    recipe = Provenance.from_statement(statement).external_parameters.get("recipe")
-    return recipe if isinstance(recipe, dict) else {}

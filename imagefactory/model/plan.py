@@ -65,7 +65,7 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     again = "--fresh builds everything again"
 
     def add(step: str, reason: str | None, kept: str, subject: str | None = None) -> None:
-        before = next((action for action in actions if action.run and action.step not in FOUND_OUT), None)
+        before = next((action for action in actions if action.run and action.step not in {*FOUND_OUT, PUBLISH}), None)
         title = f"{step} {subject}" if subject else step
         if s.fresh and title not in s.done and step not in {SIGN, PUBLISH}:
             reason = reason or again
@@ -92,6 +92,15 @@ def plan(situation: Situation) -> tuple[Action, ...]:
     for target, there in s.targets.items():
         add(PUBLISH, None if there else "it is not published there", "published and verified there", target)
     return tuple(actions)
+
+
+def coming(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """What is to be done next, at once: the first that is to run; where that is a publication, all publications, of
+    which none waits for another. Empty when nothing is left."""
+    first = next((action for action in actions if action.run), None)
+    if first is None or first.step != PUBLISH:
+        return () if first is None else (first,)
+    return tuple(action for action in actions if action.run and action.step == PUBLISH)
 
 
 def why_rootfs(
