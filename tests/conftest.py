@@ -25,18 +25,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, and only these")
-    parser.addoption("--seed", type=int, default=random.randrange(1 << 32), help="of the soak tests' dice")  # noqa: S311
+    parser.addoption("--seed", type=int, default=random.randrange(1 << 32), help="of the dice")  # noqa: S311
     parser.addoption("--hardened-home", type=Path, help="where to build, or where soe-debian-12 is built already")
     parser.addoption("--built-home", type=Path, help="where to build, or where tiny-debian-12 is built already")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return [f"soak: --seed {config.getoption('--seed')}"] if config.getoption("--soak") else []
+    return [f"dice: --seed {config.getoption('--seed')}"]
 
 
 @pytest.fixture
 def dice(pytestconfig: pytest.Config) -> random.Random:
-    """For soak tests: the same with the same --seed, which the header shows."""
+    """The same with the same --seed, which the header shows."""
     return random.Random(pytestconfig.getoption("--seed"))  # noqa: S311
 
 

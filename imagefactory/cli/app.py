@@ -19,7 +19,14 @@ VERBS: Mapping[str, str] = {
     "convert": "Convert an image, inspected before and after; print the digests of what came out.",
     "verify": "Verify an image against the keys that you trust.",
     "fetch": "Get an image out of a catalogue: the file has its name only when it was verified.",
-    "publish": "Publish a signed release to another place, or again, and verify it there.",
+    "publish": "Publish a signed release to other places, or again, and verify it there.",
+    "promote": "Move a release to the next channel; the newest on stable has the name.",
+    "approve": "Say that a release may become stable, where its recipe wants others to say so.",
+    "rollback": "Give the name back to the release that had it before, everywhere.",
+    "deprecate": "Hide a release everywhere, and give its name to the newest other one.",
+    "restore": "Take back a deprecation, a rollback, or the deactivation of an obsolete release.",
+    "revoke": "Withdraw a bad release everywhere, for good; say what was built from it.",
+    "lifecycle": "What becomes of old releases, by the policy of their recipes.",
     "preflight": "Ask a cloud what this account may do there, and what it does with signatures.",
     "boot": "Verify an image, then boot that very file in QEMU with its console here.",
     "gc": "Reclaim space from old images and dead builds.",
@@ -35,8 +42,17 @@ VERBS: Mapping[str, str] = {
     "audit": "The audit log: what was done with keys.",
 }
 
+# What people decide about releases is one module.
+RETIRING = frozenset({"promote", "approve", "rollback", "deprecate", "restore", "revoke"})
+
+
+def module_of(name: str) -> str:
+    """The module that has the verb `name`."""
+    return f"imagefactory.cli.{'retire' if name in RETIRING else name}"
+
+
 app = typer.Typer(
-    cls=group_of(VERBS, "imagefactory.cli.{}".format),
+    cls=group_of(VERBS, module_of),
     help="Turn a recipe into a golden image for OpenStack that can prove where it came from.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

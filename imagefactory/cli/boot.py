@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from imagefactory.cli.common import RootFile, TrustFile, expectation, progress_session
+from imagefactory.cli.common import Channel, RootFile, TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.sizes import size_option
 from imagefactory.cli.targets import FromCatalogue, Manifest, MinVersion, Name, Target, Wanted, image_of, is_listed
@@ -32,6 +32,7 @@ def boot(
     ] = None,
     manifest: Manifest = None,
     catalogue: FromCatalogue = None,
+    channel: Channel = None,
     name: Name = None,
     min_version: MinVersion = None,
     trust: TrustFile = None,
@@ -47,7 +48,7 @@ def boot(
         raise UsageError(f"--memory {memory} is less than 1 MiB")
     with progress_session() as (settings, progress):
         expected = expectation(settings, trust, name, min_version, listed=is_listed(target, manifest))
-        wanted = Wanted(target, expected, manifest, catalogue, root)
+        wanted = Wanted(target, expected, manifest, catalogue, root, channel=channel)
         with image_of(wanted, settings, Meter(progress, "verify")) as image:
             _require_firmware(chosen)
             accelerator = probe_kvm(settings.environment)

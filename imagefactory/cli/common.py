@@ -10,6 +10,7 @@ import typer
 
 from imagefactory.cli.render import renderer
 from imagefactory.errors import UsageError
+from imagefactory.model.lifecycle import STABLE
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings, read_settings
@@ -44,6 +45,10 @@ Where = Annotated[
         show_default=False,
     ),
 ]
+Channel = Annotated[
+    str | None,
+    typer.Option("--channel", metavar="CHANNEL", help="Of a NAME, the newest on this one. Default: stable."),
+]
 
 
 def image_name(text: str) -> str:
@@ -52,6 +57,13 @@ def image_name(text: str) -> str:
     if ref.version is not None:
         raise UsageError(f"{text} is one release, and a name is wanted", advice=f"say {ref.name}")
     return ref.name
+
+
+def channel_of(ref: ReleaseRef, channel: str | None) -> str:
+    """The channel on which the newest release is wanted. Raises UsageError where a version is asked for."""
+    if channel is not None and ref.version is not None:
+        raise UsageError(f"{ref} is one release, on whatever channel it is", advice="leave --channel out")
+    return STABLE if channel is None else channel
 
 
 @contextmanager

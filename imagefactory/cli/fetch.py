@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imagefactory.cli.common import RootFile, TrustFile, Where, expectation, progress_session
+from imagefactory.cli.common import Channel, RootFile, TrustFile, Where, channel_of, expectation, progress_session
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.model.release import ReleaseRef
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 def fetch(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
     catalogue: Where = None,
+    channel: Channel = None,
     image_format: Format = None,
     output: Output = None,
     trust: TrustFile = None,
@@ -44,7 +45,8 @@ def fetch(
     ref = ReleaseRef.parse(release)
     with progress_session() as (settings, progress):
         known = settings.known_catalogue(catalogue or settings.catalogue, root)
-        listed = listed_release(known, ref, pinned(expectation(settings, trust, listed=True), ref))
+        expected = pinned(expectation(settings, trust, listed=True), ref)
+        listed = listed_release(known, ref, expected, channel=channel_of(ref, channel))
         signed = listed.verified()
         for told in listed.warnings:
             progress(Note("warning", told))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from imagefactory.errors import DiskFull, FactoryError, Interrupted, SystemFailure, UsageError
+from imagefactory.errors import DiskFull, FactoryError, Interrupted, PlacesFailed, SystemFailure, UsageError
 from signing.errors import SigningError
 
 P = ParamSpec("P")
@@ -75,7 +75,8 @@ def leave(
     """Say what is wrong; with --json in a document, which has `more`, too. What is returned is to be raised."""
     _explain(error)
     if as_json and not _answered.get():
-        answer({"error": describe(error), **more}, "", as_json=True)
+        several = {"places": _places(error)} if isinstance(error, PlacesFailed) else {}
+        answer({"error": describe(error), **several, **more}, "", as_json=True)
     return typer.Exit(error.exit_code)
 
 
@@ -95,6 +96,14 @@ def usage(error: typer.TyperException, as_json: bool) -> int:
     if as_json:
         answer({"error": describe(found)}, "", as_json=True)
     return found.exit_code
+
+
+def _places(error: PlacesFailed) -> list[dict[str, Any]]:
+    """What came of each place."""
+    return [
+        {"place": place, **(each if isinstance(each, Mapping) else {"verified": False, "error": describe(each)})}
+        for place, each in error.places.items()
+    ]
 
 
 def describe(error: FactoryError | SigningError) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from imagefactory.cli import relist
 from imagefactory.cli.common import image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
@@ -16,8 +15,9 @@ from imagefactory.factory.history import history
 from imagefactory.model.history import Chart, PictureFormat, chart
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
 from imagefactory.model.vulnerabilities import KIND
+from imagefactory.store.ledger import Ledger
 from imagefactory.store.records import release_version
-from imagefactory.store.tables import Release
+from imagefactory.store.tables import Move, Release
 from imagefactory.tools.new_file import new_file
 
 app = typer.Typer(no_args_is_help=True, help="The releases of this factory.")
@@ -56,10 +56,13 @@ def show(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show one release: digests, evidence, publications."""
+    """Show one release: digests, evidence, publications, and who changed what, when and why."""
     with factory_session() as factory:
-        found = describe(factory.records.release(ReleaseRef.parse(release)))
+        chosen = factory.records.release(ReleaseRef.parse(release))
+        moves = Ledger(factory.records).history(chosen.name, release_version(chosen))
+    found = {**describe(chosen), "history": [_move(each) for each in moves]}
     lines = [found["release"], f"  created   {found['created']}", f"  recipe    sha256:{found['recipe_digest']}"]
+    lines.append(f"  channel   {found['channel']}{_held(found)}")
     for name, image in sorted(found["images"].items()):
         lines += [
             f"  {name:8}  {human(image['size'])}, a disk of {human(image['virtual_size'])}",
@@ -75,9 +78,13 @@ def show(
         lines.append("  evidence  vulnerabilities: not scanned")
     for publication in found["publications"]:
         verified = publication["verified"] or "never"
-        lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}")
+        stage = f"{publication['stage']} since {publication['since'][:10]}"
+        lines.append(f"  published {publication['target']}: {publication['state']}, last verified {verified}, {stage}")
+        if not publication["settled"]:
+            lines.append("            this place does not show yet what is recorded: imagefactory lifecycle apply")
         if publication["image"]:
             lines += _image(publication["image"])
+    lines += [_told(move) for move in found["history"]]
     answer(found, "\n".join(lines), as_json)
 
 
@@ -104,9 +111,6 @@ def plot(
         _draw(chart(name, found), output, image_format)
     document = {"name": name, "releases": [each.to_json() for each in found], "file": output and str(output)}
     answer(document, f"{output}: {len(found)} {'release' if len(found) == 1 else 'releases'} of {name}", as_json)
-
-
-relist.register(app)
 
 
 def _by_ending(output: Path) -> PictureFormat:
@@ -138,16 +142,50 @@ def describe(release: Release) -> dict[str, Any]:
         "images": release.images,
         "evidence": _evidence(release),
         "scanned": bool(release.evidence.get(KIND)),
+        "channel": release.channel,
+        "held": release.held,
+        "held_reason": release.held_reason,
         "publications": [
             {
                 "target": each.target,
                 "state": each.state,
+                "stage": each.stage,
+                "since": f"{each.since.isoformat()}Z",
+                "settled": each.settled,
                 "verified": f"{each.verified.isoformat()}Z" if each.verified else None,
                 "image": {"id": each.image_id, **each.details} if each.image_id else None,
             }
             for each in release.publications
         ],
     }
+
+
+def _held(found: dict[str, Any]) -> str:
+    why = f": {found['held_reason']}" if found["held_reason"] else ""
+    return f", {found['held']}{why}" if found["held"] else ""
+
+
+def _move(move: Move) -> dict[str, Any]:
+    """A line of the history as JSON: when, who, what, why. `target` is None for what counts everywhere."""
+    return {
+        "at": f"{move.at.isoformat()}Z",
+        "account": move.account,
+        "verb": move.verb,
+        "target": move.target,
+        "before": move.before,
+        "after": move.after,
+        "reason": move.reason,
+    }
+
+
+def _told(move: dict[str, Any]) -> str:
+    """The same for people."""
+    where = f" in {move['target']}" if move["target"] else ""
+    change = f"{move['before']} -> {move['after']}" if move["before"] else move["after"]
+    why = f": {move['reason']}" if move["reason"] else ""
+    return (
+        f"  history   {move['at'][:16].replace('T', ' ')} UTC {move['account']}, {move['verb']}: {change}{where}{why}"
+    )
 
 
 def _image(image: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from imagefactory.cli.common import channel_of
 from imagefactory.errors import UsageError
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.target import CATALOGUE, GLANCE
@@ -60,6 +61,7 @@ class Wanted:
     catalogue: str | None
     root: Path | None = None
     metadata_only: bool = False
+    channel: str | None = None
 
     def check(self) -> None:
         """Raises UsageError when an option means nothing."""
@@ -72,11 +74,14 @@ class Wanted:
             raise UsageError("--manifest is for a file: a published release has its own", advice="leave --manifest out")
         if self.root is not None and not is_listed(self.target, self.manifest):
             raise UsageError("--root is for what a catalogue lists", advice="leave it out")
+        if self.channel is not None and not in_catalogue(self.target):
+            raise UsageError("--channel is for a name in a catalogue", advice="leave it out")
 
-    def listed(self, settings: Settings) -> tuple[KnownCatalogue, ReleaseRef]:
-        """The catalogue and the release that the target names. Raises ReleaseNameInvalid, TargetUnsupported."""
+    def listed(self, settings: Settings) -> tuple[KnownCatalogue, ReleaseRef, str]:
+        """The catalogue and the release that the target names, and on which channel that is the newest if it names no
+        version. Raises ReleaseNameInvalid, TargetUnsupported, UsageError."""
         where, ref = split_target(self.target.removeprefix(CATALOGUE))
-        return settings.known_catalogue(where, self.root), ref
+        return settings.known_catalogue(where, self.root), ref, channel_of(ref, self.channel)
 
     def asked(self, settings: Settings) -> KnownCatalogue:
         """The catalogue with the manifests of images in clouds. Raises TargetUnsupported."""
@@ -129,7 +134,8 @@ def proof_of(wanted: Wanted, settings: Settings, on_bytes: Callable[[int], None]
     if in_catalogue(wanted.target):
         from imagefactory.steps.listed import verify_listed  # noqa: PLC0415
 
-        return verify_listed(*wanted.listed(settings), wanted.expectation, on_bytes=on_bytes, account=account)
+        known, ref, channel = wanted.listed(settings)
+        return verify_listed(known, ref, wanted.expectation, on_bytes=on_bytes, account=account, channel=channel)
     return step.verify(wanted.target, wanted.expectation, manifest=wanted.manifest, on_bytes=on_bytes, account=account)
 
 
@@ -159,5 +165,6 @@ def _image(
     if in_catalogue(wanted.target):
         from imagefactory.steps.listed import listed_image  # noqa: PLC0415
 
-        return listed_image(*wanted.listed(settings), wanted.expectation, work=work, on_bytes=on_bytes)
+        known, ref, channel = wanted.listed(settings)
+        return listed_image(known, ref, wanted.expectation, work=work, on_bytes=on_bytes, channel=channel)
     return step.verified_file(Path(wanted.target), wanted.expectation, manifest=wanted.manifest, on_bytes=on_bytes)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from imagefactory.cli.common import RootFile, TrustFile, expectation, progress_session
+from imagefactory.cli.common import Channel, RootFile, TrustFile, expectation, progress_session
 from imagefactory.cli.output import Json, answer, leave, say, verb
 from imagefactory.cli.targets import (
     FromCatalogue,
@@ -39,6 +39,7 @@ def verify(
     target: Target,
     manifest: Manifest = None,
     catalogue: FromCatalogue = None,
+    channel: Channel = None,
     metadata_only: MetadataOnly = False,
     name: Name = None,
     min_version: MinVersion = None,
@@ -52,7 +53,7 @@ def verify(
     try:
         with progress_session() as (settings, progress):
             expected = expectation(settings, trust, name, min_version, listed=is_listed(target, manifest))
-            wanted = Wanted(target, expected, manifest, catalogue, root, metadata_only)
+            wanted = Wanted(target, expected, manifest, catalogue, root, metadata_only, channel)
             proof = proof_of(wanted, settings, Meter(progress, "verify"), account)
             for told in proof.warnings:
                 progress(Note("warning", told))

@@ -112,6 +112,7 @@ def sign(line: Line, made: Made) -> Release:
         line.build,
         content_digest=line.inputs.content_digest(made.digests),
         files={**files, **others, **documents},
+        channel=line.inputs.recipe.channels[0],
         images={name: {"sha256": image.outputs["image"], **image.facts} for name, image in made.images.items()},
         evidence={
             "boot": made.boot.facts["evidence"],

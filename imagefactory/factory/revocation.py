@@ -174,8 +174,8 @@ def known_catalogues(factory: Factory) -> list[Path]:
 
 
 def is_there(publication: Publication) -> bool:
-    """Whether a publication was not withdrawn."""
-    return publication.state != PublicationState.WITHDRAWN
+    """Whether a publication was neither withdrawn nor deleted."""
+    return publication.state not in {PublicationState.WITHDRAWN, PublicationState.DELETED}
 
 
 def ref(release: Release) -> str:

@@ -28,13 +28,15 @@ from tests.fakes.host import FakeHost, folders
 
 NAME = "fake-debian-12"
 GROUPS = (
-    *("audit", "catalogue", "compliance", "keys", "policy", "properties", "recipe", "releases", "sbom"),
+    *("audit", "catalogue", "compliance", "keys", "lifecycle", "policy", "properties", "recipe", "releases", "sbom"),
     "vulnerabilities",
 )
 COMMANDS = [
     *([verb] for verb in VERBS if verb not in GROUPS),
     *(["catalogue", verb] for verb in ("list", "fetch", "check", "export", "import")),
     *(["catalogue", verb] for verb in ("init", "sign-root", "publish-root", "rotate", "refresh")),
+    *(["catalogue", verb] for verb in ("deprecate", "revoke", "reinstate")),
+    *(["lifecycle", verb] for verb in ("plan", "apply", "audit")),
     ["recipe", "schema"],
     ["recipe", "check"],
     ["properties", "show"],

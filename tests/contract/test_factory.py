@@ -27,6 +27,7 @@ from imagefactory.errors import (
     ImageDamaged,
     MirrorUnreachable,
     PackageMissing,
+    PlacesFailed,
     ProgramFailed,
     PropertyContradicted,
     ReleaseUnknown,
@@ -40,7 +41,7 @@ from imagefactory.factory.view import Lookout
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.recipe_targets import CatalogueTarget
 from imagefactory.model.release import ReleaseRef
-from imagefactory.progress import StepFinished, StepStarted
+from imagefactory.progress import StepFailed, StepFinished, StepStarted
 from imagefactory.store.lock import lock, lock_all
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Build, Release
@@ -306,6 +307,32 @@ def test_to_several_targets(host: FakeHost) -> None:
         f"catalogue:{root}/{NAME}@{release_version(outcome.release)}" for root in roots
     ]
     assert not (host.home / "catalogue").exists()
+
+
+def test_a_target_that_fails_holds_back_no_other_and_is_made_up_for(host: FakeHost) -> None:
+    rewrite(host, "formats:", "publish: [{catalogue: one}, {catalogue: two}, {catalogue: three}]\nformats:")
+    one, two, three = (host.recipe_file.parent / name for name in ("one", "two", "three"))
+    for blocked in (one, three):
+        blocked.write_text("no directory")
+    with pytest.raises(PlacesFailed) as caught:
+        host.build()
+    failed = [place for place, each in caught.value.places.items() if isinstance(each, FactoryError | SigningError)]
+    assert failed == [f"catalogue:{one}", f"catalogue:{three}"]
+    first = caught.value.places[f"catalogue:{one}"]
+    assert isinstance(first, FactoryError | SigningError)
+    assert (caught.value.code, caught.value.exit_code) == (first.code, first.exit_code)
+    told = {event.step for event in host.events if isinstance(event, StepFailed)}
+    assert told == {f"publish {place}" for place in failed}
+    (release,) = releases(host)
+    states = {each.target: each.state for each in release.publications}
+    assert states[f"catalogue:{two}"] == PublicationState.VERIFIED
+    one.unlink()
+    three.unlink()
+    before = {path: path.stat().st_mtime_ns for path in two.rglob("*")}
+    outcome = host.build()
+    assert done(host) == ["publish", "publish"]
+    assert len(outcome.published) == 3
+    assert {path: path.stat().st_mtime_ns for path in two.rglob("*")} == before
 
 
 def test_published_elsewhere_too_and_gone_from_there_is_no_concern_of_a_build(built: FakeHost) -> None:

@@ -64,7 +64,7 @@ def follow(page: Path, todo: Sequence[Command | tuple[str, str]], built: Built, 
     settle(built, home / ".local/share/imagefactory", from_nothing=name_of(page) in FROM_NOTHING)
     shutil.copytree(ROOT / "recipes", clone / "recipes")
     (clone / ".venv").symlink_to(sys.prefix)
-    if any(isinstance(step, Command) and step.text == "make cloud" for step in todo):
+    if any(isinstance(step, Command) and step.text in {"make cloud", "make clouds"} for step in todo):
         prepare(print)
         for name in ("Makefile", "pyproject.toml", "requirements.lock", ".ci", "tests", ".venv-openstack"):
             (clone / name).symlink_to(ROOT / name)
@@ -73,7 +73,8 @@ def follow(page: Path, todo: Sequence[Command | tuple[str, str]], built: Built, 
     try:
         status = bash(script, clone, home, output, timeout)
     finally:
-        down(clone / ".cloud", print, purge=True)  # a page that failed has left it running
+        for cloud in (".cloud", ".cloud-second"):
+            down(clone / cloud, print, purge=True)  # a page that failed has left it running
     said = [part.partition("\n")[2] for part in output.read_text(errors="replace").split(MARK)[1:]]
     for step, text in zip(todo, said, strict=False):
         if isinstance(step, Command) and step.expected and not (status and text is said[-1]):
@@ -134,8 +135,8 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     with sqlite3.connect(built.home / "imagefactory.db") as old, sqlite3.connect(home / "imagefactory.db") as new:
         old.backup(new)
         if from_nothing:
-            for table in ("publications", "releases", "builds"):
-                new.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these three
+            for table in ("publications", "approvals", "moves", "releases", "builds"):
+                new.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these
         new.execute("UPDATE publications SET target = replace(target, ?, ?)", (str(built.home), str(home)))
     old.close()
     new.close()

@@ -17,7 +17,7 @@ from imagefactory.errors import FeedForeign, FeedInvalid, FeedTooLarge, InputsCh
 from imagefactory.model.advisories import Advisory
 from imagefactory.model.packages import SourcePackages
 from imagefactory.model.vulnerabilities import Format
-from imagefactory.tools import feeds
+from imagefactory.tools import feeds, json_stream
 from imagefactory.tools.feed_source import FeedFile
 from imagefactory.tools.feeds import FeedReader
 from tests.fakes.feeds import array, issue, lines, record, release, tracker, zipped
@@ -229,7 +229,7 @@ def test_a_record_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_an_issue_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "MAX_PARTS", 1000)
+    monkeypatch.setattr(json_stream, "MAX_PARTS", 1000)
     with pytest.raises(FeedTooLarge):
         read(tmp_path, tracker({"openssl": {"CVE-2026-0001": {**issue(), "x": [0] * 1000}}}))
 

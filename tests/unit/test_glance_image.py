@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import TargetUnsupported
-from imagefactory.model.glance import MAX_PROPERTIES, NUMBERS, Audience, GlanceImage, creation, revealing
+from imagefactory.model.glance import (
+    MAX_PROPERTIES,
+    NUMBERS,
+    REPLACEMENT_PROPERTY,
+    Appearance,
+    Audience,
+    GlanceImage,
+    appearing,
+    creation,
+    revealing,
+    versioned_name,
+)
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget, visibility_refusal
 from imagefactory.model.target import CataloguePlace, CloudPlace, parse_place, split_image
 
@@ -93,12 +104,41 @@ def test_what_is_created_is_seen_by_nobody() -> None:
 
 def test_revealing() -> None:
     hidden = image(os_hidden=True)
-    assert revealing(image(tags=[]), Audience()) == []
-    assert revealing(hidden, Audience("public", tags=("a", "b"), protected=True)) == [
+    shown = Appearance("Debian 12")
+    assert revealing(image(tags=[]), Audience(), shown) == []
+    assert revealing(hidden, Audience("public", tags=("a", "b"), protected=True), shown) == [
         {"op": "replace", "path": "/visibility", "value": "public"},
-        {"op": "replace", "path": "/os_hidden", "value": False},
         {"op": "replace", "path": "/protected", "value": True},
+        {"op": "replace", "path": "/os_hidden", "value": False},
     ]
+
+
+texts = st.sampled_from(["Debian 12", versioned_name("Debian 12", "20261122.1"), "x"])
+appearances = st.builds(Appearance, texts, st.booleans(), st.none() | st.sampled_from(["a@20261122.1", "a@20261123.1"]))
+
+
+def patched(document: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]:
+    """As Glance does it."""
+    after = dict(document)
+    for change in patch:
+        key = {"/os_hidden": "os_hidden", "/name": "name"}.get(change["path"], change["path"][1:])
+        if change["op"] == "remove":
+            del after[key]
+        else:
+            assert (key in after) or change["op"] == "add"
+            after[key] = change["value"]
+    return after
+
+
+@given(appearances, appearances)
+def test_a_patch_of_the_appearance_makes_it_and_is_empty_then(before: Appearance, after: Appearance) -> None:
+    said = {} if before.replacement is None else {REPLACEMENT_PROPERTY: before.replacement}
+    document = {**DOCUMENT, "name": before.name, "os_hidden": before.hidden, **said}
+    assert Appearance.of(GlanceImage.from_json(document)) == before
+    patch = appearing(GlanceImage.from_json(document), after)
+    made = GlanceImage.from_json(patched(document, patch))
+    assert (Appearance.of(made), appearing(made, after)) == (after, [])
+    assert (patch == []) is (before == after)
 
 
 # -- places ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import Busy
-from imagefactory.store.lock import lock, lock_all
+from imagefactory.store.lock import lock, lock_all, place_lock
 
 
 @contextmanager
@@ -69,3 +69,13 @@ def test_it_is_let_go_after_an_error(tmp_path: Path) -> None:
         raise KeyError
     with lock(tmp_path, "soe"):
         pass
+
+
+def test_each_place_of_a_name_has_a_lock_of_its_own(tmp_path: Path) -> None:
+    long = f"catalogue:/{'x' * 300}"
+    with place_lock(tmp_path, "soe", "glance:a"), place_lock(tmp_path, "soe", long), lock(tmp_path, "soe"):
+        for name, place in (("soe", "glance:a"), ("soe", long)):
+            with pytest.raises(Busy, match=f"working on {name} in {place}"), place_lock(tmp_path, name, place):
+                pass
+        with place_lock(tmp_path, "soe", "glance:b"), place_lock(tmp_path, "tiny", "glance:a"):
+            pass

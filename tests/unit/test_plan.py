@@ -22,6 +22,7 @@ from imagefactory.model.plan import (
     VULNERABILITIES,
     Action,
     Situation,
+    coming,
     plan,
     why_rootfs,
 )
@@ -283,3 +284,26 @@ def test_why_a_root_file_system_is_built(
     expected: str | None,
 ) -> None:
     assert why_rootfs(inputs, known, newest, changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ({}, []),
+        ({"disk": True, "publish a": True, "publish b": True}, ["disk"]),
+        ({"sign": True, "publish a": True, "publish b": True}, ["sign"]),
+        ({"publish a": True, "publish b": True}, ["publish a", "publish b"]),
+        ({"publish b": True}, ["publish b"]),
+    ],
+)
+def test_publications_wait_for_nothing_but_the_rest(runs: Mapping[str, bool], expected: list[str]) -> None:
+    steps = [(DISK, None), (SIGN, None), (PUBLISH, "a"), (PUBLISH, "b"), (PUBLISH, "c")]
+    actions = [Action(step, False, "", subject) for step, subject in steps]
+    found = coming([replace(action, run=runs.get(action.title, False)) for action in actions])
+    assert [action.title for action in found] == expected
+
+
+def test_a_publication_is_no_reason_for_another() -> None:
+    """What is published and verified in one place stays so, whatever is to be done in the others."""
+    situation = replace(DONE, targets={"a": False, "b": True, "c": False})
+    assert runs(situation) == ["publish a", "publish c"]

@@ -24,10 +24,10 @@ from imagefactory.errors import (
 )
 from imagefactory.factory import ceremony
 from imagefactory.factory.keys import Custody, init_keys, init_root
-from imagefactory.model.listing import Listing, ListingState
+from imagefactory.model.listing import Listing, ListingState, Relisting
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.steps import registrar
-from imagefactory.steps.registrar import Registrar, begin, list_release, publish_root, refresh, relist, withdraw
+from imagefactory.steps.registrar import Registrar, begin, list_release, publish_root, refresh, relist
 from imagefactory.tools import durable, trusted_roots, tuf_files
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.signed import SignedStore
@@ -219,17 +219,17 @@ def test_what_does_not_verify_any_more_is_not_listed(world: World, keys: Keys, t
 def test_states(world: World) -> None:
     other = ReleaseRef(NAME, Version(20251122, 1))
     list_release(world.own, world.catalogue, REF, NOW)
-    relist(world.own, world.catalogue, REF, ListingState.DEPRECATED, other, None, NOW)
+    relist(world.own, world.catalogue, [Relisting(REF, ListingState.DEPRECATED, other, None)], NOW)
     list_release(world.own, world.catalogue, REF, NOW)
     assert world.listed is not None
     assert (world.listed.state, world.listed.replacement) == (ListingState.DEPRECATED, other), (
         "published again, it stays"
     )
-    relist(world.own, world.catalogue, REF, ListingState.CURRENT, None, None, NOW)
-    relist(world.own, world.catalogue, REF, ListingState.REVOKED, other, "it leaks", NOW)
+    relist(world.own, world.catalogue, [Relisting(REF, ListingState.CURRENT, None, None)], NOW)
+    relist(world.own, world.catalogue, [Relisting(REF, ListingState.REVOKED, other, "it leaks")], NOW)
     for late in (ListingState.CURRENT, ListingState.DEPRECATED):
         with pytest.raises(StateConflict):
-            relist(world.own, world.catalogue, REF, late, None, None, NOW)
+            relist(world.own, world.catalogue, [Relisting(REF, late, None, None)], NOW)
     with pytest.raises(ReleaseRevoked, match="it leaks"):
         list_release(world.own, world.catalogue, REF, NOW)
     assert world.events[3:] == ["relisted", "relisted", "relisted", "refused", "refused", "refused"]
@@ -238,20 +238,10 @@ def test_states(world: World) -> None:
         "about": str(REF),
         "catalogue": str(world.catalogue),
         "state": "revoked",
+        "channel": "stable",
         "replacement": str(other),
         "reason": "it leaks",
     }
-
-
-def test_what_is_withdrawn_is_revoked_once(world: World) -> None:
-    assert withdraw(world.own, world.catalogue, REF, "no catalogue", NOW).written == ()
-    begin(world.own, world.catalogue, NOW)
-    assert withdraw(world.own, world.catalogue, REF, "not listed", NOW).written == ()
-    list_release(world.own, world.catalogue, REF, NOW)
-    assert withdraw(world.own, world.catalogue, REF, "its key was stolen", NOW).written
-    assert withdraw(world.own, world.catalogue, REF, "something else", NOW).written == ()
-    assert world.listed is not None
-    assert (world.listed.state, world.listed.reason) == (ListingState.REVOKED, "its key was stolen")
 
 
 def test_a_refresh_carries_another_trust_file(world: World, keys: Keys, tmp_path: Path) -> None:
@@ -280,7 +270,7 @@ def test_no_catalogue_is_believed_for_itself(world: World, keys: Keys, release: 
     actions: list[Callable[[], object]] = [
         lambda: list_release(other.own, world.catalogue, REF, NOW),
         lambda: refresh(other.own, world.catalogue, NOW),
-        lambda: relist(other.own, world.catalogue, REF, ListingState.DEPRECATED, None, None, NOW),
+        lambda: relist(other.own, world.catalogue, [Relisting(REF, ListingState.DEPRECATED, None, None)], NOW),
     ]
     for action in actions:
         with pytest.raises(CatalogueUntrusted):
@@ -308,7 +298,7 @@ def test_what_is_no_catalogue(world: World) -> None:
     with pytest.raises(CatalogueUninitialised):
         refresh(world.own, world.catalogue, NOW)
     with pytest.raises(CatalogueUninitialised):
-        relist(world.own, world.catalogue, REF, ListingState.DEPRECATED, None, None, NOW)
+        relist(world.own, world.catalogue, [Relisting(REF, ListingState.DEPRECATED, None, None)], NOW)
 
 
 def test_a_catalogue_without_its_timestamp_is_not_begun_anew(world: World) -> None:

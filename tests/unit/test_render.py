@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from imagefactory.cli import render
-from imagefactory.progress import Event, Note, StepAdvanced, StepFinished, StepStarted
+from imagefactory.progress import Event, Note, StepAdvanced, StepFailed, StepFinished, StepStarted
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,39 @@ def test_a_terminal_gets_what_stays_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert "+ convert [raw]: [red]done (1.0 s)" in written.getvalue()
     assert "info: [x] markup is text" in written.getvalue()
     assert "\x1b[" in written.getvalue(), "the line of the running step came and went"
+
+
+def test_several_steps_at_once_are_told_apart(draw: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 1.0, 40.0, 41.0, 42.0, 43.0, 44.0])
+    monkeypatch.setattr("imagefactory.cli.render.time.monotonic", lambda: next(clock))
+    text = draw(
+        StepStarted("publish a", "why"),
+        StepStarted("publish b", "why"),
+        StepAdvanced("publish a", 0, 0, "", "uploading"),
+        StepAdvanced("publish b", 0, 0, "", "waiting"),
+        StepAdvanced("publish a", 0, 0, "", "comparing"),
+        StepFailed("publish b", "it is down [cloud-unreachable]"),
+        StepFinished("publish a", "verified", reused=False, seconds=4),
+    )
+    assert text.splitlines()[2:] == [
+        "publish a: uploading",
+        "publish b: waiting",
+        "! publish b: it is down [cloud-unreachable]",
+        "+ publish a: verified (4.0 s)",
+    ]
+
+
+def test_a_terminal_shows_steps_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    written = Terminal()
+    monkeypatch.setattr("sys.stderr", written)
+    with render.renderer() as progress:
+        progress(StepAdvanced("nobody", 1, 2, "bytes", "before anything began"))
+        for step in ("publish a", "publish b"):
+            progress(StepStarted(step, "why"))
+        progress(StepAdvanced("publish a", 5, 10, "bytes", "half"))
+        progress(StepFailed("publish a", "[x] down"))
+        progress(StepFinished("publish b", "done", reused=False, seconds=1))
+    assert "! publish a: [x] down" in written.getvalue()
+    assert "+ publish b: done (1.0 s)" in written.getvalue()

@@ -1,9 +1,18 @@
 """A signed release made by fakes, a real cloud to publish it to, and a network that can be bad."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -25,6 +34,7 @@ from signing.verify import VerifiedManifest, verify_manifest
 from tests.fakes.faults import Fault
 from tests.fakes.host import FakeHost, begin_catalogue
 from tests.fakes.proxy import FaultProxy
+from tests.fakes.service import Caller, Identify
 from tests.openstack.fixtures import Cloud as RealCloud
 
 IMAGE_NAME = "Fake"
@@ -132,3 +142,87 @@ def network(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
             return proxy
 
         yield bad
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A user of the host on which the release was made."""
+
+    shop: Shop
+
+    @property
+    def environment(self) -> dict[str, str]:
+        proxies = {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ}
+        clouds = os.environ["OS_CLIENT_CONFIG_FILE"]
+        return {**self.shop.host.environ, **proxies, "OS_CLIENT_CONFIG_FILE": clouds}
+
+    def start(self, *argv: str) -> "subprocess.Popen[str]":
+        # The same verbs; only the boot test of a build is a fake.
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.command", *argv],
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *argv: str) -> tuple[int, str, str]:
+        with self.start(*argv) as process:
+            out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def json(self, *argv: str, status: int = 0) -> dict[str, Any]:
+        code, out, err = self.run(*argv, "--json")
+        assert code == status, err
+        document = json.loads(out)
+        assert isinstance(document, dict)
+        return document
+
+    @property
+    def release(self) -> str:
+        return f"{self.shop.release.name}@{self.shop.signed.manifest.version}"
+
+
+@pytest.fixture
+def desk(shop: Shop, tmp_path: Path) -> Iterator[Desk]:
+    """The records of the host, its catalogue, and what is remembered of that, are as before afterwards."""
+    home, database = shop.host.home, shop.host.home / "imagefactory.db"
+    before = database.read_bytes()
+    kept = [name for name in ("catalogue", "signed", "trusted") if (home / name).is_dir()]
+    for name in kept:
+        shutil.copytree(home / name, tmp_path / "before" / name, symlinks=True)
+    yield Desk(shop)
+    for file in home.glob("imagefactory.db*"):
+        file.unlink()
+    database.write_bytes(before)
+    for name in kept:
+        shutil.rmtree(home / name)
+        shutil.copytree(tmp_path / "before" / name, home / name, symlinks=True)
+
+
+def until(look: Callable[[], Any]) -> Any:  # noqa: ANN401
+    for _ in range(600):
+        if found := look():
+            return found
+        time.sleep(0.05)
+    return None
+
+
+def keystone_of(cloud: RealCloud) -> Identify:
+    """What a fake service of this cloud asks its Keystone about a token."""
+
+    def identify(token: str) -> Caller | None:
+        parts = urlsplit(cloud.identity_url)
+        connection = HTTPConnection(parts.netloc, timeout=30)
+        headers = {"X-Auth-Token": token, "X-Subject-Token": token}
+        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/v3')}/v3/auth/tokens", headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        if response.status != 200:
+            return None
+        said = json.loads(body)["token"]
+        return Caller(said["user"]["id"], frozenset(each["name"] for each in said["roles"]), said["project"]["id"])
+
+    return identify

@@ -1,15 +1,7 @@
 """The command line and a real cloud: as a user publishes, verifies and looks; and killed in the middle of it."""
 
-import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -18,58 +10,7 @@ from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from tests.fakes.faults import Fault, Slow
 from tests.fakes.proxy import FaultProxy
-from tests.integration.glance.conftest import QUICK, Shop
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A user of the host on which the release was made."""
-
-    shop: Shop
-
-    @property
-    def environment(self) -> dict[str, str]:
-        proxies = {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ}
-        clouds = os.environ["OS_CLIENT_CONFIG_FILE"]
-        return {**self.shop.host.environ, **proxies, "OS_CLIENT_CONFIG_FILE": clouds}
-
-    def start(self, *argv: str) -> "subprocess.Popen[str]":
-        # The same verbs; only the boot test of a build is a fake.
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.command", *argv],
-            env=self.environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, *argv: str) -> tuple[int, str, str]:
-        with self.start(*argv) as process:
-            out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
-
-    def json(self, *argv: str, status: int = 0) -> dict[str, Any]:
-        code, out, err = self.run(*argv, "--json")
-        assert code == status, err
-        document = json.loads(out)
-        assert isinstance(document, dict)
-        return document
-
-    @property
-    def release(self) -> str:
-        return f"{self.shop.release.name}@{self.shop.signed.manifest.version}"
-
-
-@pytest.fixture
-def desk(shop: Shop) -> Iterator[Desk]:
-    """The records of the host are as before afterwards."""
-    database = shop.host.home / "imagefactory.db"
-    before = database.read_bytes()
-    yield Desk(shop)
-    for file in shop.host.home.glob("imagefactory.db*"):
-        file.unlink()
-    database.write_bytes(before)
+from tests.integration.glance.conftest import QUICK, Desk, until
 
 
 def test_publish_show_verify(desk: Desk) -> None:
@@ -188,14 +129,6 @@ def test_killed_while_it_uploads(
     assert not desk.shop.only_image().hidden
 
 
-def until(look: Callable[[], Any]) -> Any:  # noqa: ANN401
-    for _ in range(600):
-        if found := look():
-            return found
-        time.sleep(0.05)
-    return None
-
-
 # -- preflight ---------------------------------------------------------------------------------------------------------
 
 
@@ -256,16 +189,13 @@ def test_properties_of_an_image_in_a_cloud(desk: Desk) -> None:
     target = desk.json("publish", desk.release, "--to", "glance:demo")["target"]
     catalogue = desk.shop.host.home / "catalogue"
     desk.json("publish", desk.release, "--to", f"catalogue:{catalogue}")
-    try:
-        shown = {each["key"]: each for each in desk.json("properties", "show", target)["properties"]}
-        assert {key: each["value"] for key, each in shown.items()} == dict(desk.shop.signed.manifest.properties)
-        assert {each["source"] for each in shown.values()} == {"signed"}
-        image = desk.shop.only_image()
-        patch = [{"op": "replace", "path": "/os_distro", "value": "other"}, {"op": "add", "path": "/x", "value": "y"}]
-        Glance(Cloud("demo", QUICK)).update(image.id, patch)
-        found = desk.json("properties", "check", target, status=1)
-        assert found["error"]["code"] == "image-property-changed"
-        sources = {each["key"]: each["source"] for each in desk.json("properties", "show", target)["properties"]}
-        assert (sources["os_distro"], sources["x"]) == ("not what was signed: debian", "not signed")
-    finally:
-        shutil.rmtree(catalogue)
+    shown = {each["key"]: each for each in desk.json("properties", "show", target)["properties"]}
+    assert {key: each["value"] for key, each in shown.items()} == dict(desk.shop.signed.manifest.properties)
+    assert {each["source"] for each in shown.values()} == {"signed"}
+    image = desk.shop.only_image()
+    patch = [{"op": "replace", "path": "/os_distro", "value": "other"}, {"op": "add", "path": "/x", "value": "y"}]
+    Glance(Cloud("demo", QUICK)).update(image.id, patch)
+    found = desk.json("properties", "check", target, status=1)
+    assert found["error"]["code"] == "image-property-changed"
+    sources = {each["key"]: each["source"] for each in desk.json("properties", "show", target)["properties"]}
+    assert (sources["os_distro"], sources["x"]) == ("not what was signed: debian", "not signed")

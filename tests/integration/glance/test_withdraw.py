@@ -12,10 +12,7 @@ from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
 from signing.errors import SigningError
 from signing.keys import KeyRing
-from tests.integration.glance.conftest import QUICK, Shop
-from tests.integration.glance.test_command import Desk, desk
-
-__all__ = ["desk"]
+from tests.integration.glance.conftest import QUICK, Desk, Shop
 
 
 @pytest.fixture
