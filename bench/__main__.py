@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from bench import cases, catalogues, clouds
+from bench import cases, catalogues, clouds, lifecycle
 from bench.measure import Comparison
 from bench.memory import Peaks
 
@@ -37,6 +37,7 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "disk": (cases.disk, 7),
     "upload": (clouds.upload, 5),
     "download": (clouds.download, 5),
+    "clouds": (clouds.several, 3),
     "rootfs": (cases.rootfs, 3),
 }
 # These need no build.
@@ -46,6 +47,11 @@ OF_CATALOGUES: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
     "catalogue-inside": (catalogues.warm_inside, 15),
     "catalogue-publish": (catalogues.one_more, 9),
 }
+# These need a cloud on loopback, and no build either.
+OF_CLOUDS: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
+    "lifecycle-survey": (lifecycle.against_bare, 3),
+    "lifecycle-plan": (lifecycle.plan_against_bare, 3),
+}
 
 MEMORY_GOAL = 150 << 20  # bytes
 INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
@@ -54,7 +60,7 @@ INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
 def main() -> int:
     """Run the cases and print what they gave. Returns 1 when a goal was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *OF_CATALOGUES, *CASES], help="default: all")
+    parser.add_argument("names", nargs="*", choices=[[], *OF_CATALOGUES, *OF_CLOUDS, *CASES], help="default: all")
     parser.add_argument("--runs", type=int, help="interleaved runs of each candidate")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/imagefactory-bench"))  # noqa: S108 - root's own
     arguments = parser.parse_args()
@@ -69,9 +75,10 @@ def main() -> int:
             {**os.environ, INSIDE: "1"},
         )
     arguments.work.mkdir(mode=0o700, exist_ok=True)
-    wanted = arguments.names or [*OF_CATALOGUES, *CASES]
+    wanted = arguments.names or [*OF_CATALOGUES, *OF_CLOUDS, *CASES]
     results = itertools.chain(
         _of_catalogues(arguments.work, wanted, arguments.runs),
+        _of_clouds(arguments.work, wanted, arguments.runs),
         _of_builds(arguments.work, wanted, arguments.runs),
     )
     missed = [each for each in results if not _told(each)]
@@ -86,6 +93,15 @@ def _of_catalogues(work: Path, wanted: Sequence[str], runs: int | None) -> Itera
     if chosen:
         yield catalogues.rewritten(work)
         yield catalogues.flat(work)
+
+
+def _of_clouds(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:
+    chosen = [name for name in wanted if name in OF_CLOUDS]
+    for name in chosen:
+        case, usual = OF_CLOUDS[name]
+        yield case(work, runs or usual)
+    if "lifecycle-survey" in chosen:
+        yield lifecycle.memory(work)
 
 
 def _of_builds(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +12,8 @@ from uuid import uuid4
 import openstack
 import requests
 
-from bench.cases import BIN, Ground, raw_image
-from bench.measure import Comparison, compare
+from bench.cases import BIN, RECIPE, Ground, raw_image
+from bench.measure import Candidate, Comparison, command, compare
 from bench.memory import Peaks, peak_of_build
 from imagefactory.model.glance import SIGNATURE_PROPERTIES, Audience, GlanceImage, creation
 from imagefactory.steps.glance_publish import CHUNK, CloudOrder, Publisher
@@ -26,11 +26,13 @@ from signing.manifest import AuditHead, FormatEntry, OperatingSystem, ReleaseMan
 from signing.signer import signer_for
 from signing.verify import VerifiedManifest
 from tests.openstack.cloud import prepare, up
+from tests.openstack.clouds import connect
 from tests.openstack.servers import stop_ours
 
 SIZE = 1 << 30  # bytes of noise: nothing on the way can make less of it
 MEMORY_GOAL = 120 << 20  # bytes
 NAME = "bench"
+SLOW = "20 MiB/s"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,32 @@ def download(ground: Ground, runs: int) -> Comparison:
         return compare("download and verification of 1 GiB from Glance", 1 / 0.9, runs, candidates)
 
 
+def several(ground: Ground, runs: int) -> Comparison:
+    """A release to two clouds at once against the slower of them alone, each time by the whole command."""
+    with _two(ground) as clouds_yaml:
+        return against_the_slower(ground.home, RECIPE.stem, clouds_yaml, SLOW, ground.log, runs)
+
+
+def against_the_slower(home: Path, name: str, clouds_yaml: Path, slow: str, log: Path, runs: int) -> Comparison:
+    """Publish the release `name` of a home to `demo` and `second`, of which the latter gets no more than `slow`."""
+    env = {"IMAGEFACTORY_HOME": str(home), "OS_CLIENT_CONFIG_FILE": str(clouds_yaml)}
+
+    def publish(*clouds: str) -> Candidate:
+        places = [word for cloud in clouds for word in ("--to", f"glance:{cloud}")]
+        return command([BIN / "imagefactory", "publish", name, *places], log, env)
+
+    def clean() -> None:
+        for cloud in ("demo", "second"):
+            with connect(clouds_yaml, cloud) as there:
+                for image in there.image.images(is_hidden=False):
+                    there.image.delete_image(str(image.id))
+
+    # How fast a cloud may be reached is remembered from one publication to the next.
+    command([BIN / "imagefactory", "publish", name, "--to", "glance:second", "--bandwidth", slow], log, env)()
+    both, alone = "imagefactory publish to two clouds", f"imagefactory publish to the slower one, at {slow}"
+    return compare("two clouds at once", 1.2, runs, {both: publish("demo", "second"), alone: publish("second")}, clean)
+
+
 def memory(ground: Ground) -> Peaks:
     """While a raw disk of 3 GiB is published and read back."""
     raw_image(ground)
@@ -147,6 +175,18 @@ def site(ground: Ground) -> Iterator[Site]:
             del os.environ["OS_CLIENT_CONFIG_FILE"]
         else:
             os.environ["OS_CLIENT_CONFIG_FILE"] = before
+
+
+@contextmanager
+def _two(ground: Ground) -> Iterator[Path]:
+    """Two clouds that share nothing, and the clouds.yaml that names both."""
+    prepare(print)
+    with ExitStack() as stack:
+        first, servers = up(ground.scratch / "cloud", lambda _: None, die_with_us=True)
+        stack.callback(stop_ours, servers)
+        second, servers = up(ground.scratch / "second", lambda _: None, name="second", beside=first, die_with_us=True)
+        stack.callback(stop_ours, servers)
+        yield second.clouds_yaml
 
 
 def _signed(ground: Ground, file: Path) -> VerifiedManifest:
