@@ -2,6 +2,7 @@
 # make test    every test, real build and real boots included
 # make check   lint, types, import rules, quick tests
 # make cloud   a Keystone, Glance and Barbican on loopback to play with; make cloud-down stops it
+# make clouds  two of them, independent of each other; make clouds-down stops both
 # make fuzz    each parser of what strangers write, for FUZZ_SECONDS each; finds are kept in .fuzz
 # make compliance  docs/reference/compliance.md anew: RELEASES of this home, compared with its PLAIN one
 # Each installs what is missing first, and says so.
@@ -18,7 +19,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down
+.PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down clouds clouds-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -75,6 +76,12 @@ cloud: install
 
 cloud-down: install
 	@$(BIN)/python -m tests.openstack down
+
+clouds: cloud
+	@$(BIN)/python -m tests.openstack up --state .cloud-second --name second --beside .cloud
+
+clouds-down: cloud-down
+	@$(BIN)/python -m tests.openstack down --state .cloud-second
 
 install:
 	@.ci/install

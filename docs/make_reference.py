@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from docs import reference_text
 from imagefactory import errors
-from imagefactory.cli.app import VERBS
+from imagefactory.cli.app import VERBS, module_of
 from imagefactory.cli.lazy import load
 from imagefactory.errors import FactoryError
 from imagefactory.model.properties import RULES
@@ -69,7 +69,7 @@ def commands() -> dict[str, TyperCommand]:
     """Every verb by its full name, such as "releases list", in the order of --help."""
     found: dict[str, TyperCommand] = {}
     for name in VERBS:
-        command = load(f"imagefactory.cli.{name}", name)
+        command = load(module_of(name), name)
         inner = getattr(command, "commands", None)
         found |= {f"{name} {verb}": each for verb, each in inner.items()} if inner else {name: command}
     return found
@@ -127,7 +127,7 @@ def _fields(properties: Schema, required: Sequence[str]) -> list[str]:
     return table(("key", "holds", "default", "description"), rows)
 
 
-_QUANTITIES = {"[dhms]$": "duration", "/s$": "rate", "$": "size"}
+_QUANTITIES = {"s?)$": "duration", "/s$": "rate", "$": "size"}
 
 
 def _kind(field: Schema) -> str:
@@ -152,7 +152,8 @@ def _shown(field: Schema) -> str:
     default = field.get("default")
     if isinstance(default, list) and default:
         return f"`[{', '.join(map(str, default))}]`"
-    return f"`{default}`" if isinstance(default, str) else ""
+    shown = isinstance(default, str | int) and not isinstance(default, bool)
+    return f"`{default}`" if shown else ""
 
 
 # -- properties -------------------------------------------------------------------------------------------------------

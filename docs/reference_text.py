@@ -49,9 +49,9 @@ A recipe is a YAML 1.2 file that describes one image. `imagefactory recipe check
 schema` prints the JSON Schema of this page for editors. An unknown key is an error, with the file, the line and the
 nearest known key.
 
-Sizes and durations have a unit: `512 MiB`, `4 GiB` (B, KiB, MiB, GiB, TiB), `90s`, `20m`, `2h`, `30d`. Paths count
-from the folder of the file that writes them. A recipe holds no secret: it is published with its image, in the
-provenance.
+Sizes and durations have a unit: `512 MiB`, `4 GiB` (B, KiB, MiB, GiB, TiB), `90s`, `20m`, `2h`, `30d`, or in words
+`20 minutes`, `30 days`, `2 weeks`. Paths count from the folder of the file that writes them. A recipe holds no secret:
+it is published with its image, in the provenance.
 
 With `extends` the other recipe is read first. Mappings are merged and this file wins; a list replaces the other list;
 a null removes what the other recipe has. At most eight recipes extend each other, one after the other. A recipe that
