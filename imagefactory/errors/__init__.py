@@ -10,8 +10,7 @@
     ├── RemoteError (exit 4)      a service elsewhere failed
     └── Interrupted (exit 130)    somebody asked us to stop
 
-The room `signing` has a family of its own of the same shape, because it imports nothing of ours.
-docs/reference/errors.md is made from both.
+The room `signing`, which imports nothing of ours, has one of its own. docs/reference/errors.md is made from both.
 """
 
 from imagefactory.errors.base import (
@@ -108,20 +107,8 @@ from imagefactory.errors.compliance import (
     ScanFailed,
     TailoringInvalid,
 )
-from imagefactory.errors.disks import (
-    BootloaderMissing,
-    DiskTooSmall,
-    RootfsUnfit,
-)
-from imagefactory.errors.host import (
-    Busy,
-    DiskFull,
-    ExtraMissing,
-    HomeUnusable,
-    NoRights,
-    OutputUnusable,
-    SystemFailure,
-)
+from imagefactory.errors.disks import BootloaderMissing, DiskTooSmall, RootfsUnfit
+from imagefactory.errors.host import Busy, DiskFull, ExtraMissing, HomeUnusable, NoRights, OutputUnusable, SystemFailure
 from imagefactory.errors.images import (
     ConversionUnsupported,
     FormatMismatch,
