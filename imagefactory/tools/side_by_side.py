@@ -27,24 +27,27 @@ def side_by_side(pieces: Mapping[str, Work[T]], progress: Progress) -> dict[str,
     """Do every piece of work, by its title, and return what each returned or the error with a name that it raised, in
     the order of `pieces`. What a piece tells goes to `progress` under its title.
 
-    KeyboardInterrupt (Ctrl-C) ends all of them, with the programs that they wait for, before it is raised again. What
-    else a piece raises is raised when all have ended.
+    KeyboardInterrupt (Ctrl-C) ends all of them, with the programs that they wait for, before it is raised again; none
+    begins before all have a thread. What else a piece raises is raised when all have ended.
     """
     if len(pieces) == 1:
         ((title, work),) = pieces.items()
         return {title: _tried(work, progress)}
     stop = os.eventfd(0)
     desk = Lock()
+    gate: Future[bool] = Future()  # a pool does not wait for a thread whose start was interrupted
     try:
         with ThreadPoolExecutor(MOST, "side-by-side") as pool:
             started: dict[str, Future[T | Failure]] = {}
             try:
                 for title, work in pieces.items():
-                    started[title] = pool.submit(_beside, work, _Teller(title, progress, desk), stop)
+                    started[title] = pool.submit(_beside, gate, work, _Teller(title, progress, desk), stop)
+                gate.set_result(True)
                 # The kernel may give a signal to any thread; its handler waits for the main one to wake.
                 while wait(started.values(), LOOK).not_done:
                     pass
             except KeyboardInterrupt:
+                gate.cancel()
                 os.eventfd_write(stop, 1)  # nobody reads it, so all see it, and the pool waits for them
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -53,7 +56,8 @@ def side_by_side(pieces: Mapping[str, Work[T]], progress: Progress) -> dict[str,
         os.close(stop)
 
 
-def _beside(work: Work[T], progress: Progress, stop: int) -> T | Failure:
+def _beside(gate: Future[bool], work: Work[T], progress: Progress, stop: int) -> T | Failure:
+    gate.result()  # CancelledError: this one never begins
     with ended_by(stop):
         return _tried(work, progress)
 

@@ -87,6 +87,29 @@ def test_what_has_no_name_is_raised_when_all_have_ended() -> None:
     assert ended.is_set()
 
 
+def test_none_begins_when_a_start_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool does not know, and so does not wait for, a thread whose start() was interrupted."""
+    begun: list[str] = []
+    threads: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        start(thread)
+        if len(threads) == 2:
+            raise KeyboardInterrupt
+
+    def work(title: str, _: Progress) -> None:
+        begun.append(title)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({title: partial(work, title) for title in ("a", "b", "c")}, silent)
+    for thread in threads:
+        thread.join(SOON)
+    assert begun == []
+
+
 @pytest.mark.parametrize("tells", [True, False])
 def test_who_interrupts_one_ends_all(tells: bool) -> None:
     """Each sees it the next time that it tells something, or looks."""
