@@ -1,7 +1,7 @@
 """The keeper of names: who has the name is recorded first and shown then, and the name is never nobody's meanwhile."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,13 +24,6 @@ from imagefactory.store.tables import Release
 from tests.fakes.places import DISPLAY, Killed, Shop
 
 A, B = "glance:a", "glance:b"
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    records = Records(tmp_path / "db")
-    yield Shop(tmp_path, records)
-    records.close()
 
 
 def stages(shop: Shop, target: str = A) -> list[str]:

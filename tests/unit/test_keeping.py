@@ -1,8 +1,5 @@
 """What a catalogue is to say of a release, by how it stands there; what publishing what is revoked would come to."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from imagefactory.errors import ReleaseDeleted, ReleaseRevoked, ReleaseUnknown
@@ -13,17 +10,10 @@ from imagefactory.lifecycle.places import Order
 from imagefactory.model.build import PublicationState
 from imagefactory.model.lifecycle import Held, Stage, holder, look
 from imagefactory.model.release import ReleaseRef
-from imagefactory.store.records import Records, release_version
+from imagefactory.store.records import release_version
 from tests.fakes.places import DISPLAY, Shop
 
 SHELF = "catalogue:/srv"
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    records = Records(tmp_path / "db")
-    yield Shop(tmp_path, records)
-    records.close()
 
 
 def intents(shop: Shop) -> list[Intent]:

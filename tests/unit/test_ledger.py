@@ -25,28 +25,6 @@ DIGEST = "d" * 64
 PLACES = ("glance:a", "glance:b")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database; copies of it are quicker than migrations."""
-    path = tmp_path_factory.mktemp("ledger") / "empty.db"
-    Records(path).close()
-    return path
-
-
-@pytest.fixture
-def database(empty: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "imagefactory.db"
-    path.write_bytes(empty.read_bytes())
-    return path
-
-
-@pytest.fixture
-def records(database: Path) -> Iterator[Records]:
-    made = Records(database)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def other(database: Path) -> Iterator[Records]:
     """The same records, opened by somebody else."""

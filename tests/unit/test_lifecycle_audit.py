@@ -1,7 +1,7 @@
 """What an audit asks of clouds and tells: one that fails stops no other, and only what is metadata is mended."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,6 @@ from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.lock import place_lock
-from imagefactory.store.records import Records
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.strays import FILE, remember
 from tests.fakes.places import DISPLAY, Shop
@@ -69,13 +68,6 @@ class FakeClouds(Clouds):
         findings = [Finding(each["image_id"], each["release"], drift) for each in request["images"]]
         told: dict[str, Any] = json.loads(json.dumps({"images": [asdict(each) for each in findings]}))
         return told
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    records = Records(tmp_path / "db")
-    yield Shop(tmp_path, records)
-    records.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,28 +21,6 @@ from imagefactory.store.tables import Base, Build, Publication, Release
 
 DIGEST = "d" * 64
 NOON = datetime(2025, 11, 21, 12, 0)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database; copies of it are quicker than migrations."""
-    path = tmp_path_factory.mktemp("records") / "empty.db"
-    Records(path).close()
-    return path
-
-
-@pytest.fixture
-def database(empty: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "imagefactory.db"
-    path.write_bytes(empty.read_bytes())
-    return path
-
-
-@pytest.fixture
-def records(database: Path) -> Iterator[Records]:
-    made = Records(database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

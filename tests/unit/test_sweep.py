@@ -1,9 +1,8 @@
 """The sweep: what policies say is planned with what places say, and done only where all of it is known."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -26,7 +25,7 @@ from imagefactory.model.release import ReleaseRef
 from imagefactory.model.survey import Survey, SurveyedImage
 from imagefactory.model.target import CloudPlace
 from imagefactory.progress import Progress
-from imagefactory.store.records import Records, release_version
+from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 from tests.fakes.places import DIGEST, DISPLAY, Shop
 
@@ -80,13 +79,6 @@ def surveyed(image_id: str) -> SurveyedImage:
         signature={},
         members=(),
     )
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    records = Records(tmp_path / "db")
-    yield Shop(tmp_path, records)
-    records.close()
 
 
 def sweep(shop: Shop, clouds: FakeClouds, **policy: object) -> Sweep:

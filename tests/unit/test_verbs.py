@@ -1,7 +1,6 @@
 """What people decide about releases: recorded for every place or refused, with a code and what to do instead."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -22,19 +21,12 @@ from imagefactory.model.build import PublicationState
 from imagefactory.model.lifecycle import STABLE, Stage
 from imagefactory.model.recipe_lifecycle import RecipeLife
 from imagefactory.model.release import ReleaseRef, Version
-from imagefactory.store.records import Records, release_version
+from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 from tests.fakes.places import Shop
 
 A, B = "glance:a", "glance:b"
 LIFE = RecipeLife.model_validate({"channels": ["candidate", "beta", STABLE], "requires_approval": 1})
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    records = Records(tmp_path / "db")
-    yield Shop(tmp_path, records)
-    records.close()
 
 
 def verbs(shop: Shop, account: str = "ana", life: RecipeLife = LIFE) -> Verbs:
