@@ -41,9 +41,9 @@ def is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True)
-class GlanceImage:
-    """What Glance says of one image. Sizes are bytes (None: no data yet), min_ram MiB, min_disk GiB."""
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What Glance says of every image. `size` is bytes (None: no data yet), min_ram MiB, min_disk GiB."""
 
     id: str
     name: str
@@ -54,11 +54,17 @@ class GlanceImage:
     protected: bool
     disk_format: str
     size: int | None
-    hash_algorithm: str
     hash_value: str
     min_ram: int
     min_disk: int
     tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GlanceImage(ImageFacts):
+    """All that Glance says of one image."""
+
+    hash_algorithm: str
     properties: Mapping[str, str]
 
     @classmethod

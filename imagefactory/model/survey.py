@@ -17,6 +17,7 @@ from imagefactory.model.glance import (
     REPLACEMENT_PROPERTY,
     SIGNATURE_PROPERTIES,
     GlanceImage,
+    ImageFacts,
 )
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
@@ -27,23 +28,10 @@ MAX_VALUE: Final = 1024  # characters of a property of ours
 
 
 @dataclass(frozen=True, slots=True)
-class SurveyedImage:
-    """One image of ours. `size` is bytes (None: no data yet), min_ram MiB, min_disk GiB; `signature` has what there is
-    of the four properties; `members` are ids of projects, accepted or not, None where nobody asked."""
+class SurveyedImage(ImageFacts):
+    """One image of ours. `signature` has what there is of the four properties; `members` are ids of projects, accepted
+    or not, None where nobody asked."""
 
-    id: str
-    name: str
-    status: str
-    owner: str
-    visibility: str
-    hidden: bool
-    protected: bool
-    disk_format: str
-    size: int | None
-    os_hash_value: str
-    min_ram: int
-    min_disk: int
-    tags: tuple[str, ...]
     release: str
     manifest_sha256: str | None
     replacement: str | None
@@ -63,10 +51,8 @@ class SurveyedImage:
             raise ValueError("an image says more than Glance would let it")
         if any(len(tag) > MAX_TAG for tag in image.tags):
             raise ValueError("a tag is longer than Glance would let it be")
-        shared = {each.name: getattr(image, each.name) for each in fields(cls) if hasattr(image, each.name)}
         return cls(
-            **shared,
-            os_hash_value=image.hash_value,
+            **{each.name: getattr(image, each.name) for each in fields(ImageFacts)},
             release=said[RELEASE_PROPERTY],
             manifest_sha256=said.get(MANIFEST_PROPERTY),
             replacement=said.get(REPLACEMENT_PROPERTY),

@@ -148,7 +148,7 @@ def test_what_is_kept() -> None:
         "a" * 64,
         "debian-12@20261121.1",
     )
-    assert (kept.id, kept.size, kept.os_hash_value, kept.hidden) == (str(UUID(int=7)), 7, "00", False)
+    assert (kept.id, kept.size, kept.hash_value, kept.hidden) == (str(UUID(int=7)), 7, "00", False)
     assert (kept.signature, kept.members) == ({"img_signature": "AAAA"}, None)
     assert "os_distro" not in str(kept)
 

@@ -69,7 +69,7 @@ def surveyed(image_id: str) -> SurveyedImage:
         protected=False,
         disk_format="qcow2",
         size=7,
-        os_hash_value="",
+        hash_value="",
         min_ram=0,
         min_disk=0,
         tags=(),

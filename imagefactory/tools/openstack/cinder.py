@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from imagefactory.errors import CloudAnswerInvalid, CloudUnreachable
-from imagefactory.tools.openstack.paging import Record, pages
-from imagefactory.tools.openstack.session import Again, Answer, Cloud
+from imagefactory.errors import CloudAnswerInvalid
+from imagefactory.tools.openstack.paging import Record, document_of, pages
+from imagefactory.tools.openstack.session import Answer, Cloud
 
 ALL: Final = {"all_tenants": "true"}
 
@@ -49,9 +49,4 @@ class Cinder:
         return found
 
     def _expect(self, answer: Answer, query: Mapping[str, str]) -> object:
-        if answer.status in {400, 404} and "marker" in query:
-            raise Again(CloudUnreachable(f"{self.cloud.name}: the list of volumes changed while it was read"))
-        if answer.status != 200:
-            raise CloudAnswerInvalid(f"{self.cloud.name}: {answer.words} ({answer.status})")
-        found: object = answer.json()
-        return found
+        return document_of(self.cloud.name, "volumes", answer, query)

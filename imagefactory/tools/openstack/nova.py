@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from imagefactory.errors import CloudAnswerInvalid, CloudUnreachable, NoCloudService
-from imagefactory.tools.openstack.paging import Record, pages, records
-from imagefactory.tools.openstack.session import Again, Answer, Cloud
+from imagefactory.errors import CloudAnswerInvalid, NoCloudService
+from imagefactory.tools.openstack.paging import Record, document_of, pages, records
+from imagefactory.tools.openstack.session import Cloud
 
 PLAIN: Final = "2.1"
 DOWN_CELLS: Final = "2.69"  # Stein, 2019
@@ -72,12 +72,4 @@ class Nova:
                 "it is down",
                 advice="Nova does from Stein (2019) on; nothing is deleted in an older cloud",
             )
-        return self._expect(answer, query)
-
-    def _expect(self, answer: Answer, query: Mapping[str, str]) -> object:
-        if answer.status in {400, 404} and "marker" in query:
-            raise Again(CloudUnreachable(f"{self.cloud.name}: the list of servers changed while it was read"))
-        if answer.status != 200:
-            raise CloudAnswerInvalid(f"{self.cloud.name}: {answer.words} ({answer.status})")
-        found: object = answer.json()
-        return found
+        return document_of(self.cloud.name, "servers", answer, query)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from imagefactory.errors import CloudAnswerInvalid, CloudAnswerTooLarge, CloudQuota
-from imagefactory.tools.openstack.session import MOST_WORDS
+from imagefactory.errors import CloudAnswerInvalid, CloudAnswerTooLarge, CloudQuota, CloudUnreachable
+from imagefactory.tools.openstack.session import MOST_WORDS, Again, Answer
 
 Record: TypeAlias = dict[str, Any]
 PAGE: Final = 1000  # records; a service may give fewer at once
@@ -52,6 +52,17 @@ def pages(place: str, key: str, ask: Callable[[Mapping[str, str]], object]) -> I
             raise CloudAnswerInvalid(f"{place}: the list of {key} has not ended after {WHOLE_LIST:.0f} s")
         passed.add(marker)
         query = {"marker": marker}
+
+
+def document_of(place: str, key: str, answer: Answer, query: Mapping[str, str]) -> object:
+    """What was answered to `query`, one of a list of `key` if it has a marker. Raises CloudAnswerInvalid; and Again
+    when the service does not find its place in the list any more, so that the whole of it is read anew."""
+    if answer.status in {400, 404} and "marker" in query:
+        raise Again(CloudUnreachable(f"{place}: the list of {key} changed while it was read"))
+    if answer.status != 200:
+        raise CloudAnswerInvalid(f"{place}: {answer.words} ({answer.status})")
+    found: object = answer.json()
+    return found
 
 
 def records(place: str, key: str, document: object) -> list[Record]:

@@ -55,7 +55,7 @@ def test_everything_of_ours(shop: Shop, image: CloudImage, glance: Glance) -> No
     (published,) = (each for each in found.images if each.id == image.id)
     assert (published.status, published.hidden, published.release) == ("deactivated", False, release)
     assert (published.manifest_sha256, published.size) == (shop.signed.sha256, manifest.formats["qcow2"].size)
-    assert published.os_hash_value == manifest.formats["qcow2"].sha512
+    assert published.hash_value == manifest.formats["qcow2"].sha512
     assert len(published.signature) == 4
     assert (strays(found, {image.id})[0].id, missing(found, {image.id, "x"})) == (begun, ("x",))
     assert intruders(found, IMAGE_NAME) == ()
