@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imagefactory.cli.common import DryRun, OneRelease
 from imagefactory.cli.output import Json, answer, describe, leave, verb
 from imagefactory.cli.session import PassphraseFile, factory_session
 from imagefactory.errors import FactoryError, ReleaseUnknown, UsageError
@@ -18,7 +19,6 @@ from imagefactory.model.target import CataloguePlace, parse_place
 from signing.errors import SigningError
 from signing.trust import find_trust
 
-Release = Annotated[str, typer.Argument(metavar="RELEASE", help="NAME@VERSION.", show_default=False)]
 Place = Annotated[
     Path | None,
     typer.Argument(
@@ -31,7 +31,6 @@ Replacement = Annotated[
     str | None,
     typer.Option("--replacement", metavar="RELEASE", help="NAME@VERSION to use instead.", show_default=False),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be changed.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def deprecate(
-    release: Release,
+    release: OneRelease,
     catalogue: Place = None,
     replacement: Replacement = None,
     passphrase_file: PassphraseFile = None,
@@ -60,7 +59,7 @@ def deprecate(
 
 @verb
 def revoke(
-    release: Release,
+    release: OneRelease,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, in one line for everybody.", show_default=False)
     ],
@@ -79,7 +78,7 @@ def revoke(
 
 @verb
 def reinstate(
-    release: Release,
+    release: OneRelease,
     catalogue: Place = None,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,

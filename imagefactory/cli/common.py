@@ -49,6 +49,9 @@ Channel = Annotated[
     str | None,
     typer.Option("--channel", metavar="CHANNEL", help="Of a NAME, the newest on this one. Default: stable."),
 ]
+ReleaseOrName = Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)]
+OneRelease = Annotated[str, typer.Argument(metavar="RELEASE", help="NAME@VERSION.", show_default=False)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 
 
 def image_name(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from imagefactory.cli.common import image_name
+from imagefactory.cli.common import ReleaseOrName, image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import Table, exception_text, html_page, print_table, table_of
@@ -45,7 +45,7 @@ app = typer.Typer(no_args_is_help=True, help="How well the image of a release ke
 @app.command("show", epilog="Example: imagefactory compliance show soe-debian-12")
 @verb
 def show(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     everything: Everything = False,
     html: Html = None,
     as_json: Json = False,

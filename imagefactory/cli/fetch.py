@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from imagefactory.cli.common import Channel, RootFile, TrustFile, Where, channel_of, expectation, progress_session
+from imagefactory.cli.common import (
+    Channel,
+    ReleaseOrName,
+    RootFile,
+    TrustFile,
+    Where,
+    channel_of,
+    expectation,
+    progress_session,
+)
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.model.release import ReleaseRef
@@ -29,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def fetch(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     catalogue: Where = None,
     channel: Channel = None,
     image_format: Format = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imagefactory.cli.common import DryRun
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.revoke import KeyId
 from imagefactory.cli.session import factory_session
@@ -29,7 +30,7 @@ def trust(
         typer.Option("--name", metavar="NAME", help="An image name, in full. Once for each.", show_default=False),
     ] = None,
     every_name: Annotated[bool, typer.Option("--every-name", help="Every image name, whatever comes.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Believe a release or provenance key for these image names alone.

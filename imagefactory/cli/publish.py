@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from imagefactory.cli.common import ReleaseOrName
 from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import PassphraseFile, factory_session
@@ -51,7 +52,7 @@ Bandwidth = Annotated[str | None, typer.Option(help='In a cloud: the most to upl
 
 @verb
 def publish(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     to: To,
     visibility: Visible = None,
     allow_public: Annotated[bool, typer.Option("--allow-public", help="In a cloud: public is meant.")] = False,

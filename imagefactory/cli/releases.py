@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imagefactory.cli.common import image_name
+from imagefactory.cli.common import ReleaseOrName, image_name
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import factory_session
@@ -53,7 +53,7 @@ def list_(
 @app.command("show", epilog="Example: imagefactory releases show soe-debian-12")
 @verb
 def show(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     as_json: Json = False,
 ) -> None:
     """Show one release: digests, evidence, publications, and who changed what, when and why."""

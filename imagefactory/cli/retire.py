@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from imagefactory.cli.common import image_name
+from imagefactory.cli.common import DryRun, OneRelease, image_name
 from imagefactory.cli.output import Json, answer, describe, leave, verb
 from imagefactory.cli.session import PassphraseFile, factory_session
 from imagefactory.errors import PlacesLeft
@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     from imagefactory.lifecycle.places import Settlement
     from imagefactory.lifecycle.verbs import Decision, Verbs
 
-Release = Annotated[str, typer.Argument(metavar="RELEASE", help="NAME@VERSION.", show_default=False)]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, in one line.", show_default=False)]
-MaybeReason = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why, in one line.", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be decided.")]
+_WHY: Final = typer.Option("--reason", metavar="TEXT", help="Why, in one line.", show_default=False)
+Reason = Annotated[str, _WHY]
+MaybeReason = Annotated[str | None, _WHY]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def promote(
-    release: Release,
+    release: OneRelease,
     to: Annotated[
         str | None, typer.Option("--to", metavar="CHANNEL", help="Default: the next one.", show_default=False)
     ] = None,
@@ -54,7 +51,7 @@ def promote(
 
 @verb
 def approve(
-    release: Release,
+    release: OneRelease,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -77,7 +74,7 @@ def rollback(
 
 @verb
 def deprecate(
-    release: Release,
+    release: OneRelease,
     reason: Reason,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,
@@ -89,7 +86,7 @@ def deprecate(
 
 @verb
 def restore(
-    release: Release,
+    release: OneRelease,
     reason: MaybeReason = None,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,
@@ -101,7 +98,7 @@ def restore(
 
 @verb
 def revoke(
-    release: Release,
+    release: OneRelease,
     reason: Reason,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,

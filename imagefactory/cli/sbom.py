@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from imagefactory.cli.common import ReleaseOrName
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import print_table, table_of
@@ -23,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="The bill of materials of a release
 @app.command("show", epilog="Example: imagefactory sbom show soe-debian-12 --json > soe.cdx.json")
 @verb
 def show(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     as_json: Annotated[bool, typer.Option("--json", help="The CycloneDX document as it is published.")] = False,
 ) -> None:
     """List the packages of a release."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imagefactory.cli.common import ReleaseOrName
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import exception_text, print_table, table_of
@@ -22,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="The known vulnerabilities of a rel
 @app.command("show", epilog="Example: imagefactory vulnerabilities show soe-debian-12")
 @verb
 def show(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="NAME or NAME@VERSION.", show_default=False)],
+    release: ReleaseOrName,
     everything: Annotated[bool, typer.Option("--all", help="Unimportant ones, too.")] = False,
     as_json: Json = False,
 ) -> None:
