@@ -79,9 +79,10 @@ class Desk:
     def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
         """Publish a release and verify it from there, for somebody who holds `alone`. Whatever happens is recorded.
 
-        `deep` reads an image back from its cloud, every byte. Whoever had the name there before gives it up when the
-        new one is verified. Raises FormatUnsupported, ReleaseRevoked, ReleaseDeleted, PlacesLeft (it is published, and
-        others are not as they should be), and what publishing and verifying raise.
+        `deep` reads an image back from its cloud, every byte. An image is hidden until it is recorded as verified; only
+        then it has the name, and whoever had it before gives it up. Raises FormatUnsupported, ReleaseRevoked,
+        ReleaseDeleted, PlacesLeft (it is published, and it or others are not as they should be), and what publishing
+        and verifying raise.
         """
         require_publishable(release, str(target.place))
         if isinstance(target, CatalogueTarget):
@@ -92,10 +93,11 @@ class Desk:
         return done
 
     def _settle(self, release: Release, target: str, said: str) -> None:
-        """Have the other releases of the name look as they should now. Raises PlacesLeft, errors of the place."""
+        """Have the releases of the name look as they should now. Raises PlacesLeft, errors of the place."""
         for left in self.keeper.settle(release.name, target, self.progress).left:
             ref = ReleaseRef(release.name, release_version(release))
-            raise PlacesLeft(f"{ref} {said}, and {left.ref} in {target} is as before: {left.failure}")
+            what = "it" if left.ref == ref else str(left.ref)
+            raise PlacesLeft(f"{ref} {said}, and {what} in {target} is as before: {left.failure}")
 
     def alone(self, release: Release, place: str) -> AbstractContextManager[None]:
         """Be the only one who changes in a place what has this release's name. Entering raises Busy."""
@@ -173,8 +175,7 @@ class Desk:
         request = self._request(release, target, deep)
         publication = self.records.intend(release, str(place), str(uuid4()))
         display_name = request["display_name"]
-        look = self.keeper.look_of(release, publication, display_name)
-        request = {**request, "look": {"name": display_name, "hidden": look.hidden}}
+        request = {**request, "look": self._look(release, publication, display_name)}
         with self._recorded(publication):
             made = self._uploaded(publication, request)
             wish = target.model_dump(mode="json", exclude={"cloud"})
@@ -188,6 +189,13 @@ class Desk:
             self.records.describe_publication(publication, made["id"], details)
             self.records.move_publication(publication, PublicationState.PUBLISHED)
         return self._verified(release, publication)
+
+    def _look(self, release: Release, publication: Publication, display_name: str) -> dict[str, Any]:
+        """How the publisher is to list an image. It shows only what the records know to be shown: what is new comes to
+        its name as everything else does, by settling the place."""
+        hidden = self.keeper.look_of(release, publication, display_name).hidden
+        shown = not hidden and publication.verified is not None and publication.settled
+        return {"name": display_name, "hidden": not shown, "coming": not hidden and not shown}
 
     def _uploaded(self, publication: Publication, request: Mapping[str, Any]) -> dict[str, Any]:
         """What the publisher says is in the cloud now. An id is recorded before it is used, and never used again once

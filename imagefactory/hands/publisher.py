@@ -54,6 +54,7 @@ def publish_image(request: Document, advance: Advance) -> Document:
         bandwidth=target.bandwidth,
         deep=request["deep"],
         hidden=look.hidden,
+        coming=look.coming,
     )
     meter = _Meter(advance, order.entry.size)
     publisher = Publisher(Cloud(target.cloud), meter.say, meter.count)

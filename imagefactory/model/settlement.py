@@ -40,10 +40,17 @@ Sha256 = Annotated[str, Matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal dig
 
 class DisplayLook(Part):
     """How a release that is published is to be listed: under the display name `name`, or hidden, with its version
-    behind that."""
+    behind that. One that is `coming` is hidden until it is recorded, and has the name then."""
 
     name: Line
     hidden: bool
+    coming: bool
+
+    @model_validator(mode="after")
+    def _coming_is_hidden(self) -> "DisplayLook":
+        if self.coming and not self.hidden:
+            raise ValueError("what is shown is not coming any more")
+        return self
 
 
 class SettledLook(Part):

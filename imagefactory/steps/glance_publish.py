@@ -60,7 +60,8 @@ UPLOAD_RATE = 20 << 20  # bytes a second at which a store takes over what Glance
 class CloudOrder:
     """What to publish: the `file` that is the `format` of a verified release, as the image `image_id`.
 
-    It gets the display name `name`; a `hidden` one stays hidden and is called NAME VERSION.
+    It gets the display name `name`; a `hidden` one stays hidden and is called NAME VERSION. One that is `coming` stays
+    hidden only until it is recorded, so that nobody else may have the name either.
     `bandwidth` is the most bytes a second (None: as fast as it goes). `deep` reads the whole image back.
     """
 
@@ -73,6 +74,7 @@ class CloudOrder:
     bandwidth: int | None = None
     deep: bool = False
     hidden: bool = False
+    coming: bool = False
 
     @property
     def entry(self) -> FormatEntry:
@@ -127,7 +129,7 @@ class Publisher:
         certificate = self._certificate(order)
         wanted = _properties(order, certificate)
         image = self._clean_up(order)
-        if not order.hidden and (image is None or image.hidden or image.name != order.name):
+        if (order.coming or not order.hidden) and (image is None or image.hidden or image.name != order.name):
             require_name(self.glance, order.name, self._owner(order), order.signed.manifest.name)
         if image is None:
             self.on_advance("creating the image")

@@ -105,7 +105,7 @@ class Shop:
         return Keeper(self.ledger, self.places, audit, self.root / "locks", account, lambda _: None)
 
     def release(self, *targets: str, name: str = "soe", channel: str = STABLE) -> Release:
-        """Build the next release and publish it, as publishing does: shown first, then the others follow."""
+        """Build the next release and publish it, as publishing does: hidden until it is recorded, then settled."""
         build = self.records.reserve(name, Path("/recipes/soe.yaml"), DIGEST, Path("/logs"))
         self.records.move_build(build, BuildState.RUNNING)
         files = {MANIFEST_FILE: DIGEST, PROVENANCE_FILE: DIGEST}
@@ -122,11 +122,11 @@ class Shop:
         number = f"{version.day}{version.number:024d}"
         image_id = f"{number[:8]}-{number[8:12]}-4{number[13:16]}-8{number[17:20]}-{number[20:32]}"
         publication = self.records.intend(release, target, image_id)
-        look = self.keeper().look_of(release, publication, DISPLAY)
         details = {"display_name": DISPLAY, "wish": {"owner": owner, "visibility": "private", "protected": False}}
         self.records.describe_publication(publication, publication.image_id, details)
         self.records.move_publication(publication, PublicationState.PUBLISHED)
-        self.places.show(target, version, look)
+        complete = Look(f"{DISPLAY} {version}", hidden=True, deactivated=False, replacement=None)
+        self.places.seen.setdefault(target, {}).setdefault(version, complete)
         self.records.move_publication(publication, PublicationState.VERIFIED)
         self.keeper().settle(release.name, target, lambda _: None)
         return publication

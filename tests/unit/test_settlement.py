@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from imagefactory.errors import RequestInvalid
 from imagefactory.hands.publisher import settle_images
 from imagefactory.model.glance import Appearance
-from imagefactory.model.settlement import MOST_IMAGES, Settlement
+from imagefactory.model.settlement import MOST_IMAGES, DisplayLook, Settlement
 
 IDS = [f"6a3c2f0e-1b5d-4f6a-9a2e-{number:012d}" for number in range(4)]
 SHOWN = {"name": "Debian 12", "hidden": False, "deactivated": False, "replacement": None}
@@ -101,3 +101,18 @@ def test_whatever_is_asked_fits_together_or_is_refused(
     for each in order.images:
         assert each.release.startswith(f"{order.name}@")
         assert each.look.hidden or not (each.delete or each.look.deactivated or each.look.replacement)
+
+
+def test_what_is_published_is_shown_or_coming_or_neither() -> None:
+    kinds = [(hidden, coming) for hidden in (True, False) for coming in (True, False)]
+    read = {}
+    for hidden, coming in kinds:
+        document = {"name": "Debian 12", "hidden": hidden, "coming": coming}
+        if coming and not hidden:
+            with pytest.raises(ValidationError, match="not coming any more"):
+                DisplayLook.model_validate(document)
+        else:
+            read[hidden, coming] = DisplayLook.model_validate(document)
+    assert all((look.hidden, look.coming) == kind for kind, look in read.items())
+    with pytest.raises(ValidationError):
+        DisplayLook.model_validate({"name": "Debian 12", "hidden": True})

@@ -50,7 +50,8 @@ lifecycle:
 """
 REPLACEMENT = "imagefactory_replacement"
 MOST_VISIBLE = 2  # while one gives up the name to another
-KILLS = 8  # of one round
+KILLS = 10  # of one round
+REQUESTS = {"publish": 9, "lifecycle": 5}  # that a command makes, at least; any other makes four
 Three = tuple[FakeHost, tuple[Release, ...]]
 
 
@@ -145,6 +146,10 @@ class Street(Desk):
             )
             for each in self.images(cloud)
         }
+
+    def visible(self) -> list[int]:
+        """The releases of which there is a visible image."""
+        return sorted(number for number, look in self.looks().items() if not look.hidden)
 
     def old(self, number: int, instead: int | None = None, status: str = "active") -> Look:
         """What a release looks like that has not the name."""
@@ -438,6 +443,19 @@ def test_a_cloud_that_is_down_is_done_later(streets: Street) -> None:
     assert (streets.looks(), streets.looks("second")) == (here, here)
 
 
+def test_what_is_recorded_and_not_shown_yet_is_shown_by_whoever_comes_next(street: Street) -> None:
+    street.offer(0)
+    street.make_stable(1)
+    street.networks["demo"].add(Fault("PATCH", "/v2/images", Status(403), times=1000))
+    error = street.publish(1, status=4)["error"]
+    assert (error["code"], street.ref(1) in error["message"]) == ("places-left", True)
+    assert street.looks() == {0: HOLDER, 1: street.old(1)}
+    with up_again(street, "demo"):
+        done = street.json("lifecycle", "apply")["done"]
+    assert [each["release"] for each in done] == [street.ref(1), street.ref(0)]
+    assert street.looks() == {0: street.old(0, instead=1), 1: HOLDER}
+
+
 @contextmanager
 def up_again(street: Street, cloud: str) -> Iterator[None]:
     """A network without faults to a cloud."""
@@ -494,8 +512,8 @@ def kill_within(street: Street, dice: random.Random, argv: tuple[str, ...]) -> b
     """Kill a command when the cloud has got some number of requests of it, and a moment later; whether it came to
     that."""
     begun = len(street.networks["demo"].exchanges)
-    wanted = dice.randrange(1, 14 if argv[0] == "publish" else 7)
-    pause = dice.uniform(0.0, 0.04)
+    wanted = dice.randrange(1, REQUESTS.get(argv[0], 4) + 1)
+    pause = dice.uniform(0.0, 0.1)
     with street.start(*argv) as process:
         until(lambda: process.poll() is not None or len(street.networks["demo"].exchanges) - begun >= wanted)
         threading.Event().wait(pause)
@@ -505,22 +523,16 @@ def kill_within(street: Street, dice: random.Random, argv: tuple[str, ...]) -> b
     return process.returncode == -signal.SIGKILL
 
 
-def finish(street: Street, argv: tuple[str, ...]) -> None:
-    """The next run: the same again; where that is decided already, whoever keeps the names in order."""
-    code, _, err = street.run(*argv)
-    if code != 0:
-        assert "[nothing-to-change]" in err or "[previous-missing]" in err, (argv, err)
-        street.json("lifecycle", "apply")
-
-
 def one_round(street: Street, dice: random.Random) -> None:
     """From the first release to the last, with every command killed once."""
     reason = ("--reason", "bad")
     publish = {number: ("publish", street.ref(number), "--to", "glance:demo") for number in range(3)}
     for number in range(3):
         street.other.json("approve", street.ref(number))
-    street.json(*publish[0])
-    street.json("promote", street.ref(0))
+    killed = [
+        interrupted(street, dice, publish[0], []),
+        interrupted(street, dice, ("promote", street.ref(0)), [0]),
+    ]
     used = street.image(0).id
     street.nova.servers.append(FakeServer(str(uuid4()), street.shop.cloud.project_id("tenant"), used))
     steps: list[tuple[tuple[str, ...], int, Callable[[], None]]] = [
@@ -533,17 +545,14 @@ def one_round(street: Street, dice: random.Random) -> None:
         (("lifecycle", "apply"), 2, lambda: street.days_go_by(31)),
         (("lifecycle", "apply"), 2, lambda: street.days_go_by(61)),
     ]
-    assert len(steps) == KILLS
-    observer, killed = Observer(), 0
+    observer = Observer()
     with observer.watching():
         for argv, holding, before in steps:
             before()
-            killed += kill_within(street, dice, argv)
-            finish(street, argv)
-            visible = [number for number, look in street.looks().items() if not look.hidden]
-            assert visible == [holding], argv
+            killed.append(interrupted(street, dice, argv, [holding]))
             assert street.looks()[holding] == HOLDER, argv
-    assert killed > 0
+    assert len(killed) == KILLS
+    assert killed.count(False) <= 2, "who was faster than the signal"
     assert observer.looks > 100
     assert set(observer.seen) <= set(range(1, MOST_VISIBLE + 1)), observer.seen
     left = {image.id: image.properties[RELEASE_PROPERTY] for image in street.images()}
@@ -551,14 +560,34 @@ def one_round(street: Street, dice: random.Random) -> None:
     assert left[used] == street.ref(0), "the one in use stays"
 
 
-def test_keeper_kills(street: Street, dice: random.Random) -> None:
-    with traces.adopting():
-        one_round(street, dice)
+def interrupted(street: Street, dice: random.Random, argv: tuple[str, ...], after: list[int]) -> bool:
+    """Run a command that is killed and one that finishes it; `after` are the visible releases then. Whether it came to
+    be killed."""
+    before = street.visible()
+    killed = kill_within(street, dice, argv)
+    if dice.choice([True, False]):
+        street.json("lifecycle", "apply")
+        assert street.visible() in (before, after), argv
+    code, _, err = street.run(*argv)
+    if code != 0:
+        assert "[nothing-to-change]" in err or "[previous-missing]" in err, (argv, err)
+        street.json("lifecycle", "apply")
+    assert street.visible() == after, argv
+    return killed
+
+
+@pytest.mark.parametrize("turn", range(20 // KILLS))
+def test_keeper_kills(street: Street, dice: random.Random, turn: int) -> None:
+    killed_for_one_round(street, dice, turn)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("turn", range(200 // KILLS))
 def test_keeper_kills_for_long(street: Street, dice: random.Random, turn: int) -> None:
+    killed_for_one_round(street, dice, turn)
+
+
+def killed_for_one_round(street: Street, dice: random.Random, turn: int) -> None:
     moments = random.Random(dice.random() + turn)  # noqa: S311 - each round has moments of its own
     with traces.adopting():
         one_round(street, moments)

@@ -116,6 +116,9 @@ def test_a_name_that_somebody_else_uses_is_not_taken(shop: Shop) -> None:
     with pytest.raises(DuplicateName, match=theirs):
         shop.publish(shop.order())
     assert shop.images() == [], "said before anything is uploaded"
+    with pytest.raises(DuplicateName, match=theirs):
+        shop.publish(replace(shop.order(), hidden=True, coming=True))
+    assert shop.images() == [], "it could never be shown"
     assert Glance(Cloud("demo", QUICK)).show(theirs) == before
     shop.publish(replace(shop.order(), hidden=True))
     assert shop.only_image().hidden

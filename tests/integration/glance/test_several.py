@@ -145,6 +145,7 @@ def test_a_slow_cloud_holds_nothing_back_and_a_kill_costs_only_what_was_not_done
     with traces.adopting():
         with two.desk.start("publish", two.desk.release, *BOTH) as process:
             assert until(lambda: two.states.get("glance:demo") == "verified")
+            assert until(lambda: not two.images("demo")[0].hidden)
             assert until(lambda: two.uploads("second") == 1)
             assert process.poll() is None, "the slow one is not done"
             process.send_signal(signal.SIGKILL)
