@@ -51,6 +51,7 @@ OF_CATALOGUES: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
 OF_CLOUDS: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
     "lifecycle-survey": (lifecycle.against_bare, 3),
     "lifecycle-plan": (lifecycle.plan_against_bare, 3),
+    "lifecycle-growth": (lifecycle.plan_grows, 3),
 }
 
 MEMORY_GOAL = 150 << 20  # bytes

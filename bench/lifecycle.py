@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,7 +38,7 @@ from tests.openstack.cloud import prepare, up
 from tests.openstack.many import Record, add_images
 from tests.openstack.servers import stop_ours
 
-MANY, NAMES = 10_000, 50
+MANY, FEWER, NAMES = 10_000, 2_500, 50
 RATIO = 1.3
 MEMORY_GOAL = 200 << 20  # bytes
 PAGE = 1000
@@ -70,9 +70,37 @@ def against_bare(work: Path, runs: int) -> Comparison:
         return compare("survey of 10,000 images in Glance", RATIO, runs, candidates)
 
 
+def plan_grows(work: Path, runs: int) -> Comparison:
+    """What `lifecycle plan` does over all images, against as many in several clouds' worth of fewer: it should be as
+    much, whatever is held in memory and compared with each other."""
+    with ExitStack() as stack:
+        sweeps = {}
+        for many in (MANY, FEWER):
+            clouds_yaml = stack.enter_context(site(work, many))
+            sweeps[many] = stack.enter_context(_books(work / f"home-{many}", clouds_yaml))
+
+        def plan(many: int) -> None:
+            found = sweeps[many].plan(sweeps[many].keeper.ledger.names(), datetime(2026, 6, 1, tzinfo=UTC))
+            assert not found.unknown
+            assert len(found.due()) == many - NAMES * KEPT
+
+        def fewer() -> None:
+            for _ in range(MANY // FEWER):
+                plan(FEWER)
+
+        candidates = {
+            f"lifecycle plan over {MANY:,} images": lambda: plan(MANY),
+            f"{MANY // FEWER} times over {FEWER:,} images": fewer,
+        }
+        return compare("growth of lifecycle plan", RATIO, runs, candidates)
+
+
 def plan_against_bare(work: Path, runs: int) -> Comparison:
     """What `lifecycle plan` does without asking who uses images, against the bare paged listing of the same images."""
-    with site(work) as clouds_yaml, openstack.connect(cloud="demo") as cloud, _books(work, clouds_yaml) as sweep:
+    with ExitStack() as stack:
+        clouds_yaml = stack.enter_context(site(work))
+        sweep = stack.enter_context(_books(work / f"home-{MANY}", clouds_yaml))
+        cloud = stack.enter_context(openstack.connect(cloud="demo"))
         url, token = str(cloud.image.get_endpoint()).rstrip("/"), str(cloud.auth_token)
         owner = str(cloud.current_project_id)
         names = sweep.keeper.ledger.names()
@@ -92,7 +120,7 @@ def plan_against_bare(work: Path, runs: int) -> Comparison:
 @contextmanager
 def _books(work: Path, clouds_yaml: Path) -> Iterator[Sweep]:
     """A sweep over the records of a factory that has published all of these images."""
-    home = work / "lifecycle-home"
+    home = work / "lifecycle"
     shutil.rmtree(home, ignore_errors=True)
     (home / "logs").mkdir(parents=True)
     environment = {"IMAGEFACTORY_HOME": str(home), "OS_CLIENT_CONFIG_FILE": str(clouds_yaml), "NO_PROXY": "*"}
@@ -154,17 +182,17 @@ def memory(work: Path) -> Peaks:
 
 
 @contextmanager
-def site(work: Path) -> Iterator[Path]:
-    """A cloud with the images, which ends with the bench; its clouds.yaml. The images stay for the next time."""
+def site(work: Path, many: int = MANY) -> Iterator[Path]:
+    """A cloud with so many images, which ends with the bench; its clouds.yaml. The images stay for the next time."""
     prepare(print)
-    directory = work / "lifecycle-cloud"
+    directory = work / f"lifecycle-cloud-{many}"
     state, servers = up(directory, lambda _: None, die_with_us=True)
     before = os.environ.get("OS_CLIENT_CONFIG_FILE")
     os.environ["OS_CLIENT_CONFIG_FILE"] = str(state.clouds_yaml)
     try:
         filled = directory / "images.done"
         if not filled.exists():
-            add_images(state, Cloud("demo").project, _records())
+            add_images(state, Cloud("demo").project, _records(many))
             filled.touch()
         yield state.clouds_yaml
     finally:
@@ -175,11 +203,11 @@ def site(work: Path) -> Iterator[Path]:
             os.environ["OS_CLIENT_CONFIG_FILE"] = before
 
 
-def _records() -> Iterator[Record]:
+def _records(many: int) -> Iterator[Record]:
     """Releases of NAMES names; all but the newest of each are hidden. They say as much as real ones do."""
-    for number in range(MANY):
+    for number in range(many):
         name, version = f"image-{number % NAMES:02}", f"20260101.{1 + number // NAMES}"
-        hidden = number < MANY - NAMES
+        hidden = number < many - NAMES
         properties = {f"property_{count:02}": "a value as long as usual" for count in range(20)}
         properties |= {f"img_signature_{each}": "SHA-512" for each in ("hash_method", "key_type", "certificate_uuid")}
         said = {
