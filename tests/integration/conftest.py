@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from imagefactory.tools.elements import shipped_elements
+from tests.openstack.install import alone
 
 ROOT = shipped_elements().parent
 BIN = ROOT / ".venv" / "bin"
@@ -96,11 +97,12 @@ def hardened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def build(recipe: Path, home: Path) -> Built:
-    """Build `recipe` in `home`, which gets development keys if it has none."""
-    if not (home / "keys").exists():
-        keys = imagefactory(home, "keys", "init", "--development")
-        assert keys.status == 0, keys.stderr
-    ran = imagefactory(home, "build", recipe, "--json", timeout=BUILD_TIMEOUT)
+    """Build `recipe` in `home`, which gets development keys if it has none. Workers that share it wait for each other."""
+    with alone(home.parent, 0o700):
+        if not (home / "keys").exists():
+            keys = imagefactory(home, "keys", "init", "--development")
+            assert keys.status == 0, keys.stderr
+        ran = imagefactory(home, "build", recipe, "--json", timeout=BUILD_TIMEOUT)
     assert ran.status == 0, ran.stderr
     return Built(home, recipe, ran.document)
 
