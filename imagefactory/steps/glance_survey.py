@@ -4,7 +4,7 @@ Glance cannot be asked for images that have a property, so all images of the pro
 is forgotten at once.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -50,13 +50,12 @@ def survey(
             ours.update((each.id, each) for each in page.kept if isinstance(each, SurveyedImage))
             others.update((each.id, each) for each in page.kept if isinstance(each, OtherImage))
             weight += sum(each.weight for each in page.kept if isinstance(each, SurveyedImage))
-            if weight > MOST_KEPT:
-                raise CloudAnswerInvalid(f"{cloud.name}: the images of ours say more than any should")
+            _require_light(cloud, weight)
             seen += len(page.ids)
             if on_images is not None:
                 on_images(seen)
-    images = [_with_members(cloud, each) for each in ours.values()] if members else ours.values()
-    return Survey(owner, tuple(each for each in images if each is not None), tuple(others.values()), server_time)
+    images = _with_members(cloud, ours.values()) if members else ours.values()
+    return Survey(owner, tuple(images), tuple(others.values()), server_time)
 
 
 def _project(cloud: Cloud, owner: str | None) -> str:
@@ -87,7 +86,7 @@ class _Look:
         try:
             if RELEASE_PROPERTY in document and not made_of_a_server(document):
                 return SurveyedImage.of(GlanceImage.from_json(document))
-            if document.get("name") in self._names and document.get("os_hidden") is not True:
+            if str(document.get("name")) in self._names and document.get("os_hidden") is not True:
                 image = GlanceImage.from_json(document)
                 return OtherImage(image.id, image.name, image.visibility)
         except ValueError as error:
@@ -101,10 +100,24 @@ def _check_clock(cloud: Cloud, server: datetime | None, here: datetime) -> None:
         raise ClockOff(f"the image service of {cloud.name} says that it is {said}; here it is {known}")
 
 
-def _with_members(cloud: Cloud, image: SurveyedImage) -> SurveyedImage | None:
+def _require_light(cloud: Cloud, weight: int) -> None:
+    if weight > MOST_KEPT:
+        raise CloudAnswerInvalid(f"{cloud.name}: the images of ours say more than any should")
+
+
+def _with_members(cloud: Cloud, images: Iterable[SurveyedImage]) -> Iterator[SurveyedImage]:
+    """The images with whom they are shared, without those that are gone meanwhile."""
+    weight = 0
+    for image in images:
+        found = _shared_with(cloud, image) if image.visibility == "shared" else image
+        if found is not None:
+            weight += found.weight
+            _require_light(cloud, weight)
+            yield found
+
+
+def _shared_with(cloud: Cloud, image: SurveyedImage) -> SurveyedImage | None:
     """With the projects that a shared image is shared with; None when it is gone meanwhile."""
-    if image.visibility != "shared":
-        return image
     glance = Glance(cloud)
     try:
         return replace(image, members=tuple(sorted(glance.members(image.id))))

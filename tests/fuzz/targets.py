@@ -82,7 +82,7 @@ from signing.verify import verify_manifest
 from tests.conformance.attacks.workshop import IMAGES, Workshop, payload_of
 from tests.fakes.feeds import array, issue, lines, record, tracker, zipped
 from tests.fakes.standard import PROFILE, data_stream, group, profile, results, rule, tailoring
-from tests.fuzz import catalogues
+from tests.fuzz import catalogues, clouds
 from tests.fuzz.memory import in_memory
 from tests.unit.signing.builders import NOW
 from tests.unit.tuf_world import Ring
@@ -421,5 +421,7 @@ TARGETS: dict[str, Target] = {
     "packages": Target(packages, (STATUS, COPYRIGHT, root_file_system(STATUS, COPYRIGHT)), 1000),
     "scap": Target(scap, (DATA_STREAM, TAILORING, RESULTS), 1000),
     "feed": Target(feed, FEEDS, 2000),
+    "image_list": Target(clouds.image_list, clouds.IMAGE_LISTS),
+    "usage_list": Target(clouds.usage_list, clouds.USAGE_LISTS),
     "machine_output": Target(machine_output, (b"memory=512\nunit=a\nunit=b\n", LOG)),
 }

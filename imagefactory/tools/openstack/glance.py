@@ -29,6 +29,7 @@ from imagefactory.tools.openstack.session import Again, Answer, Cloud, read_answ
 PATCH: Final = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 STREAM: Final = {"Content-Type": "application/octet-stream", "Accept": "*/*"}
 MOST_IMAGES: Final = 1000
+MAX_MEMBER: Final = 255  # characters of a project's id
 LEAST_RATE: Final = 64 << 10  # bytes a second that a download gives on the whole
 DOWNLOAD_SLACK: Final = 300.0  # seconds
 UPLOAD_STALL: Final = 120.0  # seconds that Glance may take no byte, or give no answer after the last one
@@ -131,12 +132,15 @@ class Glance:
             self._expect(answer, 204)
 
     def members(self, image_id: str) -> list[str]:
-        """The ids of the projects that an image is shared with. Raises GlanceRefused."""
+        """The ids of the projects that an image is shared with. Raises GlanceRefused, CloudAnswerInvalid."""
         document = self._expect(self.cloud.request("image", "GET", f"/images/{image_id}/members"), 200).json()
         listed = document.get("members") if isinstance(document, dict) else None
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
             raise CloudAnswerInvalid(f"{self.cloud.name}: a list of members that is none")
-        return [str(each.get("member_id")) for each in listed]
+        found = [each.get("member_id") for each in listed]
+        if not all(isinstance(each, str) and 0 < len(each) <= MAX_MEMBER for each in found):
+            raise CloudAnswerInvalid(f"{self.cloud.name}: a member that is no project")
+        return found
 
     def upload(self, image_id: str, chunks: Iterator[bytes]) -> None:
         """Send an image's data, once. `chunks` is used up whatever happens.

@@ -133,6 +133,6 @@ def _date(text: str | None) -> datetime | None:
     """The header Date (RFC 9110, section 6.6.1) as an aware time; None where there is none that can be read."""
     try:
         found = parsedate_to_datetime(text or "")
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
