@@ -165,6 +165,19 @@ def test_what_was_revoked_and_restored_pushes_nobody_out() -> None:
     assert planned(line, policy(**BY_AGE)) == []
 
 
+def test_what_is_kept_of_all_may_be_an_obsolete_candidate() -> None:
+    assert planned([standing(2, "active", 100), standing(1, "obsolete", 100, "candidate")], policy(**BY_AGE)) == []
+
+
+def test_a_candidate_that_is_held_back_is_on_its_way_no_more() -> None:
+    line = [
+        standing(3, "deprecated", 100, "candidate", Held.DEPRECATED),
+        standing(2, "active", 100),
+        standing(1, "deprecated", 100),
+    ]
+    assert planned(line, policy(**BY_AGE)) == []
+
+
 def test_candidates_push_nobody_out() -> None:
     line = [
         standing(6, "active", 100, "candidate"),

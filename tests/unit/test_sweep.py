@@ -1,7 +1,7 @@
 """The sweep: what policies say is planned with what places say, and done only where all of it is known."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -35,12 +35,13 @@ POLICY = {"keep_at_least": 1, "obsolete_after": "0 days", "delete_after": "0 day
 
 @dataclass
 class FakeClouds:
-    """What clouds say: everything that was shown there, of `size` bytes, and what uses it."""
+    """What clouds say: everything that was shown there, `said` of each image, and what uses it."""
 
     shop: Shop
     used: dict[str, str] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     blind: FactoryError | None = None
+    said: dict[str, Any] = field(default_factory=dict)
     asked: list[Sequence[str]] = field(default_factory=list)
 
     def survey(self, place: CloudPlace, owner: str | None, progress: Progress) -> Survey:
@@ -48,7 +49,7 @@ class FakeClouds:
         if place.cloud in self.unreachable:
             raise CloudUnreachable(f"{place} does not answer")
         rows = [row for name in self.shop.ledger.names() for row in self.shop.ledger.standings(name, str(place))]
-        return Survey(owner or "mine", tuple(surveyed(str(each.image_id)) for _, each, _ in rows))
+        return Survey(owner or "mine", tuple(surveyed(str(each.image_id), **self.said) for _, each, _ in rows))
 
     def usage(self, admin: str, image_ids: Sequence[str], progress: Progress) -> dict[str, str]:
         del admin, progress
@@ -58,8 +59,8 @@ class FakeClouds:
         return {each: self.used[each] for each in image_ids if each in self.used}
 
 
-def surveyed(image_id: str) -> SurveyedImage:
-    return SurveyedImage(
+def surveyed(image_id: str, **said: Any) -> SurveyedImage:  # noqa: ANN401 - as SurveyedImage has them
+    image = SurveyedImage(
         id=image_id,
         name="",
         status="active",
@@ -79,6 +80,7 @@ def surveyed(image_id: str) -> SurveyedImage:
         signature={},
         members=(),
     )
+    return replace(image, **said)
 
 
 def sweep(shop: Shop, clouds: FakeClouds, **policy: object) -> Sweep:
@@ -219,6 +221,33 @@ def test_what_may_be_in_use_stays_and_it_is_said_who_could_not_be_asked(shop: Sh
     assert clouds.asked == [[image_id(shop, first)]] * 2
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"tags": ("a", "keep")}, "it has the tag keep"),
+        ({"protected": True}, "it is protected"),
+        ({"visibility": "shared", "members": ("theirs",)}, "it is shared with other projects"),
+    ],
+    ids=str,
+)
+def test_what_a_cloud_says_of_an_image_keeps_it(shop: Shop, said: dict[str, Any], words: str) -> None:
+    first, _ = shop.release(A), shop.release(A)
+    retired(shop, first, A)
+    mine = sweep(shop, FakeClouds(shop, said=said), exclude={"tags": ["keep"]})
+    plan = mine.plan(["soe"], now())
+    assert [each.change.blocked for each in plan.changes] == [words]
+    mine.apply(plan)
+    assert stages(shop) == ["active", "obsolete"]
+
+
+def test_where_nobody_could_look_nothing_is_finished_either(shop: Shop) -> None:
+    first, _ = shop.release(A), shop.release(A)
+    retired(shop, first, A)
+    mine = sweep(shop, FakeClouds(shop, unreachable={"a"}))
+    shop.places.asked.clear()
+    assert (mine.apply(mine.plan(["soe"], now())), shop.places.asked) == ([], [])
+
+
 def test_without_somebody_to_ask_nothing_is_deleted(shop: Shop) -> None:
     first, _ = shop.release(A), shop.release(A)
     retired(shop, first, A)
@@ -256,6 +285,17 @@ def test_what_somebody_touches_after_the_plan_is_left(shop: Shop) -> None:
     assert stages(shop) == ["active", "obsolete"]
     mine.apply(mine.plan(["soe"], now() + timedelta(seconds=1)))
     assert stages(shop) == ["active"]
+
+
+def test_what_somebody_did_after_the_plan_is_done(shop: Shop) -> None:
+    """Also where our clock was ahead, so that the plan was of a day that is still to come."""
+    first, _ = shop.release(A), shop.release(A)
+    mine = sweep(shop, FakeClouds(shop), obsolete_after="3 days")
+    plan = mine.plan(["soe"], now() + timedelta(days=4))
+    assert len(plan.due()) == 1
+    retired(shop, first, A)
+    assert [left for each in mine.apply(plan) for left in each.left] == []
+    assert stages(shop) == ["active", "obsolete"]
 
 
 # -- clouds, through the publisher -------------------------------------------------------------------------------------
@@ -331,6 +371,19 @@ def test_a_holder_that_is_gone_is_not_well(shop: Shop, monkeypatch: pytest.Monke
 
 
 def test_what_nothing_uses_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = {"x": {"servers": 0, "volumes": 0}, "y": {"servers": 2, "volumes": 0}}
-    clouds, _ = asked(monkeypatch, lambda _: {"used": used, "asked": ["compute", "volume"]})
-    assert clouds.usage("admin", ["x", "y"], lambda _: None) == {"y": "2 servers"}
+    used = {"x": (0, 0), "y": (2, 0), "z": (0, 1), "both": (1, 3)}
+    said = {each: {"servers": servers, "volumes": volumes} for each, (servers, volumes) in used.items()}
+    clouds, _ = asked(monkeypatch, lambda _: {"used": said, "asked": ["compute", "volume"]})
+    assert clouds.usage("admin", list(used), lambda _: None) == {
+        "y": "2 servers",
+        "z": "1 volumes",
+        "both": "1 servers, 3 volumes",
+    }
+
+
+def test_with_whom_images_are_shared_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it every shared image would look like one that is not."""
+    there = Survey("mine", (surveyed("x", visibility="shared", members=("theirs",)),))
+    clouds, requests = asked(monkeypatch, lambda _: there.to_document())
+    assert clouds.survey(CloudPlace("a"), None, lambda _: None) == there
+    assert [each["members"] for each in requests] == [True]
