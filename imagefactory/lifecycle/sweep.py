@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import TypeAlias
 
 from imagefactory.lifecycle.clouds import Clouds, owner_of
 from imagefactory.lifecycle.keeper import Keeper
@@ -22,6 +23,11 @@ from imagefactory.progress import Progress
 from imagefactory.store.ledger import Row
 from imagefactory.store.tables import Release
 from imagefactory.tools.side_by_side import FAILURES, Failure, side_by_side
+
+Rows: TypeAlias = Mapping[tuple[str, str], Sequence[Row]]
+"""The releases of a name in a place, by both."""
+Spot: TypeAlias = tuple[str, str]
+"""A place and the id of an image there: what another place says of the same id counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +70,7 @@ class Sweep:
     def plan(self, names: Sequence[str], now: datetime, *, any_time: bool = False) -> SweepPlan:
         """What the policies of `names` say at `now` (aware), with `any_time` whatever their windows. Changes nothing. A
         place that cannot be asked, and a recipe that cannot be read, stop no other."""
-        rows: dict[tuple[str, str], list[Row]] = {}
-        lives: dict[str, RecipeLife] = {}
-        unknown: list[Left] = []
-        for name in names:
-            ledger = self.keeper.ledger
-            places = {target: ledger.standings(name, target) for target in ledger.places(name)}
-            newest = max((row for each in places.values() for row in each), key=_version, default=None)
-            if newest is None:
-                continue
-            try:
-                lives[name] = self.life(newest[0])
-            except FAILURES as error:
-                unknown.append(Left(ReleaseRef(name), "its recipe", error))
-                continue
-            rows.update({(name, target): each for target, each in places.items()})
+        rows, lives, unknown = self._read(names)
         seen = self._look(rows, lives)
         unknown += [
             Left(ReleaseRef(name), f"what uses it, asked as {admin}", error)
@@ -124,9 +116,29 @@ class Sweep:
             release, publication, _ = row
             self.keeper.advance(release, publication, change.before, change.after, "lifecycle", change.why)
 
+    def _read(self, names: Sequence[str]) -> tuple[Rows, dict[str, RecipeLife], list[Left]]:
+        """What the records say of `names` in each place, what the newest recipe of each name says, and which recipes
+        cannot be read: of these names nothing else is told."""
+        rows: dict[tuple[str, str], list[Row]] = {}
+        lives: dict[str, RecipeLife] = {}
+        unknown: list[Left] = []
+        ledger = self.keeper.ledger
+        for name in names:
+            places = {target: ledger.standings(name, target) for target in ledger.places(name)}
+            newest = max((row for each in places.values() for row in each), key=_version, default=None)
+            if newest is None:
+                continue
+            try:
+                lives[name] = self.life(newest[0])
+            except FAILURES as error:
+                unknown.append(Left(ReleaseRef(name), "its recipe", error))
+                continue
+            rows.update({(name, target): each for target, each in places.items()})
+        return rows, lives, unknown
+
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def _look(self, rows: Mapping[tuple[str, str], Sequence[Row]], lives: Mapping[str, RecipeLife]) -> "_Seen":
+    def _look(self, rows: Rows, lives: Mapping[str, RecipeLife]) -> "_Seen":
         seen = _Seen()
         projects = {(target, owner_of(row[1])) for (_, target), mine in rows.items() for row in mine}
         works = {
@@ -135,57 +147,58 @@ class Sweep:
             if isinstance(place := parse_place(target), CloudPlace)
         }
         for title, found in side_by_side({key: work for key, (_, work) in works.items()}, self.keeper.progress).items():
+            target = works[title][0]
             if isinstance(found, Survey):
-                seen.images.update({each.id: each for each in found.images})
+                seen.images.update({(target, each.id): each for each in found.images})
             else:
-                seen.failures[works[title][0]] = found
+                seen.failures[target] = found
         self._ask_who_uses(rows, lives, seen)
         return seen
 
-    def _ask_who_uses(
-        self, rows: Mapping[tuple[str, str], Sequence[Row]], lives: Mapping[str, RecipeLife], seen: "_Seen"
-    ) -> None:
+    def _ask_who_uses(self, rows: Rows, lives: Mapping[str, RecipeLife], seen: "_Seen") -> None:
         """Of what might be deleted, once with each credential. Who cannot be asked has not said no."""
-        wanted, asking = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        wanted, asking = defaultdict[str, set[Spot]](set), defaultdict[str, set[str]](set)
         for (name, target), mine in rows.items():
             place = parse_place(target)
             admin = lives[name].asked_for(place.cloud) if isinstance(place, CloudPlace) else None
             if admin is not None and lives[name].policy.delete_after is not None:
-                obsolete = [row[1].image_id for row in mine if row[2].stage is Stage.OBSOLETE]
+                obsolete = [(target, str(row[1].image_id)) for row in mine if row[2].stage is Stage.OBSOLETE]
                 found = {each for each in obsolete if each in seen.images}
                 wanted[admin] |= found
                 asking[admin] |= {name} if found else set()
-        for admin, image_ids in sorted(wanted.items()):
-            if image_ids:
+        for admin, spots in sorted(wanted.items()):
+            if spots:
                 try:
-                    seen.used.update(self.clouds.usage(admin, sorted(image_ids), self.keeper.progress))
-                    seen.asked.update(image_ids)
+                    used = self.clouds.usage(admin, sorted({each for _, each in spots}), self.keeper.progress)
+                    seen.used.update({spot: used[spot[1]] for spot in spots if spot[1] in used})
+                    seen.asked.update(spots)
                 except FAILURES as error:
                     seen.unasked.update({(name, admin): error for name in asking[admin]})
 
 
 @dataclass
 class _Seen:
-    """What places say: images by id; what is in use, by image id; of which images that could be asked; and the places
-    with which it could not, and for which names with which credentials."""
+    """What places say, each only of its own images: which there are, what uses them, and of which that could be asked;
+    and the places that could not be asked, and for which names with which credentials nobody could."""
 
-    images: dict[str, SurveyedImage] = field(default_factory=dict)
-    used: dict[str, str] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
+    images: dict[Spot, SurveyedImage] = field(default_factory=dict)
+    used: dict[Spot, str] = field(default_factory=dict)
+    asked: set[Spot] = field(default_factory=set)
     failures: dict[str, Failure] = field(default_factory=dict)
     unasked: dict[tuple[str, str], Failure] = field(default_factory=dict)
 
-    def facts(self, row: Row, rows: Mapping[tuple[str, str], Sequence[Row]]) -> Facts | None:
+    def facts(self, row: Row, rows: Rows) -> Facts | None:
         """What is known of a release in a place; None where the place has nothing of it."""
         release, publication, _ = row
         if isinstance(parse_place(publication.target), CataloguePlace):
             size = sum(int(image["size"]) for image in release.images.values())
             return Facts(size, frozenset(), protected=False, members=False, in_use=_still(row, rows), asked=True)
-        image = self.images.get(publication.image_id or "")
+        spot = publication.target, str(publication.image_id)
+        image = self.images.get(spot)
         if image is None:
             return None
         shared = image.visibility == "shared" and bool(image.members)
-        used, asked = self.used.get(image.id), image.id in self.asked
+        used, asked = self.used.get(spot), spot in self.asked
         return Facts(image.size or 0, frozenset(image.tags), image.protected, shared, used, asked)
 
 
@@ -193,7 +206,7 @@ def _version(row: Row) -> Version:
     return row[2].version
 
 
-def _still(row: Row, rows: Mapping[tuple[str, str], Sequence[Row]]) -> str | None:
+def _still(row: Row, rows: Rows) -> str | None:
     """A cloud that still has a release: its catalogue, by which it is verified, is the last to let it go."""
     release, _, standing = row
     for (name, target), mine in rows.items():

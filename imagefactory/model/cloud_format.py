@@ -29,5 +29,4 @@ def choose(target: CloudTarget, sizes: Mapping[str, int], there: str | None = No
 
 def wanted(target: CloudTarget) -> str | None:
     """The one format that the target asks for, if it does."""
-    # `store` is a key of targets since lifecycles are.
-    return target.format or OF_STORE.get(str(getattr(target, "store", None)))
+    return target.format or OF_STORE.get(target.store)

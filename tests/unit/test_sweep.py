@@ -35,7 +35,7 @@ POLICY = {"keep_at_least": 1, "obsolete_after": "0 days", "delete_after": "0 day
 
 @dataclass
 class FakeClouds:
-    """What clouds say: everything that was shown there, `said` of each image, and what uses it."""
+    """What clouds say: everything that was shown there, `said` of each image (not in b), and what uses it."""
 
     shop: Shop
     used: dict[str, str] = field(default_factory=dict)
@@ -43,18 +43,21 @@ class FakeClouds:
     blind: FactoryError | None = None
     said: dict[str, Any] = field(default_factory=dict)
     asked: list[Sequence[str]] = field(default_factory=list)
+    asked_as: list[str] = field(default_factory=list)
 
     def survey(self, place: CloudPlace, owner: str | None, progress: Progress) -> Survey:
         del progress
         if place.cloud in self.unreachable:
             raise CloudUnreachable(f"{place} does not answer")
         rows = [row for name in self.shop.ledger.names() for row in self.shop.ledger.standings(name, str(place))]
-        return Survey(owner or "mine", tuple(surveyed(str(each.image_id), **self.said) for _, each, _ in rows))
+        said = {} if place.cloud == "b" else self.said
+        return Survey(owner or "mine", tuple(surveyed(str(each.image_id), **said) for _, each, _ in rows))
 
     def usage(self, admin: str, image_ids: Sequence[str], progress: Progress) -> dict[str, str]:
-        del admin, progress
+        del progress
         self.asked.append(image_ids)
-        if self.blind is not None:
+        self.asked_as.append(admin)
+        if self.blind is not None and admin != "sees-all":
             raise self.blind
         return {each: self.used[each] for each in image_ids if each in self.used}
 
@@ -238,6 +241,32 @@ def test_what_a_cloud_says_of_an_image_keeps_it(shop: Shop, said: dict[str, Any]
     assert [each.change.blocked for each in plan.changes] == [words]
     mine.apply(plan)
     assert stages(shop) == ["active", "obsolete"]
+
+
+def test_what_another_cloud_says_of_an_image_counts_for_nothing(shop: Shop) -> None:
+    """Images have the same ids there."""
+    first, _ = shop.release(A, "glance:b"), shop.release(A, "glance:b")
+    retired(shop, first, A, "glance:b")
+    mine = sweep(shop, FakeClouds(shop, said={"protected": True}))
+    mine.apply(mine.plan(["soe"], now()))
+    assert (stages(shop), stages(shop, "glance:b")) == (["active", "obsolete"], ["active"])
+
+
+@pytest.mark.parametrize("blind", [A, "glance:b"])
+def test_each_cloud_is_asked_with_its_own_credential(shop: Shop, blind: str) -> None:
+    first, _ = shop.release(A, "glance:b"), shop.release(A, "glance:b")
+    retired(shop, first, A, "glance:b")
+    clouds = FakeClouds(shop, blind=CloudUnreachable("nobody answers"))
+    admins = {each: "blind" if f"glance:{each}" == blind else "sees-all" for each in "ab"}
+    life = RecipeLife.model_validate({"lifecycle": POLICY, "in_use_cloud": admins})
+    mine = Sweep(shop.keeper(), cast("Clouds", clouds), lambda _: life)
+    plan = mine.plan(["soe"], now())
+    assert sorted(clouds.asked_as) == ["blind", "sees-all"]
+    mine.apply(plan)
+    assert {each: stages(shop, each) for each in (A, "glance:b")} == {
+        A: ["active", "obsolete"] if blind == A else ["active"],
+        "glance:b": ["active", "obsolete"] if blind != A else ["active"],
+    }
 
 
 def test_where_nobody_could_look_nothing_is_finished_either(shop: Shop) -> None:
