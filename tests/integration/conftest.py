@@ -97,7 +97,7 @@ def hardened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def build(recipe: Path, home: Path) -> Built:
-    """Build `recipe` in `home`, which gets development keys if it has none. Workers that share it wait for each other."""
+    """Build `recipe` in `home`, which gets development keys if it has none. Workers that share it take turns."""
     with alone(home.parent, 0o700):
         if not (home / "keys").exists():
             keys = imagefactory(home, "keys", "init", "--development")
