@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from imagefactory.cli.output import answer, describe, leave
@@ -9,11 +10,13 @@ from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import CloudsUnasked, DriftFound
 
 if TYPE_CHECKING:
-    from imagefactory.lifecycle.audit import Audited, Stray
+    from imagefactory.lifecycle.audit import Audited
     from imagefactory.model.drift import Finding
+    from imagefactory.model.strays import Stray
     from imagefactory.model.survey import SurveyedImage
 
 Row = tuple[str, str, str, str]
+_UNDO = {"hidden": "--unhidden", "deactivated": "--activate"}  # of openstack image set
 
 
 def tell_audit(found: "Sequence[Audited]", as_json: bool) -> None:
@@ -70,9 +73,23 @@ def _said(finding: "Finding") -> Iterator[tuple[str, str, str]]:
 
 
 def _known(stray: "Stray") -> str:
-    if stray.since is None:
-        return "seen for the first time; it was not touched"
-    return f"known since {stray.since:%Y-%m-%d %H:%M}; it was not touched"
+    """What was done about a stray, and how to take that back; or why nothing was."""
+    if stray.done:
+        undo = [option for what, option in _UNDO.items() if what in stray.done]
+        said = f"{' and '.join(stray.done)}; openstack image set {' '.join(undo)} {stray.image.id} takes that back"
+        return f"{said}; {stray.message} [{stray.code}]" if stray.code else said
+    if stray.code is not None:
+        return f"not touched: {stray.message} [{stray.code}]"
+    if stray.retired:
+        return "hidden and deactivated already"
+    if stray.kept_by is not None:
+        return f"{stray.kept_by}, and is not touched"
+    first = "seen first now" if stray.since is None else f"seen first at {_when(stray.since)}"
+    return f"{first}, not touched before {_when(stray.due)} (--retire-strays)"
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _document(audited: "Audited") -> dict[str, Any]:
@@ -85,6 +102,12 @@ def _document(audited: "Audited") -> dict[str, Any]:
                 **_brief(each.image),
                 "seen_before": each.since is not None,
                 "since": each.since and each.since.isoformat(),
+                "not_before": each.due.isoformat(),
+                "done": list(each.done),
+                "retired": each.retired,
+                "kept_by": each.kept_by,
+                "code": each.code,
+                "message": each.message,
             }
             for each in audited.strays
         ],

@@ -66,19 +66,26 @@ def audit(
     names: Names = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte of the images.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Put right what is metadata; data never.")] = False,
+    retire_strays: Annotated[
+        bool,
+        typer.Option(
+            "--retire-strays",
+            help="Hide and deactivate images that no record knows, and that an audit saw 24 hours ago or earlier.",
+        ),
+    ] = False,
     cloud: Annotated[
         str | None, typer.Option("--in", metavar="CLOUD", help="Only in this cloud.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold published images against what was signed and recorded, in every cloud. Images that no record knows are told
-    and never touched."""
+    """Hold published images against what was signed and recorded, in every cloud. Images that no record knows are told,
+    and touched only with --retire-strays."""
     from imagefactory.lifecycle.audit import Question  # noqa: PLC0415 - as all that a factory is made of
 
     with factory_session() as factory:
         office = factory.office
         wanted = _names(office, names)
-        found = office.inspection.audit(Question(wanted, cloud, deep, fix), datetime.now(UTC))
+        found = office.inspection.audit(Question(wanted, cloud, deep, fix, retire_strays), datetime.now(UTC))
     if cloud is not None and not found:
         raise UsageError(f"nothing of {', '.join(wanted) or 'ours'} is published in {cloud}")
     tell_audit(found, as_json)

@@ -17,10 +17,12 @@ from imagefactory.model.drift import Audit
 from imagefactory.model.glance import MANIFEST_PROPERTY, Audience
 from imagefactory.model.recipe_targets import CloudTarget, visibility_refusal
 from imagefactory.model.settlement import DisplayLook, Settlement
+from imagefactory.model.strays import Retirement
 from imagefactory.progress import Advance
 from imagefactory.steps.cloud_usage import cloud_usage
 from imagefactory.steps.glance_audit import Auditor
 from imagefactory.steps.glance_publish import CloudOrder, Publisher
+from imagefactory.steps.glance_retire import Retirer
 from imagefactory.steps.glance_settle import Settler
 from imagefactory.steps.glance_survey import survey
 from imagefactory.tools.openstack.glance import Glance
@@ -77,6 +79,12 @@ def settle_images(request: Document, advance: Advance) -> Document:
     """Make the images of a name in a cloud look as the records say. What could not be done is in the answer."""
     order = _read(Settlement, {key: value for key, value in request.items() if key != "action"})
     return asdict(Settler(Cloud(order.cloud), advance).settle(order))
+
+
+def retire_strays(request: Document, advance: Advance) -> Document:
+    """Hide and deactivate images that no record knows. What could not be done is in the answer."""
+    order = _read(Retirement, {key: value for key, value in request.items() if key != "action"})
+    return {"images": [asdict(each) for each in Retirer(Cloud(order.cloud), advance).retire(order)]}
 
 
 def usage_of_images(request: Document, advance: Advance) -> Document:
@@ -149,6 +157,7 @@ if __name__ == "__main__":
             {
                 "audit": audit_images,
                 "publish": publish_image,
+                "retire": retire_strays,
                 "settle": settle_images,
                 "survey": survey_project,
                 "usage": usage_of_images,

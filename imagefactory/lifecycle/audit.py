@@ -1,12 +1,13 @@
 """An audit: what every cloud has of ours, held against what was signed and what the records say.
 
-What an image says of itself can be put right. What no record knows, and what is not ours, is told and never touched.
+What an image says of itself can be put right. What no record knows is told, and retired if that is wanted and it has
+been there for long enough. What is not ours is told and never touched.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from imagefactory.lifecycle.clouds import Clouds, look_document, owner_of
 from imagefactory.lifecycle.keeper import Keeper
 from imagefactory.lifecycle.places import Order
 from imagefactory.model.drift import Finding
+from imagefactory.model.strays import Retired, Stray
 from imagefactory.model.survey import OtherImage, Survey, SurveyedImage, duplicates, intruders, strays
 from imagefactory.model.target import CloudPlace, parse_place
 from imagefactory.progress import Progress
@@ -30,21 +32,14 @@ SAID = 200  # characters of what a cloud says that go into the audit log
 
 @dataclass(frozen=True)
 class Question:
-    """What is wanted: of the images `names`, in all clouds or only in `cloud`; with every byte if `deep`, and put right
-    if `fix`."""
+    """What is wanted: of the images `names`, in all clouds or only in `cloud`; with every byte if `deep`, put right if
+    `fix`, and with strays that are due retired if `retire_strays`."""
 
     names: Sequence[str]
     cloud: str | None = None
     deep: bool = False
     fix: bool = False
-
-
-@dataclass(frozen=True)
-class Stray:
-    """An image of ours that no record knows; `since` is when an earlier audit saw it first, None if none did."""
-
-    image: SurveyedImage
-    since: datetime | None
+    retire_strays: bool = False
 
 
 @dataclass
@@ -61,9 +56,12 @@ class Audited:
 
     @property
     def drifted(self) -> bool:
-        """Whether something is not as it should be, and was not put right."""
-        others = self.strays or self.duplicates or self.intruders
-        return bool(others) or not all(each.right for each in self.findings)
+        """Whether something is not as it should be, and was not put right. Strays that are retired are out of the way."""
+        out = {each.image.id for each in self.strays if each.retired}
+        strays = len(out) < len(self.strays)
+        duplicates = any(sum(each.id not in out for each in same) > 1 for same in self.duplicates)
+        others = strays or duplicates or bool(self.intruders)
+        return others or not all(each.right for each in self.findings)
 
 
 @dataclass(frozen=True)
@@ -108,10 +106,13 @@ class Inspection:
         for owner, shown in sorted(projects.items(), key=str):
             try:
                 survey = self.clouds.survey(place, owner, progress, shown)
-                self._compare(audited, survey, question.names, shown, now)
+                found = self._compare(audited, survey, question.names, shown, now)
             except FAILURES as error:
                 audited.failures.append((f"project {owner}" if owner else str(place), error))
                 continue
+            if question.retire_strays:
+                found = self._retired(audited, place, survey.owner, found, now, progress)
+            audited.strays += found
             for name in names:
                 try:
                     audited.findings += self._name(question, place, owner, name, progress)
@@ -121,14 +122,59 @@ class Inspection:
 
     def _compare(
         self, audited: Audited, survey: Survey, names: Collection[str], shown: Collection[str], now: datetime
-    ) -> None:
-        """Add what a project has that the records do not have. Raises Unwritable."""
+    ) -> list[Stray]:
+        """Add what a project has that is there twice or is not ours; the strays. Raises Unwritable."""
         found = strays(survey, self.keeper.ledger.image_ids())
         before = remember(self.memory, f"{audited.target} {survey.owner}", [each.id for each in found], now)
-        audited.strays += [Stray(each, before.get(each.id)) for each in found if _name_of(each) in names]
         audited.duplicates += [same for same in duplicates(survey) if _name_of(same[0]) in names]
         for name in sorted(shown):
             audited.intruders += intruders(survey, name)
+        return [Stray.seen(each, before.get(each.id), now) for each in found if _name_of(each) in names]
+
+    def _retired(
+        self,
+        audited: Audited,
+        place: CloudPlace,
+        owner: str,
+        found: Sequence[Stray],
+        now: datetime,
+        progress: Progress,
+    ) -> list[Stray]:
+        """The strays as they are after those that are due were retired, name by name."""
+        due = defaultdict[str, list[Stray]](list)
+        for each in found:
+            if each.due <= now and not each.retired and each.kept_by is None:
+                due[_name_of(each.image)].append(each)
+        told = dict[str, Retired]()
+        for name, mine in sorted(due.items()):
+            try:
+                told |= self._retire(place, owner, name, mine, progress)
+            except FAILURES as error:
+                audited.failures.append((f"strays of {name}", error))
+        return [
+            replace(each, done=said.done, code=said.code, message=said.message)
+            if (said := told.get(each.image.id))
+            else each
+            for each in found
+        ]
+
+    def _retire(
+        self, place: CloudPlace, owner: str, name: str, found: Sequence[Stray], progress: Progress
+    ) -> dict[str, Retired]:
+        """What became of strays of one name, by image id, as the only one who publishes that name there: what was
+        recorded meanwhile is none any more. The audit log has them first. Raises Busy, errors of the cloud."""
+        with place_lock(self.keeper.locks, name, str(place)):
+            wanted = strays(Survey(owner, tuple(each.image for each in found)), self.keeper.ledger.image_ids())
+            for image in wanted:
+                self.keeper.audit.append(
+                    "stray-retired",
+                    about=_plain(image.release),
+                    target=str(place),
+                    image=image.id,
+                    account=self.keeper.account,
+                )
+            asked = [{"image_id": each.id, "release": each.release} for each in wanted]
+            return self.clouds.retire(place, owner, asked, progress) if asked else {}
 
     def _name(
         self, question: Question, place: CloudPlace, owner: str | None, name: str, progress: Progress
@@ -170,10 +216,15 @@ class Inspection:
                         about=finding.release,
                         target=str(place),
                         image=finding.image_id,
-                        what=drift.what[:SAID].encode("ascii", "replace").decode(),
+                        what=_plain(drift.what),
                         account=self.keeper.account,
                     )
 
 
 def _name_of(image: SurveyedImage) -> str:
     return image.release.partition("@")[0]
+
+
+def _plain(said: str) -> str:
+    """What a cloud said, as the audit log takes it."""
+    return said[:SAID].encode("ascii", "replace").decode()

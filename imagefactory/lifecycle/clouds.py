@@ -9,6 +9,7 @@ from imagefactory.errors import FactoryError, HolderNotShown, ImageUnknown
 from imagefactory.lifecycle.places import Left, Order, Settlement
 from imagefactory.model.lifecycle import Stage
 from imagefactory.model.release import ReleaseRef
+from imagefactory.model.strays import Retired
 from imagefactory.model.survey import Survey
 from imagefactory.model.target import CloudPlace
 from imagefactory.progress import Progress, advancer
@@ -88,6 +89,15 @@ class Clouds:
     def audit(self, place: CloudPlace, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Compare images with their manifests. Raises errors of the cloud."""
         return self._call(place, {"action": "audit", **request}, progress)
+
+    def retire(
+        self, place: CloudPlace, owner: str, images: Sequence[Mapping[str, str]], progress: Progress
+    ) -> dict[str, Retired]:
+        """Hide and deactivate images of a project that no record knows, each {"image_id", "release"}: what became of
+        them, by id. Raises errors of the cloud."""
+        answer = self._call(place, {"action": "retire", "owner": owner, "images": list(images)}, progress)
+        told = (Retired(**{**each, "done": tuple(each["done"])}) for each in answer["images"])
+        return {each.image_id: each for each in told}
 
     def _call(self, place: CloudPlace, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         return call_publisher(
