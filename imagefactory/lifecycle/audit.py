@@ -56,7 +56,7 @@ class Audited:
 
     @property
     def drifted(self) -> bool:
-        """Whether something is not as it should be, and was not put right. Strays that are retired are out of the way."""
+        """Whether something is not as it should be, and was not put right. What is retired is out of the way."""
         out = {each.image.id for each in self.strays if each.retired}
         strays = len(out) < len(self.strays)
         duplicates = any(sum(each.id not in out for each in same) > 1 for same in self.duplicates)

@@ -237,7 +237,7 @@ def test_a_stray_is_retired_when_an_audit_of_an_earlier_day_saw_it(
         found = retire(shop, clouds, now)
         assert [(each.due, each.done, each.retired) for each in found.strays] == [(NOW + WAIT, (), False)]
         assert status([found]) == 1
-        assert clouds.retired == retirements(shop) == []
+        assert (clouds.retired, retirements(shop)) == ([], [])
     found = retire(shop, clouds, NOW + WAIT)
     assert clouds.retired == [("a", "ours", stray.id)], "and none of another name"
     assert [(each.done, each.retired) for each in found.strays] == [(("hidden", "deactivated"), True)]
@@ -288,7 +288,7 @@ def test_what_was_recorded_meanwhile_is_no_stray(
     answers = iter([known, {*known, surveyed(1).id}])
     monkeypatch.setattr(type(shop.ledger), "image_ids", lambda _: next(answers))
     assert retire(shop, clouds, NOW + WAIT).strays[0].done == ()
-    assert clouds.retired == retirements(shop) == []
+    assert (clouds.retired, retirements(shop)) == ([], [])
 
 
 def test_strays_are_retired_by_one_at_a_time(shop: Shop, clouds: FakeClouds) -> None:
