@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imagefactory.cli.output import answer, describe, leave
 from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import CloudsUnasked, DriftFound
+from imagefactory.model.quantity import counted
 
 if TYPE_CHECKING:
     from imagefactory.lifecycle.audit import Audited
@@ -34,7 +35,9 @@ def tell_audit(found: "Sequence[Audited]", as_json: bool) -> None:
     elif not count:
         answer({}, "nothing is published in a cloud", as_json)
     else:
-        answer({}, f"{count} images in {len(found)} clouds are as they were signed and recorded", as_json)
+        images, clouds = counted(count, "image"), counted(len(found), "cloud")
+        verb = "is as it was" if count == 1 else "are as they were"
+        answer({}, f"{images} in {clouds} {verb} signed and recorded", as_json)
 
 
 def leave_audit(found: "Sequence[Audited]", as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from imagefactory.errors import FactoryError, HolderNotShown, ImageUnknown
 from imagefactory.lifecycle.places import Left, Order, Settlement
 from imagefactory.model.lifecycle import Stage
+from imagefactory.model.quantity import counted
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.strays import Retired
 from imagefactory.model.survey import Survey
@@ -81,7 +82,7 @@ class Clouds:
         there. Raises errors of the cloud."""
         answer = self._call(CloudPlace(admin), {"action": "usage", "image_ids": list(image_ids)}, progress)
         words = {
-            image: ", ".join(f"{count} {kind}" for kind, count in sorted(by.items()) if count)
+            image: ", ".join(counted(count, kind.removesuffix("s")) for kind, count in sorted(by.items()) if count)
             for image, by in answer["used"].items()
         }
         return {image: said for image, said in words.items() if said}

@@ -165,3 +165,8 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN}),
 ]
 """An int of seconds, written "20m" or "20 minutes"."""
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something, for people: 1 server, 2 servers."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

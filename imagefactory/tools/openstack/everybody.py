@@ -68,7 +68,7 @@ def require_all_servers(nova: Nova) -> None:
     with takes("GET /servers?all_tenants=true&status=DELETED", "os_compute_api:servers:allow_all_filters"):
         nova.may_ask_for_deleted()
     if unknown:
-        raise CloudIncomplete(f"{nova.cloud.name}: {len(unknown)} servers are in a part of Nova that does not answer")
+        raise CloudIncomplete(f"{nova.cloud.name}: servers in a part of Nova that does not answer: {len(unknown)}")
     require_all_cells(nova)
 
 

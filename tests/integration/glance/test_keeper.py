@@ -388,11 +388,11 @@ def test_what_is_in_use_or_may_be_is_not_deleted(street: Street) -> None:
     image, tenant = street.image(0), street.shop.cloud.project_id("tenant")
     street.nova.servers.append(FakeServer(str(uuid4()), tenant, image.id))
     (planned,) = street.json("lifecycle", "apply")["changes"]
-    assert planned["blocked"] == "it is in use: 1 servers"
+    assert planned["blocked"] == "it is in use: 1 server"
     street.nova.servers.clear()
     street.cinder.volumes.append(FakeVolume(str(uuid4()), tenant, {"image_id": image.id}, bootable=True))
     (planned,) = street.json("lifecycle", "apply")["changes"]
-    assert planned["blocked"] == "it is in use: 1 volumes"
+    assert planned["blocked"] == "it is in use: 1 volume"
     street.cinder.volumes.clear()
     street.nova.lists_all = "somebody else"
     (planned,) = street.json("lifecycle", "apply", status=4)["changes"]
