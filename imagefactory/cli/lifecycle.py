@@ -144,6 +144,7 @@ def _document(found: "SweepPlan") -> dict[str, Any]:
 
 
 def _leave_unknown(found: "SweepPlan", as_json: bool) -> None:
-    """End with an error when something could not be asked; nothing was changed there."""
+    """End with an error when something could not be asked; no policy changes anything there."""
     for left in found.unknown:
-        raise leave(PlacesLeft(f"{left.ref} in {left.target} was left alone: {left.failure}"), as_json)
+        why = f"the policy of {left.ref} is not followed everywhere, because of {left.target}: {left.failure}"
+        raise leave(PlacesLeft(why), as_json)

@@ -46,12 +46,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All changes, due or not yet, by date; what every name's recipe says; and what could not be asked, with why: in
-    such a place nothing changes."""
+    """All changes, due or not yet, by date; the names that have releases somewhere, also those of which nothing is
+    planned, because nobody can read their recipe; and what could not be asked, with why: no policy counts there."""
 
     now: datetime
     changes: tuple[Planned, ...]
-    lives: Mapping[str, RecipeLife]
+    names: tuple[str, ...]
     unknown: tuple[Left, ...]
 
     def due(self) -> list[Planned]:
@@ -71,6 +71,7 @@ class Sweep:
         """What the policies of `names` say at `now` (aware), with `any_time` whatever their windows. Changes nothing. A
         place that cannot be asked, and a recipe that cannot be read, stop no other."""
         rows, lives, unknown = self._read(names)
+        there = {*lives, *(left.ref.name for left in unknown)}
         seen = self._look(rows, lives)
         unknown += [
             Left(ReleaseRef(name), f"what uses it, asked as {admin}", error)
@@ -87,17 +88,17 @@ class Sweep:
             found = plan_place([row[2] for row in mine], facts, policy, now)
             changes += [Planned(name, target, each) for each in found]
         ordered = sorted(changes, key=lambda each: (each.change.due, each.name, each.change.version, each.target))
-        return SweepPlan(now, tuple(ordered), lives, tuple(unknown))
+        return SweepPlan(now, tuple(ordered), tuple(sorted(there)), tuple(unknown))
 
     def apply(self, plan: SweepPlan) -> list[Settlement]:
         """Do what is due: recorded first, place by place, each under its lock and only if it is still as planned. What
-        an earlier run left is finished, too."""
+        an earlier run left is finished, too: that was decided, whatever a recipe says now."""
         due = defaultdict[tuple[str, str], list[Planned]](list)
         for planned in plan.due():
             due[planned.name, planned.target].append(planned)
         failed = {left.target for left in plan.unknown}
         settlements = []
-        for name in plan.lives:
+        for name in plan.names:
             targets = [each for each in self.keeper.ledger.places(name) if each not in failed]
             works = {each: partial(self._apply, name, each, due[name, each]) for each in targets}
             settlements += self.keeper.at_once(name, works)

@@ -19,7 +19,7 @@ from imagefactory.errors import (
 from imagefactory.lifecycle.clouds import Clouds
 from imagefactory.lifecycle.places import Order
 from imagefactory.lifecycle.sweep import Sweep
-from imagefactory.model.lifecycle import Stage, holder, look
+from imagefactory.model.lifecycle import Held, Stage, holder, look
 from imagefactory.model.recipe_lifecycle import RecipeLife
 from imagefactory.model.release import ReleaseRef
 from imagefactory.model.survey import Survey, SurveyedImage
@@ -202,6 +202,26 @@ def test_a_recipe_that_cannot_be_read_stops_only_its_name(shop: Shop) -> None:
     assert [(left.ref.name, left.target) for left in plan.unknown] == [("other", "its recipe")]
     mine.apply(plan)
     assert (stages(shop), stages(shop, name="other")) == (["active", "obsolete"], ["active", "deprecated"])
+
+
+def test_what_was_decided_is_finished_without_a_recipe(shop: Shop) -> None:
+    shop.release(A, "glance:b")
+    bad = shop.release(A, "glance:b")
+    shop.ledger.hold(bad, Held.ROLLED_BACK, "broken", "ana", "rollback")
+    assert len(shop.ledger.unsettled("soe")) > 0
+
+    def broken(release: Release) -> RecipeLife:
+        raise ArtifactMissing(f"the provenance of {release.name} is not here")
+
+    mine = Sweep(shop.keeper(), cast("Clouds", FakeClouds(shop)), broken)
+    plan = mine.plan(["soe"], now())
+    assert (plan.changes, [left.target for left in plan.unknown]) == ((), ["its recipe"])
+    assert [left for each in mine.apply(plan) for left in each.left] == []
+    assert shop.ledger.unsettled("soe") == []
+    assert stages(shop) == stages(shop, "glance:b") == ["deprecated", "active"]
+    shop.places.asked.clear()
+    mine.apply(mine.plan(["soe"], now()))
+    assert shop.places.asked == []
 
 
 def test_what_may_be_in_use_stays_and_it_is_said_who_could_not_be_asked(shop: Shop) -> None:
@@ -405,8 +425,8 @@ def test_what_nothing_uses_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> Non
     clouds, _ = asked(monkeypatch, lambda _: {"used": said, "asked": ["compute", "volume"]})
     assert clouds.usage("admin", list(used), lambda _: None) == {
         "y": "2 servers",
-        "z": "1 volumes",
-        "both": "1 servers, 3 volumes",
+        "z": "1 volume",
+        "both": "1 server, 3 volumes",
     }
 
 
