@@ -1,5 +1,6 @@
 """imagefactory releases: what exists, with its evidence, and where it is published."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,13 @@ from imagefactory.cli.session import factory_session
 from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import UsageError
 from imagefactory.factory.history import history
+from imagefactory.lifecycle.keeper import looks
 from imagefactory.model.history import Chart, PictureFormat, chart
 from imagefactory.model.release import SBOM_SUFFIX, ReleaseRef
 from imagefactory.model.vulnerabilities import KIND
 from imagefactory.store.ledger import Ledger
 from imagefactory.store.records import release_version
-from imagefactory.store.tables import Move, Release
+from imagefactory.store.tables import Move, Publication, Release
 from imagefactory.tools.new_file import new_file
 
 app = typer.Typer(no_args_is_help=True, help="The releases of this factory.")
@@ -32,8 +34,9 @@ def list_(
     """List releases, the newest of each name first."""
     with factory_session() as factory:
         found = factory.records.releases(name)
+        called = names_now(Ledger(factory.records), {each.name for each in found}) if as_json else {}
     if as_json:
-        answer({"releases": [describe(release) for release in found]}, "", as_json)
+        answer({"releases": [describe(release, called) for release in found]}, "", as_json)
         return
     if not found:
         say("no releases yet")
@@ -59,8 +62,10 @@ def show(
     """Show one release: digests, evidence, publications, and who changed what, when and why."""
     with factory_session() as factory:
         chosen = factory.records.release(ReleaseRef.parse(release))
-        moves = Ledger(factory.records).history(chosen.name, release_version(chosen))
-    found = {**describe(chosen), "history": [_move(each) for each in moves]}
+        ledger = Ledger(factory.records)
+        moves = ledger.history(chosen.name, release_version(chosen))
+        called = names_now(ledger, {chosen.name})
+    found = {**describe(chosen, called), "history": [_move(each) for each in moves]}
     lines = [found["release"], f"  created   {found['created']}", f"  recipe    sha256:{found['recipe_digest']}"]
     lines.append(f"  channel   {found['channel']}{_held(found)}")
     for name, image in sorted(found["images"].items()):
@@ -129,8 +134,19 @@ def _draw(picture: Chart, output: Path, image_format: PictureFormat) -> None:
         draw(picture, made, image_format)
 
 
-def describe(release: Release) -> dict[str, Any]:
-    """A release as JSON."""
+def names_now(ledger: Ledger, names: Collection[str]) -> dict[int, str]:
+    """What the records say that images of `names` are called now, by the id of the publication: not what they were
+    called when they were published."""
+    return {
+        order.publication.id: order.look.name
+        for name in names
+        for target in ledger.places(name)
+        for order in looks(ledger, name, target)
+    }
+
+
+def describe(release: Release, called: Mapping[int, str]) -> dict[str, Any]:
+    """A release as JSON; `called` is what `names_now` says."""
     return {
         "release": f"{release.name}@{release_version(release)}",
         "name": release.name,
@@ -153,11 +169,16 @@ def describe(release: Release) -> dict[str, Any]:
                 "since": f"{each.since.isoformat()}Z",
                 "settled": each.settled,
                 "verified": f"{each.verified.isoformat()}Z" if each.verified else None,
-                "image": {"id": each.image_id, **each.details} if each.image_id else None,
+                "image": _image_document(each, called.get(each.id)) if each.image_id else None,
             }
             for each in release.publications
         ],
     }
+
+
+def _image_document(publication: Publication, called: str | None) -> dict[str, Any]:
+    document = {"id": publication.image_id, **publication.details}
+    return {**document, "name": called} if called and "name" in document else document
 
 
 def _held(found: dict[str, Any]) -> str:

@@ -66,11 +66,8 @@ class Keeper:
         return settlement
 
     def looks(self, name: str, target: str) -> list[Order]:
-        """How every release of `name` that is in a place is to look there, the holder first; settled or not. What was
-        deleted there is left out."""
-        rows = self.ledger.standings(name, target)
-        holding = holder([standing for _, _, standing in rows])
-        return _in_order([_order(row, holding) for row in rows if row[2].stage is not Stage.DELETED], holding)
+        """How every release of `name` is to look in a place."""
+        return looks(self.ledger, name, target)
 
     def look_of(self, release: Release, publication: Publication, display_name: str) -> Look:
         """What a release that is about to be published to a place is going to look like there."""
@@ -107,6 +104,14 @@ class Keeper:
             reason=reason or "",
         )
         self.ledger.advance(release, publication, before, after, self.account, verb, reason)
+
+
+def looks(ledger: Ledger, name: str, target: str) -> list[Order]:
+    """How every release of `name` that is in a place is to look there, the holder first; settled or not. What was
+    deleted there is left out."""
+    rows = ledger.standings(name, target)
+    holding = holder([standing for _, _, standing in rows])
+    return _in_order([_order(row, holding) for row in rows if row[2].stage is not Stage.DELETED], holding)
 
 
 def _order(row: Row, holding: Standing | None) -> Order:

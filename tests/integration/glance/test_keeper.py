@@ -378,6 +378,8 @@ def test_what_is_obsolete_is_restored_and_can_have_the_name(street: Street) -> N
     street.json("lifecycle", "apply")
     street.json("rollback", NAME, "--reason", "back to what is obsolete")
     assert street.looks() == {0: HOLDER, 1: street.old(1, instead=0)}
+    shown = [street.json("releases", "show", street.ref(each))["publications"][0]["image"] for each in (0, 1)]
+    assert [each["name"] for each in shown] == [street.looks()[each].name for each in (0, 1)]
 
 
 def test_what_is_in_use_or_may_be_is_not_deleted(street: Street) -> None:
