@@ -16,6 +16,7 @@ from imagefactory.errors import (
     PlacesLeft,
     ReleaseDeleted,
     ReleaseRevoked,
+    StateConflict,
 )
 from imagefactory.factory.catalogue_places import CataloguePlaces, Intent
 from imagefactory.factory.catalogues import Catalogues
@@ -81,8 +82,8 @@ class Desk:
 
         `deep` reads an image back from its cloud, every byte. An image is hidden until it is recorded as verified; only
         then it has the name, and whoever had it before gives it up. Raises FormatUnsupported, ReleaseRevoked,
-        ReleaseDeleted, PlacesLeft (it is published, and it or others are not as they should be), and what publishing
-        and verifying raise.
+        ReleaseDeleted, StateConflict (it is obsolete there), PlacesLeft (it is published, and it or others are not as
+        they should be), and what publishing and verifying raise.
         """
         require_publishable(release, str(target.place))
         if isinstance(target, CatalogueTarget):
@@ -255,12 +256,20 @@ def require_format(release: Release, target: CloudTarget) -> str:
 
 
 def require_publishable(release: Release, target: str) -> None:
-    """Raises ReleaseRevoked, ReleaseDeleted."""
+    """Raises ReleaseRevoked, ReleaseDeleted, StateConflict for what was retired there: that is taken back by a
+    decision, and not by the way."""
     ref = f"{release.name}@{release_version(release)}"
     if release.held == Held.REVOKED:
         raise ReleaseRevoked(f"{ref} was revoked: {release.held_reason}")
     if any(each.target == target and each.stage == Stage.DELETED for each in release.publications):
         raise ReleaseDeleted(f"{ref} was deleted in {target}")
+    # What was withdrawn there is obsolete, too, and comes back by being published.
+    mine = (each for each in release.publications if each.target == target)
+    if any(each.stage == Stage.OBSOLETE and each.state != PublicationState.WITHDRAWN for each in mine):
+        raise StateConflict(
+            f"{ref} is obsolete in {target}, and stays it",
+            advice=f"imagefactory restore {ref}, if it is wanted again; then publish it",
+        )
 
 
 def published(release: Release, publication: Publication) -> Published:

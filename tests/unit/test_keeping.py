@@ -2,7 +2,7 @@
 
 import pytest
 
-from imagefactory.errors import ReleaseDeleted, ReleaseRevoked, ReleaseUnknown
+from imagefactory.errors import ReleaseDeleted, ReleaseRevoked, ReleaseUnknown, StateConflict
 from imagefactory.factory.catalogue_places import RETIRED, Intent
 from imagefactory.factory.keeping import _intent
 from imagefactory.factory.publishing import require_publishable
@@ -64,8 +64,21 @@ def test_what_is_revoked_or_deleted_is_not_published(shop: Shop) -> None:
     kept = shop.records.release(ReleaseRef("soe", release_version(gone)))
     require_publishable(kept, SHELF)
     (there,) = kept.publications
-    for before, after in ((Stage.DEPRECATED, Stage.OBSOLETE), (Stage.OBSOLETE, Stage.DELETED)):
-        shop.keeper().advance(kept, there, before, after, "lifecycle", None)
+    shop.keeper().advance(kept, there, Stage.DEPRECATED, Stage.OBSOLETE, "lifecycle", None)
+    with pytest.raises(StateConflict, match="obsolete") as refused:
+        require_publishable(kept, SHELF)
+    assert f"imagefactory restore soe@{release_version(kept)}" in refused.value.advice
+    shop.keeper().advance(kept, there, Stage.OBSOLETE, Stage.DELETED, "lifecycle", None)
     with pytest.raises(ReleaseDeleted):
         require_publishable(kept, SHELF)
     require_publishable(kept, "glance:a")
+
+
+def test_what_was_withdrawn_may_be_published_again(shop: Shop) -> None:
+    shop.release(SHELF)
+    again = shop.records.release(ReleaseRef("soe"))
+    shop.records.move_publication(again.publications[0], PublicationState.WITHDRAWN)
+    shop.keeper().settle_everywhere("soe")
+    again = shop.records.release(ReleaseRef("soe"))
+    assert again.publications[0].stage == Stage.OBSOLETE
+    require_publishable(again, SHELF)

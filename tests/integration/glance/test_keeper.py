@@ -355,6 +355,9 @@ def test_one_stage_after_the_other_when_it_is_time(street: Street) -> None:
         assert street.looks()[0] == street.old(0, instead=1)
         street.json("lifecycle", "apply", "--now")
     assert street.looks() == {0: street.old(0, instead=1, status="deactivated"), 1: HOLDER}
+    refused = street.publish(0, status=1)["error"]
+    assert (refused["code"], f"imagefactory restore {street.ref(0)}" in refused["advice"]) == ("state-conflict", True)
+    assert street.looks() == {0: street.old(0, instead=1, status="deactivated"), 1: HOLDER}
     street.days_go_by(61)
     image = street.image(0)
     (planned,) = street.changes()
