@@ -9,7 +9,7 @@ import typer
 from imagefactory.cli.common import DryRun, OneRelease
 from imagefactory.cli.output import Json, answer, describe, leave, verb
 from imagefactory.cli.session import PassphraseFile, factory_session
-from imagefactory.errors import FactoryError, ReleaseUnknown, UsageError
+from imagefactory.errors import FactoryError, ReleaseUnknown
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.loop import Factory
 from imagefactory.model.build import PublicationState
@@ -99,8 +99,8 @@ def _relist(
     as_json: bool,
 ) -> None:
     """One place that fails stops no other; the first failure is the exit code."""
-    ref = _exact(release)
-    change = Relisting(ref, state, _exact(replacement) if replacement else None, reason)
+    ref = ReleaseRef.parse(release).exact()
+    change = Relisting(ref, state, ReleaseRef.parse(replacement).exact() if replacement else None, reason)
     changes: list[dict[str, Any]] = []
     lines: list[str] = []
     failures: list[FactoryError | SigningError] = []
@@ -144,10 +144,3 @@ def _places(factory: Factory, ref: ReleaseRef) -> Sequence[Path]:
     if not found:
         raise ReleaseUnknown(f"{ref} is in no catalogue, as far as is known here", advice="name the catalogue")
     return found
-
-
-def _exact(text: str) -> ReleaseRef:
-    ref = ReleaseRef.parse(text)
-    if ref.version is None:
-        raise UsageError(f"{text} is a name, and one release is wanted", advice=f"say {text}@VERSION")
-    return ref

@@ -124,7 +124,7 @@ class Verbs:
 
     def revoke(self, ref: ReleaseRef, reason: str) -> Decision:
         """Withdraw a bad release everywhere, for good. Raises ReleaseUnknown. Once more, it finishes what is left."""
-        release = self.records.release(_exact(ref))
+        release = self.records.release(ref.exact())
         if release.held == Held.REVOKED:
             return Decision(_ref(release), f"{_ref(release)} is revoked already", lambda: None)
         return self._hold(release, Held.REVOKED, reason, "revoke", f"{_ref(release)} is revoked")
@@ -169,7 +169,7 @@ class Verbs:
         )
 
     def _usable(self, ref: ReleaseRef) -> Release:
-        release = self.records.release(_exact(ref))
+        release = self.records.release(ref.exact())
         if release.held == Held.REVOKED:
             raise ReleaseRevoked(f"{_ref(release)} was revoked: {release.held_reason}")
         return release
@@ -208,9 +208,3 @@ def _live(release: Release) -> list[Publication]:
 
 def _ref(release: Release) -> ReleaseRef:
     return ReleaseRef(release.name, release_version(release))
-
-
-def _exact(ref: ReleaseRef) -> ReleaseRef:
-    if ref.version is None:
-        raise UsageError(f"{ref} is a name, and one release is wanted", advice=f"say {ref}@VERSION")
-    return ref

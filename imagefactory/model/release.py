@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from imagefactory.errors import ReleaseNameInvalid
+from imagefactory.errors import ReleaseNameInvalid, UsageError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SBOM_SUFFIX = ".sbom.cdx.json"
@@ -60,3 +60,9 @@ class ReleaseRef:
         if NAME.fullmatch(name) is None:
             raise ReleaseNameInvalid(f"{name!r} is not an image name")
         return cls(name, Version.parse(version) if at else None)
+
+    def exact(self) -> "ReleaseRef":
+        """The same, if it is one release. Raises UsageError."""
+        if self.version is None:
+            raise UsageError(f"{self} is a name, and one release is wanted", advice=f"say {self}@VERSION")
+        return self

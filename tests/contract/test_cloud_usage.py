@@ -256,10 +256,11 @@ def test_every_refusal_says_which_call_takes_which_role(cloud: FakeCloud) -> Non
     ]
 
 
-def test_cinder_gives_less_and_says_nothing(cloud: FakeCloud) -> None:
+@pytest.mark.parametrize("at", [0, 1])
+def test_cinder_gives_less_and_says_nothing(cloud: FakeCloud, at: int) -> None:
     """context_is_admin is another role there, and everything else is open to us: only what Nova shows gives it away."""
     cloud.cinder.is_admin = "storage-admin"
-    cloud.nova.servers.append(server("", volumes=("v1",)))
+    cloud.nova.servers.insert(at, server("", volumes=("v1",)))
     cloud.cinder.volumes.append(volume())
     with pytest.raises(CloudCannotSeeAll, match="volumes of our own project only"):
         ask()
@@ -398,8 +399,9 @@ def test_a_catalogue_without_cinder(cloud: FakeCloud) -> None:
     assert "no block storage service" in found.facts[0]
 
 
-def test_a_catalogue_without_cinder_where_servers_have_volumes(cloud: FakeCloud) -> None:
-    cloud.nova.servers.append(server("", volumes=("v1",)))
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_catalogue_without_cinder_where_servers_have_volumes(cloud: FakeCloud, at: int) -> None:
+    cloud.nova.servers.insert(at, server("", volumes=("v1",)))
     cloud.without("block-storage")
     with pytest.raises(CloudCannotSeeAll, match="servers have volumes"):
         ask()
@@ -421,14 +423,15 @@ def test_a_service_at_another_interface_only(cloud: FakeCloud, kind: str) -> Non
 
 
 def test_every_region_of_the_catalogue_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fake_cloud(tmp_path, "RegionOne", "RegionTwo", "RegionThree") as made:
+    with fake_cloud(tmp_path, "RegionOne", "RegionTwo", "RegionThree", "RegionFour") as made:
         monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(made.clouds_yaml))
         for region in made.regions.values():
             region.nova.servers.append(server())
             region.cinder.volumes.append(volume())
         made.without("block-storage", "RegionThree")
+        made.without("compute", "RegionFour")
         found = ask()
-        assert found.used[IMAGE] == Users(3, 2)
+        assert found.used[IMAGE] == Users(3, 3)
         assert [fact.split(" has ")[0] for fact in found.facts] == ["admin in RegionThree"]
         made.regions["RegionTwo"].nova.instead["/servers/detail"] = saying(500)
         with pytest.raises(CloudUnreachable, match="RegionTwo"):
