@@ -30,6 +30,7 @@ NOT_RUN = {
     "imagefactory build recipes/hardened-debian-12.yaml",
     "imagefactory build recipes/motd-debian-12.yaml",
     "imagefactory build recipes/checked-debian-12.yaml",
+    "openstack image set --activate --unhidden --protected IMAGE",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
