@@ -344,7 +344,7 @@ class _Run:
         catalogues = Catalogues(self._factory.settings, self._trust_file)
         for target in self._inputs.targets.values() if self._publish else ():
             if isinstance(target, CatalogueTarget):
-                catalogues.require_ready(Path(target.catalogue))
+                catalogues.require_ready(target.place.root)
 
     def _outcome(self, view: View) -> Outcome:
         assert view.release is not None  # noqa: S101 - the plan signs before it has nothing left to run

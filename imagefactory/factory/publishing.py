@@ -87,7 +87,7 @@ class Desk:
         """
         require_publishable(release, str(target.place))
         if isinstance(target, CatalogueTarget):
-            done = self._to_catalogue(release, Path(target.catalogue))
+            done = self._to_catalogue(release, target.place.root)
         else:
             done = self._to_cloud(release, target, deep=deep)
         self._settle(release, str(target.place), "is published")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import TypeAlias
 
 from imagefactory.errors import TargetUnsupported
@@ -13,9 +14,17 @@ _CLOUD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 @dataclass(frozen=True)
 class CataloguePlace:
-    """A catalogue's directory, absolute."""
+    """A catalogue's directory, absolute.
+
+    It is one place however somebody spells it: `..` is worked out from the text, as the signer and readers do who
+    remember catalogues by their paths. Symbolic links are not followed: a catalogue that moves behind one stays the
+    place that the records know.
+    """
 
     root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(normpath(self.root)))
 
     def __str__(self) -> str:
         return f"{CATALOGUE}{self.root}"

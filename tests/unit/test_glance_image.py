@@ -154,6 +154,20 @@ def test_places_of_recipes() -> None:
     assert CatalogueTarget(catalogue="/srv").place == CataloguePlace(Path("/srv"))
 
 
+@pytest.mark.parametrize(
+    "spelled", ["/srv/c", "/srv/c/", "/srv//c", "/srv/./c", "/srv/recipes/../c", "/srv/c/.", "/../srv/c"]
+)
+def test_a_catalogue_is_one_place_however_it_is_spelled(spelled: str) -> None:
+    place = CataloguePlace(Path("/srv/c"))
+    assert CatalogueTarget(catalogue=spelled).place == parse_place(f"catalogue:{spelled}") == place
+    assert str(parse_place(f"catalogue:{spelled}")) == "catalogue:/srv/c"
+
+
+def test_a_link_is_another_place(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert parse_place(f"catalogue:{tmp_path}/link") != parse_place(f"catalogue:{tmp_path}")
+
+
 @pytest.mark.parametrize("text", ["", "catalogue:", "glance:", "glance:a/b", "glance:../x", "ftp:x", "mycloud"])
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(TargetUnsupported):

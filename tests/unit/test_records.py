@@ -149,6 +149,52 @@ def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> 
     Records(path).close()
 
 
+def test_a_catalogue_that_was_spelled_in_two_ways_is_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    migrate(path, "0003")
+    first, later = "2026-01-02 03:04:05.000000", "2026-01-03 03:04:05.000000"
+    with sqlite3.connect(path) as old:
+        old.execute(
+            "insert into builds values ('b', 'soe', 20260101, 1, '/r', 'd', 'released', ?, null, null, null, '/l')",
+            (first,),
+        )
+        old.execute(
+            "insert into releases (id, name, version_day, version_number, build_id, recipe_digest, content_digest,"
+            " files, images, evidence, created) values (7, 'soe', 20260101, 1, 'b', 'd', 'd', '{}', '{}', '{}', ?)",
+            (first,),
+        )
+        for number, target, changed in (
+            (1, "catalogue:/srv/c", first),
+            (2, "catalogue:/srv/recipes/../c", later),
+            (3, "catalogue:/srv/d/", first),
+            (4, "glance:a", first),
+        ):
+            old.execute(
+                "insert into publications (id, release_id, target, state, changed, since) "
+                "values (?, 7, ?, 'verified', ?, ?)",
+                (number, target, changed, changed),
+            )
+        old.execute(
+            "insert into moves (at, account, verb, name, version, target, after) "
+            "values (?, 'ana', 'succession', 'soe', '20260101.1', 'catalogue:/srv/recipes/../c', 'active')",
+            (first,),
+        )
+    old.close()
+    records = Records(path)
+    (release,) = records.releases("soe")
+    records.close()
+    assert {each.id: each.target for each in release.publications} == {
+        2: "catalogue:/srv/c",
+        3: "catalogue:/srv/d",
+        4: "glance:a",
+    }
+    with sqlite3.connect(path) as now:
+        assert now.execute("select target from moves").fetchall() == [("catalogue:/srv/c",)]
+    now.close()
+    migrate(path, "0003", down=True)
+    Records(path).close()
+
+
 def test_it_is_kept_when_it_is_opened_again(database: Path) -> None:
     first = Records(database)
     build = reserve(first)
