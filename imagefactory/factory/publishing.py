@@ -177,9 +177,12 @@ class Desk:
         publication = self.records.intend(release, str(place), str(uuid4()))
         display_name = request["display_name"]
         request = {**request, "look": self._look(release, publication, display_name)}
+        wish = target.model_dump(mode="json", exclude={"cloud"})
+        # Whoever revokes it before it is complete has to know whose image that is.
+        known = {"wish": wish, "display_name": display_name, **publication.details}
+        self.records.describe_publication(publication, publication.image_id, known)
         with self._recorded(publication):
             made = self._uploaded(publication, request)
-            wish = target.model_dump(mode="json", exclude={"cloud"})
             if not made["uploaded"] and NOT_BY_GLANCE in publication.details.get("facts", ()):
                 made["facts"] = [*made["facts"], NOT_BY_GLANCE]
             details = {

@@ -30,6 +30,11 @@ def is_there(publication: Publication) -> bool:
     return publication.state in _THERE or (publication.state in _MAYBE and publication.verified is not None)
 
 
+def _is_lost(release: Release, publication: Publication) -> bool:
+    """Whether a release was revoked before its publication was complete: whatever that left in a place is seen to."""
+    return release.held == Held.REVOKED and publication.state in _MAYBE and not publication.settled
+
+
 def standing_of(release: Release, publication: Publication) -> Standing:
     """How a release stands in a place. What was withdrawn there is as good as revoked."""
     withdrawn = publication.state == PublicationState.WITHDRAWN
@@ -108,7 +113,7 @@ class Ledger:
         query = query.options(defer(Release.evidence, raiseload=True))
         with self._records.session() as session:
             found: list[tuple[Release, Publication]] = [(row[0], row[1]) for row in session.execute(query)]
-        return [(*each, standing_of(*each)) for each in found if is_there(each[1])]
+        return [(*each, standing_of(*each)) for each in found if is_there(each[1]) or _is_lost(*each)]
 
     # -- releases ------------------------------------------------------------------------------------------------------
 

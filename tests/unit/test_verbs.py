@@ -205,6 +205,19 @@ def test_an_obsolete_release_is_restored_and_may_have_the_name_again(shop: Shop)
     assert shop.places.named(A) == [release_version(old)]
 
 
+@pytest.mark.parametrize("ends", [PublicationState.INTENDED, PublicationState.FAILED])
+def test_what_was_never_complete_is_revoked_as_well(shop: Shop, ends: PublicationState) -> None:
+    """Killed after the upload, before it was recorded: nobody publishes it again, and it can be booted by its id."""
+    old, bad = shop.release(A), shop.release()
+    publication = shop.records.intend(bad, A, "5e7b3a54-0000-4000-8000-000000000001")
+    if ends is not PublicationState.INTENDED:
+        shop.records.move_publication(publication, ends)
+    do(shop, lambda mine: mine.revoke(ref(bad), "leaks"))
+    assert shop.places.seen[A][release_version(bad)].deactivated
+    assert shop.places.named(A) == [release_version(old)]
+    assert shop.ledger.unsettled("soe") == []
+
+
 def test_a_revocation_is_final_and_once_more_finishes_it(shop: Shop) -> None:
     bad = shop.release(A)
     shop.places.unreachable = {A}
