@@ -66,7 +66,7 @@ def plan_place(
     """
     holding = holder(standings)
     settled = [each for each in standings if each.stage is due_at_once(each, holding)]
-    staying = _kept(standings, policy.keep_at_least)
+    staying = kept(standings, policy.keep_at_least)
     supernumerary = _beyond(standings, policy.keep_at_most)
     changes = [
         _change(each, facts.get(each.version), policy, each.version in supernumerary, now)
@@ -76,7 +76,7 @@ def plan_place(
     return sorted((each for each in changes if each), key=lambda change: (change.due, change.version))
 
 
-def _kept(standings: Sequence[Standing], least: int) -> set[Version]:
+def kept(standings: Sequence[Standing], least: int) -> set[Version]:
     """The newest `least` releases: of all, of those that may have the name, and of those that are not obsolete.
 
     The second is for rolling back and the third for what was revoked and restored: there is always as much to boot as

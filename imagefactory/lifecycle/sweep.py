@@ -13,7 +13,7 @@ from typing import TypeAlias
 from imagefactory.lifecycle.clouds import Clouds, owner_of
 from imagefactory.lifecycle.keeper import Keeper
 from imagefactory.lifecycle.places import Left, Settlement
-from imagefactory.lifecycle.policy import Change, Facts, plan_place
+from imagefactory.lifecycle.policy import Change, Facts, kept, plan_place
 from imagefactory.model.lifecycle import Stage
 from imagefactory.model.recipe_lifecycle import RecipeLife
 from imagefactory.model.release import ReleaseRef, Version
@@ -32,11 +32,12 @@ Spot: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class Planned:
-    """A change of one release of `name` in the place `target`."""
+    """A change of one release of `name` in the place `target`, by a policy that keeps the newest `least`."""
 
     name: str
     target: str
     change: Change
+    least: int
 
     @property
     def ref(self) -> ReleaseRef:
@@ -86,7 +87,7 @@ class Sweep:
             facts = {row[2].version: fact for row in mine if (fact := seen.facts(row, rows)) is not None}
             policy = lives[name].policy.model_copy(update={"window": None} if any_time else {})
             found = plan_place([row[2] for row in mine], facts, policy, now)
-            changes += [Planned(name, target, each) for each in found]
+            changes += [Planned(name, target, each, policy.keep_at_least) for each in found]
         ordered = sorted(changes, key=lambda each: (each.change.due, each.name, each.change.version, each.target))
         return SweepPlan(now, tuple(ordered), tuple(sorted(there)), tuple(unknown))
 
@@ -107,8 +108,11 @@ class Sweep:
     def _apply(self, name: str, target: str, changes: Sequence[Planned], progress: Progress) -> Settlement:
         self.keeper.succeed(name, target)
         rows = {row[2].version: row for row in self.keeper.ledger.standings(name, target)}
+        # What was revoked or deprecated meanwhile counts no more: an older one may be needed now.
+        standings = [standing for _, _, standing in rows.values()]
         for planned in changes:
-            self._move(rows.get(planned.change.version), planned.change)
+            if planned.change.version not in kept(standings, planned.least):
+                self._move(rows.get(planned.change.version), planned.change)
         return self.keeper.settle(name, target, progress)
 
     def _move(self, row: Row | None, change: Change) -> None:

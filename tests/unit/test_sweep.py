@@ -321,6 +321,19 @@ def test_a_catalogue_is_the_last_to_let_a_release_go(shop: Shop) -> None:
     assert stages(shop, SHELF) == ["active"]
 
 
+@pytest.mark.parametrize("held", [Held.REVOKED, None])
+def test_what_is_needed_again_since_the_plan_is_kept(shop: Shop, held: Held | None) -> None:
+    old, _, new = shop.release(A), shop.release(A), shop.release(A)
+    retired(shop, old, A)
+    mine = sweep(shop, FakeClouds(shop), keep_at_least=2)
+    plan = mine.plan(["soe"], now())
+    assert [each.change.after for each in plan.due()] == [Stage.DELETED]
+    if held is not None:
+        shop.ledger.hold(new, held, "leaks", "ana", "revoke")
+    mine.apply(plan)
+    assert stages(shop) == (["obsolete", "active", "obsolete"] if held else ["active", "deprecated"])
+
+
 def test_what_somebody_touches_after_the_plan_is_left(shop: Shop) -> None:
     first, _ = shop.release(A), shop.release(A)
     retired(shop, first, A)
