@@ -89,6 +89,7 @@ class Verbs:
 
     def rollback(self, name: str, reason: str) -> Decision:
         """Give the name back to the release that had it before. Raises ReleaseUnknown, PreviousMissing."""
+        seen = self.keeper.ledger.latest(name)
         releases = self.records.releases(name)
         self.records.release(ReleaseRef(name))
         stable = [each for each in releases if each.channel == STABLE and each.held is None and _live(each)]
@@ -103,11 +104,12 @@ class Verbs:
                 advice=f"imagefactory publish {_ref(previous)} --to {missing[0]}, then roll back",
             )
         words = f"{name}: {release_version(current)} -> {release_version(previous)}"
-        return self._hold(current, Held.ROLLED_BACK, reason, "rollback", words)
+        return self._hold(current, Held.ROLLED_BACK, reason, "rollback", words, seen)
 
     def deprecate(self, ref: ReleaseRef, reason: str) -> Decision:
         """Take the name from a release, or keep it from it: it is hidden everywhere, and stays. Raises ReleaseUnknown,
         ReleaseRevoked, NothingToChange, PreviousMissing (it is the only one that can have the name)."""
+        seen = self.keeper.ledger.latest(ref.name)
         release = self._usable(ref)
         if release.held is not None:
             raise NothingToChange(f"{_ref(release)} is {release.held} already")
@@ -120,14 +122,14 @@ class Verbs:
                     f"{_ref(release)} is the only release in {each.target} that can be called {release.name}",
                     advice="publish another one there first; a bad release is revoked",
                 )
-        return self._hold(release, Held.DEPRECATED, reason, "deprecate", f"{_ref(release)} is deprecated")
+        return self._hold(release, Held.DEPRECATED, reason, "deprecate", f"{_ref(release)} is deprecated", seen)
 
     def revoke(self, ref: ReleaseRef, reason: str) -> Decision:
         """Withdraw a bad release everywhere, for good. Raises ReleaseUnknown. Once more, it finishes what is left."""
         release = self.records.release(ref.exact())
         if release.held == Held.REVOKED:
             return Decision(_ref(release), f"{_ref(release)} is revoked already", lambda: None)
-        return self._hold(release, Held.REVOKED, reason, "revoke", f"{_ref(release)} is revoked")
+        return self._hold(release, Held.REVOKED, reason, "revoke", f"{_ref(release)} is revoked", None)
 
     def restore(self, ref: ReleaseRef, reason: str | None) -> Decision:
         """Take back what retired a release: a deprecation or a rollback, and the deactivation of its images. The
@@ -148,12 +150,12 @@ class Verbs:
 
         return Decision(_ref(release), f"{_ref(release)} is restored", act)
 
-    def _hold(self, release: Release, held: Held, reason: str, verb: str, words: str) -> Decision:
+    def _hold(self, release: Release, held: Held, reason: str, verb: str, words: str, seen: int | None) -> Decision:
         require_reason(reason)
 
         def act() -> None:
             self._audit(verb, release, reason, release.held, held)
-            self.keeper.ledger.hold(release, held, reason, self.keeper.account, verb)
+            self.keeper.ledger.hold(release, held, reason, self.keeper.account, verb, seen)
 
         return Decision(_ref(release), words, act)
 

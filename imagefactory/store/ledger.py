@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Select, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, func, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, defer
 
@@ -145,18 +145,34 @@ class Ledger:
         except IntegrityError:
             raise StateConflict(f"{account} has approved {_ref(release)} already") from None
 
-    def hold(self, release: Release, held: Held | None, reason: str | None, account: str, verb: str) -> None:
-        """Keep the name from a release, or no longer. A revocation is final."""
+    def latest(self, name: str) -> int:
+        """What `hold` takes for `seen`: where the history of a name ends now."""
+        with self._records.session() as session:
+            return session.scalar(select(func.max(Move.id)).where(Move.name == name)) or 0
+
+    def hold(
+        self,
+        release: Release,
+        held: Held | None,
+        reason: str | None,
+        account: str,
+        verb: str,
+        seen: int | None = None,
+    ) -> None:
+        """Keep the name from a release, or no longer. A revocation is final. With `seen` only if since then nobody has
+        decided about any release of the name, nor deleted one: whoever counts on another one has it still."""
         before = Held(release.held) if release.held else None
         if held not in HELD_TRANSITIONS[before]:
             raise StateConflict(f"{_ref(release)}: {before or 'not held'} does not become {held or 'not held'}")
         with self._records.session() as session:
             changed = session.execute(
                 update(Release)
-                .where(Release.id == release.id, Release.held.is_not_distinct_from(before))
+                .where(
+                    Release.id == release.id, Release.held.is_not_distinct_from(before), _undecided(release.name, seen)
+                )
                 .values(held=held, held_reason=reason if held else None)
             )
-            _require(changed, f"{_ref(release)} is not {before or 'as it was'} any more")
+            _require(changed, f"somebody else decided about {release.name} meanwhile")
             _unsettle(session, Publication.release_id == release.id)
             _note(session, release, None, account, verb, before, held or "restored", reason)
         release.held, release.held_reason = held, reason if held else None
@@ -219,6 +235,15 @@ class Ledger:
                 move(session, Publication, publication.id, before, after, PUBLICATION_TRANSITIONS, values)
                 publication.state = after
         publication.settled = True
+
+
+def _undecided(name: str, seen: int | None) -> ColumnElement[bool]:
+    """Whether nothing was decided about a name since `seen`; None: whatever was. What follows a decision, in one place,
+    is none, but that something is gone."""
+    if seen is None:
+        return true()
+    decided = or_(Move.target.is_(None), Move.after == Stage.DELETED)
+    return ~select(Move.id).where(Move.name == name, Move.id > seen, decided).exists()
 
 
 def _ref(release: Release) -> str:

@@ -190,6 +190,37 @@ def test_a_candidate_is_deprecated_although_it_is_the_only_release(shop: Shop) -
     assert stood(shop) == [("candidate", "deprecated", ["deprecated"])]
 
 
+def test_two_who_decide_at_once_do_not_leave_the_name_with_nobody(shop: Shop) -> None:
+    """Each counts on the release that the other takes away."""
+    old, new = shop.release(A), shop.release(A)
+    rollback = verbs(shop, "ana").rollback("soe", "bad")
+    deprecation = verbs(shop, "ben").deprecate(ref(old), "too old")
+    verbs(shop).carry_out(deprecation)
+    with pytest.raises(StateConflict, match="somebody else decided about soe"):
+        verbs(shop, "ben").carry_out(rollback)
+    assert shop.places.named(A) == [release_version(new)]
+    do(shop, lambda mine: mine.restore(ref(old), None))
+    rollback = verbs(shop).rollback("soe", "bad")
+    shop.keeper().settle_everywhere("soe")
+    verbs(shop).carry_out(rollback)
+    assert shop.places.named(A) == [release_version(old)]
+
+
+def test_what_is_deleted_meanwhile_does_not_get_the_name_again(shop: Shop) -> None:
+    old, new = shop.release(A), shop.release(A)
+    rollback = verbs(shop).rollback("soe", "bad")
+    ((_, publication, _),) = (row for row in shop.ledger.standings("soe", A) if row[0].id == old.id)
+    for before, after in ((Stage.DEPRECATED, Stage.OBSOLETE), (Stage.OBSOLETE, Stage.DELETED)):
+        shop.keeper().advance(old, publication, before, after, "lifecycle", None)
+    with pytest.raises(StateConflict):
+        verbs(shop).carry_out(rollback)
+    assert shop.places.named(A) == [release_version(new)]
+    revocation = verbs(shop).revoke(ref(new), "leaks")
+    do(shop, lambda mine: mine.revoke(ref(old), "leaks, too"))
+    verbs(shop).carry_out(revocation)
+    assert shop.places.named(A) == [], "what is bad is taken back, whatever others decide"
+
+
 def test_an_obsolete_release_is_restored_and_may_have_the_name_again(shop: Shop) -> None:
     old, new = shop.release(A, B), shop.release(A, B)
     kept = shop.records.release(ref(old))
