@@ -127,5 +127,6 @@ def _explain(error: FactoryError | SigningError) -> None:
     if about["advice"]:
         lines.append(f"  to do: {about['advice']}")
     text = printable("\n".join(lines))
+    hang_up()  # who has both in one stream reads the answer first
     with suppress(BrokenPipeError):
         sys.stderr.write(text + "\n")

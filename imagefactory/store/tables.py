@@ -88,7 +88,8 @@ class Release(Base):
     channel: Mapped[str] = mapped_column(String(63), default="stable", server_default="stable")
     held: Mapped[str | None] = mapped_column(String(16))
     held_reason: Mapped[str | None] = mapped_column(Text)
-    publications: Mapped[list["Publication"]] = relationship(back_populates="release", order_by="Publication.id")
+    # By place: several are published to at once, and which of them is the first is chance.
+    publications: Mapped[list["Publication"]] = relationship(back_populates="release", order_by="Publication.target")
 
 
 class Publication(Base):

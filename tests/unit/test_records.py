@@ -371,9 +371,9 @@ def test_an_intention_is_recorded_once_for_a_place(records: Records) -> None:
     assert first.id == again.id != elsewhere.id
     (kept,) = records.releases("soe")
     assert [(each.target, each.state) for each in kept.publications] == [
-        ("catalogue:/srv", "intended"),
         ("catalogue:/mnt", "intended"),
-    ]
+        ("catalogue:/srv", "intended"),
+    ], "in the order of their names"
 
 
 @pytest.mark.parametrize("state", [state for state in PublicationState if state is not PublicationState.DELETED])
