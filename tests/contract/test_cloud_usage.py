@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 from uuid import UUID
 
@@ -561,4 +561,6 @@ def test_long_lists_take_no_more_memory_than_a_page(cloud: FakeCloud, tmp_path: 
     cloud.cinder.volumes += [volume() for _ in range(20_000)]
     before = getrusage(RUSAGE_CHILDREN).ru_maxrss
     assert call_hand(cloud, tmp_path, "admin", IMAGE)[0]["used"] == {IMAGE: {"servers": 5, "volumes": 20_000}}
-    assert getrusage(RUSAGE_CHILDREN).ru_maxrss <= max(before, 200 << 10)  # KiB
+    # A child begins as a copy of ourselves, who keep all these servers.
+    ours = getrusage(RUSAGE_SELF).ru_maxrss
+    assert getrusage(RUSAGE_CHILDREN).ru_maxrss <= max(before, ours, 200 << 10)  # KiB
