@@ -2,7 +2,6 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +18,7 @@ from imagefactory.model.evidence import Evidence
 from imagefactory.store.records import release_version
 from tests.contract.shell import Shell
 from tests.contract.test_factory import NAME, releases
+from tests.database import records_at
 from tests.fakes.host import FakeHost
 
 On = Callable[[FakeHost], FakeHost]
@@ -47,7 +47,7 @@ def keep(host: FakeHost, measured: Measurement | None, release: int = 0, **chang
     facts: dict[str, Any] = {**measured.facts(), **changes} if measured else {}
     pieces = [Evidence("compliance", ROOTFS, "pass", facts).to_json()] if measured else []
     chosen = releases(host)[release]
-    with sqlite3.connect(host.home / "imagefactory.db") as records:
+    with records_at(host.home / "imagefactory.db") as records:
         evidence = json.dumps({**chosen.evidence, "compliance": pieces})
         records.execute("update releases set evidence = ? where id = ?", (evidence, chosen.id))
 

@@ -1,7 +1,6 @@
 """The bill of materials of a release: published, signed for, named everywhere, and shown."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +22,7 @@ from signing.trust import load_trust
 from signing.verify import verify_folder
 from tests.contract.shell import Shell
 from tests.contract.test_factory import NAME, done, folder, releases
+from tests.database import records_at
 from tests.fakes.host import FakeHost, folders
 
 On = Callable[[FakeHost], FakeHost]
@@ -116,7 +116,7 @@ def test_the_same_root_file_system_and_version_give_the_same_bytes(built: FakeHo
 
 
 def test_a_release_of_a_time_without_is_signed_anew(built: FakeHost) -> None:
-    with sqlite3.connect(built.home / "imagefactory.db") as records:
+    with records_at(built.home / "imagefactory.db") as records:
         (files,) = records.execute("select files from releases").fetchone()
         kept = {name: digest for name, digest in json.loads(files).items() if "sbom" not in name}
         records.execute("update releases set files = ?", (json.dumps(kept),))

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import time
@@ -19,6 +18,7 @@ import pytest
 
 from imagefactory.model.disk import DiskLayout
 from imagefactory.tools.recipe_file import load_recipe
+from tests.database import records_at
 from tests.integration.conftest import BIN, ROOT, Built, imagefactory
 
 DOCUMENTS = {"SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json"}
@@ -105,7 +105,7 @@ def test_a_second_build_does_no_work(built: Built) -> None:
     assert "inputs unchanged, and no package has a newer version" in again.stderr
     after = built.run("releases", "list", "--json").document
     assert after == before
-    with sqlite3.connect(built.home / "imagefactory.db") as records:
+    with records_at(built.home / "imagefactory.db") as records:
         assert records.execute("select count(*) from builds").fetchone() == (1,)
 
 

@@ -8,7 +8,6 @@ that they make keys, sign, publish and verify for themselves; all others find ke
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import pytest
 
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.settings import read_settings
+from tests.database import records_at
 from tests.doc_pages import ROOT, Command, matches, pages, steps
 from tests.openstack.cloud import down, prepare
 from tests.openstack.install import alone
@@ -134,14 +134,12 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     """Make a home from the built one. Files that are never written in place are shared."""
     home.mkdir(parents=True)
     share(built.home / "artifacts", home / "artifacts")
-    with sqlite3.connect(built.home / "imagefactory.db") as old, sqlite3.connect(home / "imagefactory.db") as new:
+    with records_at(built.home / "imagefactory.db") as old, records_at(home / "imagefactory.db") as new:
         old.backup(new)
         if from_nothing:
             for table in ("publications", "approvals", "moves", "releases", "builds"):
                 new.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these
         new.execute("UPDATE publications SET target = replace(target, ?, ?)", (str(built.home), str(home)))
-    old.close()
-    new.close()
     if from_nothing:
         return
     shutil.copytree(built.home / "keys", home / "keys")

@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.database import records_at
 from tests.integration.conftest import Built
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -25,7 +25,7 @@ SYSCTL = {
 @pytest.fixture(scope="module")
 def root(hardened: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree."""
-    with sqlite3.connect(f"file:{hardened.home}/imagefactory.db?mode=ro", uri=True) as records:
+    with records_at(hardened.home / "imagefactory.db") as records:
         chosen = "select outputs from step_results where step = 'rootfs' and name = ? order by created desc"
         (outputs,) = records.execute(chosen, [hardened.recipe.stem]).fetchone()
     digest = json.loads(outputs)["rootfs"]

@@ -1,7 +1,6 @@
 """The same recipe built again: by another user, elsewhere, later, after a predecessor was killed. The same bytes."""
 
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.database import records_at
 from tests.integration.conftest import BIN, RECIPE, Built
 
 AS_USER = Path(__file__).with_name("as_user.sh")
@@ -45,7 +45,7 @@ class Builder:
 
     def outputs(self, step: str) -> dict[str, str]:
         """What the records say that a step made, by key."""
-        with sqlite3.connect(f"file:{self.home}/factory/imagefactory.db?mode=ro", uri=True) as records:
+        with records_at(self.home / "factory/imagefactory.db") as records:
             rows = records.execute("select key, outputs from step_results where step = ?", (step,)).fetchall()
         return dict(rows)
 
@@ -108,7 +108,7 @@ def test_killed_in_the_real_thing_then_built_to_the_same_bytes(built: Built, bui
     wait_for_no_traces(builder.home, before)
     assert list((factory / "work").iterdir()) == []
 
-    with sqlite3.connect(f"file:{built.home}/imagefactory.db?mode=ro", uri=True) as records:
+    with records_at(built.home / "imagefactory.db") as records:
         for step in ("rootfs", "disk", "convert"):
             rows = records.execute("select key, outputs from step_results where step = ?", (step,)).fetchall()
             assert builder.outputs(step) == dict(rows), step

@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from tests.database import records_at
 from tests.openstack.state import State
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ class Record:
 def add_images(state: State, owner: str, records: Iterable[Record]) -> list[str]:
     """Have the project `owner` (an id) own these images, a minute apart. Returns their ids in the same order."""
     ids = list[str]()
-    with closing(sqlite3.connect(state.file("db", "glance.db"), timeout=60)) as database, database:
+    with records_at(state.file("db", "glance.db")) as database:
         for number, record in enumerate(records):
             image_id, made = str(uuid4()), _time(EPOCH + timedelta(minutes=number))
             _insert(

@@ -1,7 +1,6 @@
 """How releases stand: changed from what was seen or not at all, with a line of history, in one transaction."""
 
 import itertools
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from imagefactory.model.release import ReleaseRef
 from imagefactory.store.ledger import Ledger, standing_of
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Move, Publication, Release
+from tests.database import records_at
 
 DIGEST = "d" * 64
 PLACES = ("glance:a", "glance:b")
@@ -27,7 +27,7 @@ PLACES = ("glance:a", "glance:b")
 
 @pytest.fixture
 def other(database: Path) -> Iterator[Records]:
-    """The same records, opened by somebody else."""
+    """The same records, records_at by somebody else."""
     made = Records(database)
     yield made
     made.close()
@@ -197,8 +197,8 @@ def test_who_dies_in_between_leaves_nothing(records: Records, database: Path) ->
 
 
 def rows(database: Path) -> list[list[tuple[object, ...]]]:
-    with sqlite3.connect(database) as connection:
-        found = [
+    with records_at(database) as connection:
+        return [
             connection.execute(query).fetchall()
             for query in (
                 "select channel, held, held_reason from releases where name = 'soe'",
@@ -207,8 +207,6 @@ def rows(database: Path) -> list[list[tuple[object, ...]]]:
                 "select * from moves",
             )
         ]
-    connection.close()
-    return found
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------
@@ -265,9 +263,8 @@ def test_the_history_says_who_what_when_and_why_and_outlives_the_release(records
         ("cem", "succession", "glance:a", "active", "deprecated", None),
         ("ben", "restore", None, "rolled-back", "restored", None),
     ]
-    with sqlite3.connect(database) as connection:
+    with records_at(database) as connection:
         connection.executescript("delete from publications; delete from releases; delete from builds;")
-    connection.close()
     found = ledger.history("soe", version)
     assert [(m.account, m.verb, m.target, m.before, m.after, m.reason) for m in found] == expected
     assert [each.id for each in ledger.history("soe")] == [each.id for each in found]

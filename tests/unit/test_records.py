@@ -1,7 +1,6 @@
 """What is remembered: versions, states, and a database that is always of today's shape."""
 
 import itertools
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.store import records as module
 from imagefactory.store.records import Records, build_version, release_version
 from imagefactory.store.tables import Base, Build, Publication, Release
+from tests.database import records_at
 
 DIGEST = "d" * 64
 NOON = datetime(2025, 11, 21, 12, 0)
@@ -113,7 +113,7 @@ def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> 
     path = tmp_path / "old.db"
     migrate(path, "0002")
     changed = "2026-01-02 03:04:05.000006"
-    with sqlite3.connect(path) as old:
+    with records_at(path) as old:
         old.execute(
             "insert into builds values ('b', 'soe', 20260101, 1, '/r', 'd', 'released', ?, null, null, null, '/l')",
             (changed,),
@@ -125,7 +125,6 @@ def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> 
             "insert into publications values (9, 7, 'glance:a', 'verified', ?, ?, 'id', '{\"name\": \"x\"}')",
             (changed, "2026-05-05 00:00:00.000000"),
         )
-    old.close()
     records = Records(path)
     (release,) = records.releases("soe")
     (publication,) = release.publications
@@ -135,7 +134,7 @@ def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> 
     assert publication.since == publication.changed == datetime(2026, 1, 2, 3, 4, 5, 6)
     assert publication.details == {"name": "x"}
     migrate(path, "0002", down=True)
-    with sqlite3.connect(path) as old:
+    with records_at(path) as old:
         assert old.execute("select id, release_id, target, state, changed, image_id from publications").fetchall() == [
             (9, 7, "glance:a", "verified", changed, "id")
         ]
@@ -143,7 +142,6 @@ def test_what_was_there_before_lifecycles_is_kept_and_active(tmp_path: Path) -> 
             row[1] for table in ("releases", "publications") for row in old.execute(f"pragma table_info({table})")
         }
         tables = {row[0] for row in old.execute("select name from sqlite_master where type = 'table'")}
-    old.close()
     assert not columns & {"channel", "held", "held_reason", "stage", "since", "settled"}
     assert not tables & {"approvals", "moves"}
     Records(path).close()
@@ -153,7 +151,7 @@ def test_a_catalogue_that_was_spelled_in_two_ways_is_one_place(tmp_path: Path) -
     path = tmp_path / "old.db"
     migrate(path, "0003")
     first, later = "2026-01-02 03:04:05.000000", "2026-01-03 03:04:05.000000"
-    with sqlite3.connect(path) as old:
+    with records_at(path) as old:
         old.execute(
             "insert into builds values ('b', 'soe', 20260101, 1, '/r', 'd', 'released', ?, null, null, null, '/l')",
             (first,),
@@ -179,7 +177,6 @@ def test_a_catalogue_that_was_spelled_in_two_ways_is_one_place(tmp_path: Path) -
             "values (?, 'ana', 'succession', 'soe', '20260101.1', 'catalogue:/srv/recipes/../c', 'active')",
             (first,),
         )
-    old.close()
     records = Records(path)
     (release,) = records.releases("soe")
     records.close()
@@ -188,9 +185,8 @@ def test_a_catalogue_that_was_spelled_in_two_ways_is_one_place(tmp_path: Path) -
         3: "catalogue:/srv/d",
         4: "glance:a",
     }
-    with sqlite3.connect(path) as now:
+    with records_at(path) as now:
         assert now.execute("select target from moves").fetchall() == [("catalogue:/srv/c",)]
-    now.close()
     migrate(path, "0003", down=True)
     Records(path).close()
 
@@ -229,9 +225,8 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_of_a_later_version_is_refused(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+    with records_at(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
     with pytest.raises(HomeUnusable, match="is of another version"):
         Records(database)
 

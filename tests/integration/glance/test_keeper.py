@@ -5,10 +5,9 @@ Nova and Cinder are fakes that ask the real Keystone; the clock is moved by maki
 
 import random
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -27,6 +26,7 @@ from imagefactory.store.records import release_version
 from imagefactory.store.tables import Release
 from imagefactory.tools.openstack.glance import Glance
 from imagefactory.tools.openstack.session import Cloud
+from tests.database import records_at
 from tests.fakes import traces
 from tests.fakes.cinder import FakeCinder, FakeVolume
 from tests.fakes.faults import Fault, Status
@@ -116,11 +116,11 @@ class Street(Desk):
             self.publish(number, to=to)
 
     def days_go_by(self, days: int) -> None:
-        with closing(sqlite3.connect(self.shop.host.home / "imagefactory.db")) as database, database:
+        with records_at(self.shop.host.home / "imagefactory.db") as database:
             database.execute("UPDATE publications SET since = datetime(since, ?) || '.000000'", (f"-{days} days",))
 
     def _write(self, statement: str, numbers: tuple[int, ...]) -> None:
-        with closing(sqlite3.connect(self.shop.host.home / "imagefactory.db")) as database, database:
+        with records_at(self.shop.host.home / "imagefactory.db") as database:
             for number in numbers:
                 version = release_version(self.releases[number])
                 changed = database.execute(statement, (version.number, version.day))
