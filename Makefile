@@ -76,7 +76,7 @@ compliance: install
 	$(BIN)/python -m docs.make_compliance --plain $(PLAIN) $(RELEASES)
 
 lock:
-	uv pip compile pyproject.toml --extra build --extra dev --extra keyring --extra openstack --extra pkcs11 --extra plot \
+	uv pip compile pyproject.toml --extra build --extra dev --extra keyring --extra openstack --extra pkcs11 --extra plot --extra service \
 		--generate-hashes --no-emit-index-url --no-header --python-version 3.11 --output-file requirements.lock --upgrade
 
 cloud: install
