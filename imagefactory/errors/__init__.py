@@ -9,10 +9,10 @@
     ├── HostError (exit 3)        this machine lacks something
     ├── RemoteError (exit 4)      a service elsewhere failed
     └── Interrupted (exit 130)    somebody asked us to stop
-
 The room `signing`, which imports nothing of ours, has one of its own. docs/reference/errors.md is made from both.
 """
 
+from imagefactory.errors import service as service  # what a machine alone never meets is taken from there
 from imagefactory.errors.base import (
     FactoryError,
     HostError,

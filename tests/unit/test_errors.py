@@ -63,7 +63,8 @@ SAID_ON_THE_SPOT = {errors.ExtraMissing, errors.HomeUnusable, errors.RecipeUnkno
 def test_every_class_that_is_raised_is_in_the_catalogue() -> None:
     abstract: set[type[FactoryError]] = {FactoryError, Refused, HostError, RemoteError, RecipeError, SignerRefused}
     abstract |= {errors.StepFailed, errors.BootFailed, errors.ImageRefused, errors.PlacesFailed}
-    defined = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FactoryError)}
+    named = (*vars(errors).values(), *vars(errors.service).values())
+    defined = {kind for kind in named if isinstance(kind, type) and issubclass(kind, FactoryError)}
     assert defined - abstract == set(OURS)
 
 
