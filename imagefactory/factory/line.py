@@ -10,6 +10,7 @@ from imagefactory.errors import AcceleratorBroken
 from imagefactory.factory.base import fetch, take_apart
 from imagefactory.factory.guest_checks import guest_checks
 from imagefactory.factory.inputs import Inputs, Measuring
+from imagefactory.factory.keep import keep
 from imagefactory.model import plan
 from imagefactory.model.disk import Firmware
 from imagefactory.model.evidence import Evidence
@@ -36,7 +37,7 @@ from imagefactory.tools.oscap import MAX_CONTENT
 from imagefactory.tools.package_lists import archives, in_releases
 from imagefactory.tools.recipe_file import copy_reference
 from imagefactory.tools.scap import Kit
-from signing.digest import Digests, hash_stream, read_document
+from signing.digest import Digests, read_document
 from signing.trust import Trust
 
 
@@ -383,12 +384,8 @@ class Line:
         return Evidence("same-disk", f"sha256:{second}", "pass", {"booted": f"sha256:{first}"})
 
     def keep(self, made: Path, kind: str, digests: Digests | None = None) -> Digests:
-        if digests is None:
-            with opened(made) as descriptor:
-                digests = hash_stream(descriptor, algorithms=("sha256",))
-        self.artifacts.adopt(made, digests.sha256)
-        self.records.add_artifact(digests.sha256, kind, digests.size)
-        return digests
+        """Keep a file that this build made."""
+        return keep(made, kind, self.artifacts, self.records, digests)
 
     def advancer(self, step: str) -> Advance:
         """Tells the progress what a step is doing."""

@@ -3,7 +3,7 @@
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,16 +20,15 @@ from imagefactory.factory.line import BootTest, Line
 from imagefactory.factory.places import Errand, Outcomes, failure, publish_all
 from imagefactory.factory.publishing import Desk, Published, published
 from imagefactory.factory.recipes import recipe_of
-from imagefactory.factory.release import Made, check, sign
+from imagefactory.factory.release import SigningDesk, check
+from imagefactory.factory.stations import attested, perform
 from imagefactory.factory.view import Lookout, Packages, View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
-from imagefactory.model.compliance import Scan, percent
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
-from imagefactory.model.vulnerabilities import VulnerabilityScan, summary
 from imagefactory.progress import Progress, StepFinished, StepStarted
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
@@ -40,9 +39,6 @@ from signing.errors import SigningError
 from signing.keys import KeyRing
 from signing.manifest import PROVENANCE_FILE
 from signing.trust import Trust, find_trust, load_trust
-
-# Steps that want nothing but a root file system.
-OF_ROOTFS = plan.FOUND_OUT | {plan.DISK}
 
 
 @dataclass(frozen=True)
@@ -279,25 +275,20 @@ class _Run:
     def _perform(self, action: Action, view: View) -> str:
         """Do one step and say in one line what came of it."""
         line = self._reserved()
+        if action.step == plan.SIGN:
+            log = line.log(plan.SIGN)
+            release = self._signing.sign(attested(line, view), line.build, line.directory("sign"), log)
+            return f"{release.name}@{release_version(release)}"
+        assert self._packages is not None  # noqa: S101 - to_the_end() sets it first
+        said = perform(line, action, view, self._packages.in_release)
         if action.step == plan.ROOTFS:
-            assert self._packages is not None  # noqa: S101
-            made = line.rootfs(self._packages.in_release)
             self._packages = replace(self._packages, changes=())
-            return f"{len(made.facts['packages'])} packages, sha256:{made.outputs['rootfs'][:12]}"
-        if view.rootfs is None or (view.disk is None and action.step not in OF_ROOTFS):
-            raise AssertionError("a plan never puts a step before what it needs")
-        if action.step in OF_ROOTFS:
-            return _of_rootfs(line, view.rootfs)[action.step]()
-        assert view.disk is not None  # noqa: S101
-        if action.step == plan.CONVERT and action.subject is not None:
-            made = line.convert(view.disk, action.subject)
-            return f"{made.facts['size']} bytes, sha256:{made.outputs['image'][:12]}"
-        if action.step == plan.BOOT:
-            return _booted(line.boot(view.images, view.rootfs))
-        assert view.sbom is not None and view.boot is not None  # noqa: S101, PT018
-        found = (view.sbom, view.compliance, view.vulnerabilities)
-        release = sign(line, Made(view.rootfs, *found, view.disk, view.images, view.boot))
-        return f"{release.name}@{release_version(release)}"
+        return said
+
+    @property
+    def _signing(self) -> SigningDesk:
+        factory = self._factory
+        return SigningDesk(factory.settings, factory.records, factory.artifacts, self._trust_file, factory.progress)
 
     def _publish_all(self, actions: Sequence[Action], view: View) -> None:
         """Publish to all targets at once. Raises the error of a single one, PlacesFailed for several."""
@@ -364,33 +355,3 @@ class _Run:
             reproduced=reproduced,
             build=self._line.build if self._line else None,
         )
-
-
-def _of_rootfs(line: Line, rootfs: StepResult) -> Mapping[str, Callable[[], str]]:
-    """What can be done with nothing but a root file system, by step. Each says in one line what came of it."""
-    measuring, feed = line.inputs.measuring, line.inputs.feed
-    steps: dict[str, Callable[[], str]] = {
-        plan.SBOM: lambda: f"{line.sbom(rootfs).facts['components']} components",
-        plan.DISK: lambda: f"sha256:{line.disk(rootfs).outputs['disk'][:12]}",
-    }
-    if measuring is not None:
-        steps[plan.COMPLIANCE] = lambda: _measured(line.compliance(rootfs, measuring))
-    if feed is not None:
-        steps[plan.VULNERABILITIES] = lambda: _scanned(line.vulnerabilities(rootfs, feed))
-    return steps
-
-
-def _measured(result: StepResult) -> str:
-    scan = Scan.from_json(result.facts["scan"])
-    return f"{percent(scan.score)} of {scan.applicable} rules of {scan.standard.profile}"
-
-
-def _scanned(result: StepResult) -> str:
-    scan = VulnerabilityScan.from_json(result.facts["scan"])
-    return f"{summary(scan.counts)} in {scan.sources} source packages, known on {scan.feed.dated}"
-
-
-def _booted(result: StepResult) -> str:
-    boots = [piece for piece in result.facts["evidence"] if piece["kind"] == "boot"]
-    firmware = ", ".join(boots[0]["facts"].get("firmware", {})) if boots else ""
-    return f"booted, checked, shut down and booted again: {firmware}"
