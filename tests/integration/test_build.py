@@ -19,6 +19,7 @@ import pytest
 from imagefactory.model.disk import DiskLayout
 from imagefactory.tools.recipe_file import load_recipe
 from tests.database import records_at
+from tests.homes import copy_home
 from tests.integration.conftest import BIN, ROOT, Built, imagefactory
 
 DOCUMENTS = {"SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json"}
@@ -185,7 +186,7 @@ def test_a_stranger_trusts_nothing(built: Built, tmp_path: Path) -> None:
 
 def test_publish_elsewhere(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    shutil.copytree(built.home, home, ignore=shutil.ignore_patterns("catalogue"))
+    copy_home(built.home, home)
     ran = imagefactory(home, "publish", "tiny-debian-12", "--to", f"catalogue:{tmp_path}/elsewhere", "--json")
     assert ran.status == 0, ran.stderr
     again = imagefactory(home, "publish", "tiny-debian-12", "--to", f"catalogue:{tmp_path}/elsewhere", "--json")
@@ -239,7 +240,7 @@ def wait_for(console: Path, text: str, program: "subprocess.Popen[bytes]", secon
 
 def test_gc_keeps_what_is_needed(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    shutil.copytree(built.home, home, ignore=shutil.ignore_patterns("catalogue"))
+    copy_home(built.home, home)
     planned = imagefactory(home, "gc", "--keep", "1", "--dry-run", "--json").document
     assert (planned["freed"], planned["artifacts"]) == (0, [])
     unpublished = imagefactory(home, "gc", "--keep", "0", "--json").document

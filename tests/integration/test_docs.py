@@ -20,6 +20,7 @@ from imagefactory.factory.catalogues import Catalogues
 from imagefactory.settings import read_settings
 from tests.database import records_at
 from tests.doc_pages import ROOT, Command, matches, pages, steps
+from tests.homes import DATABASE, copy_records, share
 from tests.openstack.cloud import down, prepare
 from tests.openstack.install import alone
 
@@ -134,8 +135,8 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     """Make a home from the built one. Files that are never written in place are shared."""
     home.mkdir(parents=True)
     share(built.home / "artifacts", home / "artifacts")
-    with records_at(built.home / "imagefactory.db") as old, records_at(home / "imagefactory.db") as new:
-        old.backup(new)
+    copy_records(built.home, home)
+    with records_at(home / DATABASE) as new:
         if from_nothing:
             for table in ("publications", "approvals", "moves", "releases", "builds"):
                 new.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these
@@ -152,12 +153,3 @@ def settle(built: Built, home: Path, *, from_nothing: bool) -> None:
     settings = read_settings({"HOME": str(home), "IMAGEFACTORY_HOME": str(home), "PATH": os.environ["PATH"]})
     root = (settings.catalogue / "metadata/1.root.json").read_bytes()
     Catalogues(settings, home / "trust.json").publish_root(settings.catalogue, root)
-
-
-def share(source: Path, target: Path) -> None:
-    """Copy a tree by hard links, or whole where another file system begins."""
-    try:
-        shutil.copytree(source, target, copy_function=os.link)
-    except shutil.Error:
-        shutil.rmtree(target)
-        subprocess.run(["cp", "-a", "--sparse=always", str(source), str(target)], check=True, timeout=300)
