@@ -12,7 +12,8 @@ from imagefactory.cli.render import human
 from imagefactory.cli.session import PassphraseFile, RecipeFile, factory_session, read_recipe
 from imagefactory.errors import Busy
 from imagefactory.factory.gc import collect
-from imagefactory.factory.loop import Factory, Outcome
+from imagefactory.factory.loop import Factory
+from imagefactory.factory.run import Outcome
 from imagefactory.progress import Note
 from imagefactory.store.records import release_version
 from signing.digest import read_document

@@ -17,7 +17,8 @@ from pathlib import Path
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.ceremony import draft_first, sign_draft
 from imagefactory.factory.keys import Custody, init_keys, init_root
-from imagefactory.factory.loop import Factory, Outcome
+from imagefactory.factory.loop import Factory
+from imagefactory.factory.run import Outcome
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.progress import Event
