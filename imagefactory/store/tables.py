@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, String, Text, UniqueConstraint, true
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Digest = String(64)
@@ -141,3 +141,81 @@ class Move(Base):
     before: Mapped[str | None] = mapped_column(String(63))
     after: Mapped[str] = mapped_column(String(63))
     reason: Mapped[str | None] = mapped_column(Text)
+
+
+class Job(Base):
+    """One request to build a recipe. Of what is the same there is one at a time that has not ended, and of one name one
+    that is running."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "uq_jobs_active",
+            "name",
+            "recipe_digest",
+            "fresh",
+            "publish",
+            unique=True,
+            sqlite_where=text("state in ('queued', 'running')"),
+            postgresql_where=text("state in ('queued', 'running')"),
+        ),
+        Index(
+            "uq_jobs_running",
+            "name",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    recipe_file: Mapped[str] = mapped_column(Text)
+    recipe_digest: Mapped[str] = mapped_column(Digest)
+    fresh: Mapped[bool]
+    publish: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    account: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16))
+    created: Mapped[datetime]
+    # Moves with every change of its tasks: who changes one of them has this row for himself.
+    touched: Mapped[datetime]
+    finished: Mapped[datetime | None]
+    # What it is going to be as soon as none of its tasks is running any more.
+    ending: Mapped[str | None] = mapped_column(String(16))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    repeats: Mapped[str | None] = mapped_column(String(32))
+    joined: Mapped[int] = mapped_column(default=0)
+    # How far it has come, as the factory has it, and what it gave.
+    course: Mapped[dict[str, Any]]
+    release: Mapped[str | None] = mapped_column(String(96))
+
+
+class Task(Base):
+    """One step for one role."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (Index("ix_tasks_state", "state", "role", "not_before"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    step: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str | None] = mapped_column(Text)
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int]
+    created: Mapped[datetime]
+    not_before: Mapped[datetime]
+    # When a message that names it was sent last.
+    sent: Mapped[datetime | None]
+    claimed: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[datetime | None]
+    cancel: Mapped[bool]
+    progress: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any]]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)

@@ -27,7 +27,7 @@ PLACES = ("glance:a", "glance:b")
 
 @pytest.fixture
 def other(database: Path) -> Iterator[Records]:
-    """The same records, records_at by somebody else."""
+    """The same records, opened by somebody else."""
     made = Records(database)
     yield made
     made.close()
