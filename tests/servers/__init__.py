@@ -1,0 +1,1 @@
+"""The servers of the service, real ones, on loopback: one module each."""

@@ -1,0 +1,23 @@
+"""Install what the servers of tests need: python -m tests.servers prepare."""
+
+import sys
+from collections.abc import Sequence
+
+from tests.servers import debian, rabbitmq
+from tests.servers.errors import ServerError
+
+
+def main(argv: Sequence[str]) -> int:
+    if list(argv) != ["prepare"]:
+        sys.stderr.write("Usage: python -m tests.servers prepare\n")
+        return 2
+    try:
+        debian.install(rabbitmq.PACKAGES, lambda line: print(line, flush=True))  # noqa: T201
+    except ServerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
