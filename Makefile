@@ -33,6 +33,7 @@ image: install
 
 test: check
 	$(BIN)/python -m tests.openstack prepare
+	$(AS_ROOT) $(BIN)/python -m tests.servers prepare
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/contract
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) $(CLOUDS)
 	@built=$$(mktemp --directory); trap '$(AS_ROOT) rm -rf "$$built"' EXIT; set -ex; \

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from tests.servers import debian, rabbitmq
+from tests.servers import debian, postgres, rabbitmq
 from tests.servers.errors import ServerError
 
 
@@ -12,7 +12,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write("Usage: python -m tests.servers prepare\n")
         return 2
     try:
-        debian.install(rabbitmq.PACKAGES, lambda line: print(line, flush=True))  # noqa: T201
+        debian.install((*postgres.PACKAGES, *rabbitmq.PACKAGES), lambda line: print(line, flush=True))  # noqa: T201
     except ServerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
