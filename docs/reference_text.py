@@ -31,12 +31,18 @@ The environment:
 | variable | says | default |
 |---|---|---|
 | `IMAGEFACTORY_HOME` | where keys, records, artifacts, logs and the catalogue lie | `~/.local/share/imagefactory` |
+| `IMAGEFACTORY_DATABASE` | `postgresql://USER@HOST:PORT/NAME`: shared records | `imagefactory.db` in the home |
 | `IMAGEFACTORY_POLICY` | the signer's policy | `policy.json` in the home, then `/etc/imagefactory/policy.json` |
 | `IMAGEFACTORY_PASSPHRASE_FILE` | a file with the passphrase of the keys, mode 0600 | the keyring, or a prompt |
 | `IMAGEFACTORY_TRUST` | the trust file; it must exist | `trust.json` in the home, then `/etc/imagefactory/trust.json` |
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
 | `http_proxy`, `https_proxy`, `no_proxy` | handed to the programs that fetch packages | none |
+
+The password of PostgreSQL is never in `IMAGEFACTORY_DATABASE`: it is where PostgreSQL's own programs look for it, in
+`~/.pgpass` or in the file that `PGPASSFILE` names, readable for its owner only. The host may be the directory of a
+socket, its `/` written as `%2F`. Options of libpq may follow after `?`, with `&` between them: `sslmode`,
+`channel_binding`, and absolute paths in `sslrootcert`, `sslcert`, `sslkey`, `sslcrl`, `passfile`.
 
 Paths in these variables are absolute, and the home has no white space, `:` or characters of the shell in it. Programs
 that imagefactory starts see `PATH`, a locale, the time zone UTC and the proxies, and nothing else of the environment;

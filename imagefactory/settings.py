@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from imagefactory.errors import HomeUnusable, UsageError
+from imagefactory.model.database_url import DatabaseUrl, parse_database_url
 from imagefactory.tools.known_catalogue import KnownCatalogue, known_catalogue
 from imagefactory.tools.passphrase import Ask, PassphraseSource
 from imagefactory.tools.process import BASE_ENVIRONMENT
@@ -41,6 +42,7 @@ class Settings:
     cloud: Mapping[str, str] = field(repr=False, default_factory=dict)  # may hold a password or a token
     tokens: Mapping[str, str] = field(default_factory=dict)
     passphrase_file: Path | None = None
+    database_url: DatabaseUrl | None = None  # where several hosts share their records
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
@@ -90,8 +92,14 @@ class Settings:
         return self.home / "trusted"
 
     @property
-    def database(self) -> Path:
-        return self.home / "imagefactory.db"
+    def database(self) -> Path | DatabaseUrl:
+        """Where the records are: in the home, unless they are shared."""
+        return self.database_url or self.home / "imagefactory.db"
+
+    @property
+    def has_records(self) -> bool:
+        """Whether anything was ever recorded here; what is shared has been made by somebody."""
+        return isinstance(self.database, DatabaseUrl) or self.database.is_file()
 
     @property
     def audit(self) -> Path:
@@ -167,18 +175,18 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, _TRUST, _POLICY, _PASSPHRASE_FILE, _ELEMENTS and _PATH (both like PATH), PATH and the
-    proxies.
+    """Read IMAGEFACTORY_HOME, _DATABASE, _TRUST, _POLICY, _PASSPHRASE_FILE, _ELEMENTS and _PATH (both like PATH), PATH
+    and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
-    absolute; what is not absolute in PATH is left out.
+    absolute, and for an address that cannot be one; what is not absolute in PATH is left out.
     """
     seen = os.environ if environ is None else environ
     user_home = seen.get("HOME") or str(Path("~").expanduser())
     home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
     trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
-    passphrase = seen.get("IMAGEFACTORY_PASSPHRASE_FILE")
+    passphrase, database = seen.get("IMAGEFACTORY_PASSPHRASE_FILE"), seen.get("IMAGEFACTORY_DATABASE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
     for value in (home, trust, policy, passphrase, *elements, *programs):
@@ -196,6 +204,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         cloud={name: value for name, value in seen.items() if name in CLOUD_VARIABLES or name.startswith("OS_")},
         tokens={name: seen[name] for name in TOKEN_VARIABLES if name in seen},
         passphrase_file=Path(passphrase) if passphrase else None,
+        database_url=parse_database_url(database) if database else None,
         account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )

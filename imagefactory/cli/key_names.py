@@ -41,7 +41,7 @@ def trust(
     names = _named(name or [], every_name)
     settings = read_settings()
     with ExitStack() as stack:
-        factory = stack.enter_context(factory_session(None)) if settings.database.exists() else None
+        factory = stack.enter_context(factory_session(None)) if settings.has_records else None
         found = limit(settings, factory, key, names, dry_run=dry_run)
     answer(_document(found, dry_run), _text(found, dry_run), as_json)
 

@@ -41,7 +41,7 @@ def revoke(
     """
     settings = read_settings()
     with ExitStack() as stack:
-        factory = stack.enter_context(factory_session(passphrase_file)) if settings.database.exists() else None
+        factory = stack.enter_context(factory_session(passphrase_file)) if settings.has_records else None
         outcome = revocation.begin(settings, factory, key, dry_run=dry_run)
         if factory is not None:
             revocation.follow(factory, outcome, read_recipe, re_sign=re_sign, withdraw=withdraw)

@@ -80,7 +80,7 @@ def _refusal(error: FactoryError | SigningError, account: Account, explain: bool
 
 def _remember(settings: Settings, proof: Proof) -> None:
     """`releases show` tells when an image was last verified, if it is one of this factory's."""
-    if not settings.database.is_file():
+    if not settings.has_records:
         return
     from imagefactory.store.records import Records  # noqa: PLC0415 - verifying elsewhere needs no database
 

@@ -4,10 +4,31 @@ from imagefactory.errors.base import Refused, RemoteError
 
 
 class DatabaseUnreachable(RemoteError):
-    """The database of the service does not answer."""
+    """The database of the service does not answer, or cannot do anything now."""
 
     code = "database-unreachable"
     default_advice = "see whether PostgreSQL runs, and what IMAGEFACTORY_DATABASE says"
+
+
+class DatabaseRefused(RemoteError):
+    """The database of the service does not let us in, or not do what we have to."""
+
+    code = "database-refused"
+    default_advice = "see the user and the database in IMAGEFACTORY_DATABASE, its password, and what it was granted"
+
+
+class SchemaOlder(RemoteError):
+    """The tables in the database of the service are of an earlier version, or not there yet."""
+
+    code = "schema-older"
+    default_advice = "run imagefactory service init, which brings them up to date"
+
+
+class SchemaNewer(RemoteError):
+    """The tables in the database of the service are of a later version."""
+
+    code = "schema-newer"
+    default_advice = "update imagefactory on this host"
 
 
 class BrokerUnreachable(RemoteError):

@@ -5,6 +5,7 @@ history is written in the same transaction.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC
 from typing import Any, cast
 
@@ -49,6 +50,11 @@ class Ledger:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+
+    def _deciding(self, release: Release) -> AbstractContextManager[Session]:
+        """A transaction in which nobody else decides about the releases of a name: each sees what was decided before,
+        and the rows of the history have their ids in the order in which they came to be seen."""
+        return self._records.session(alone=f"decisions on {release.name}")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -121,7 +127,7 @@ class Ledger:
         """To another channel. Nothing comes after `stable`, and what was revoked goes nowhere."""
         if before in {after, STABLE}:
             raise StateConflict(f"{_ref(release)}: {before} does not become {after}")
-        with self._records.session() as session:
+        with self._deciding(release) as session:
             changed = session.execute(
                 update(Release)
                 .where(
@@ -139,7 +145,7 @@ class Ledger:
     def approve(self, release: Release, account: str) -> None:
         """Once by each account."""
         try:
-            with self._records.session() as session:
+            with self._deciding(release) as session:
                 session.add(Approval(release_id=release.id, account=account, at=utc_now()))
                 _note(session, release, None, account, "approve", None, "approved", None)
         except IntegrityError:
@@ -164,7 +170,7 @@ class Ledger:
         before = Held(release.held) if release.held else None
         if held not in HELD_TRANSITIONS[before]:
             raise StateConflict(f"{_ref(release)}: {before or 'not held'} does not become {held or 'not held'}")
-        with self._records.session() as session:
+        with self._deciding(release) as session:
             changed = session.execute(
                 update(Release)
                 .where(
@@ -193,7 +199,7 @@ class Ledger:
         if after not in STAGE_TRANSITIONS[before]:
             raise StateConflict(f"{_ref(release)} in {publication.target}: {before} does not become {after}")
         now = utc_now()
-        with self._records.session() as session:
+        with self._deciding(release) as session:
             changed = session.execute(
                 update(Publication)
                 .where(Publication.id == publication.id, Publication.stage == before)
@@ -221,7 +227,7 @@ class Ledger:
             )
             .exists()
         )
-        with self._records.session() as session:
+        with self._deciding(release) as session:
             changed = session.execute(
                 update(Publication)
                 .where(Publication.id == publication.id, Publication.stage == stage, as_read)

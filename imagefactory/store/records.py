@@ -1,6 +1,5 @@
-"""What is remembered, in SQLite through SQLAlchemy. Every change of state goes through `move`, compare-and-set."""
+"""What is remembered, through SQLAlchemy. Every change of state goes through `move`, compare-and-set."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,52 +8,50 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, inspect, select, text, update
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, selectinload
 
-from imagefactory.errors import DiskFull, HomeUnusable, ReleaseUnknown, StateConflict
+from imagefactory.errors import ReleaseUnknown, StateConflict
 from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
+from imagefactory.model.database_url import DatabaseUrl
 from imagefactory.model.lifecycle import STABLE, Stage
 from imagefactory.model.release import ReleaseRef, Version
+from imagefactory.store.database import database_at
 from imagefactory.store.tables import Approval, Artifact, Build, Move, Publication, Release, StepResult
 
 State = TypeVar("State", bound=StrEnum)
-MIGRATIONS = Path(__file__).parent / "migrations"
-# The newest migration; a test compares it with the files.
-REVISION = "0005"
 
 
 class Records:
     """The database of one factory."""
 
-    def __init__(self, database: Path) -> None:
-        """Open or create it, and bring its tables up to date. Raises HomeUnusable."""
-        self._engine = create_engine(f"sqlite:///{database}")
-        event.listen(self._engine, "connect", _pragmas)
+    def __init__(self, where: Path | DatabaseUrl) -> None:
+        """Open it. A file is created, and its tables brought up to date. Raises HomeUnusable, DiskFull; for PostgreSQL
+        ExtraMissing, DatabaseUnreachable, DatabaseRefused, SchemaOlder, SchemaNewer."""
+        self._database = database_at(where)
         try:
-            _migrate(self._engine)
-        except DatabaseError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: DatabaseError) -> HomeUnusable | DiskFull:
-        if "disk is full" in str(error.orig):
-            return DiskFull(f"no space for {self._engine.url.database}")
-        return HomeUnusable(f"{self._engine.url.database} cannot be used: {error.orig}")
+            self._database.prepare()
+        except DBAPIError as error:
+            raise self._database.failure(error) from error
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.engine.dispose()
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """One transaction. Raises HomeUnusable, DiskFull."""
+    def session(self, alone: str | None = None) -> Iterator[Session]:
+        """One transaction, beside which there is no other one with the same `alone`. Raises HomeUnusable, DiskFull,
+        DatabaseUnreachable, DatabaseRefused."""
         try:
-            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            with Session(self._database.engine, expire_on_commit=False) as session, session.begin():
+                if alone is not None:
+                    self._database.alone(session, alone)
                 yield session
         except IntegrityError:
             raise
-        except DatabaseError as error:
-            raise self._unusable(error) from error
+        except (DBAPIError, PoolTimeout) as error:
+            raise self._database.failure(error) from error
 
     # -- builds ----------------------------------------------------------------------------------------------------
 
@@ -63,7 +60,7 @@ class Records:
     ) -> Build:
         """Reserve the next version of `name`, greater than `after` as well: it is never given out again."""
         now = utc_now()
-        with self.session() as session:
+        with self.session(alone=f"versions of {name}") as session:
             highest = session.scalar(
                 select(Build)
                 .where(Build.name == name)
@@ -91,6 +88,7 @@ class Records:
         """The only place where a build changes its state. Raises StateConflict."""
         code, message = error or (None, None)
         final = not BUILD_TRANSITIONS[new]
+        message = message and message.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL has no text with it
         values = {"error_code": code, "error_message": message, "finished": utc_now() if final else None}
         with self.session() as session:
             move(session, Build, build.id, BuildState(build.state), new, BUILD_TRANSITIONS, values)
@@ -119,10 +117,9 @@ class Records:
         self, key: str, step: str, name: str, outputs: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> StepResult:
         """Keep what a step made; the same key again replaces it."""
-        kept = StepResult(key=key, step=step, name=name, outputs=dict(outputs), facts=dict(facts), created=utc_now())
-        with self.session() as session:
-            session.merge(kept)
-        return kept
+        kept = {"step": step, "name": name, "outputs": dict(outputs), "facts": dict(facts), "created": utc_now()}
+        self._replace(StepResult, {"key": key}, kept)
+        return StepResult(key=key, **kept)
 
     def results(self) -> Sequence[StepResult]:
         """Every result, newest first."""
@@ -134,8 +131,7 @@ class Records:
             session.execute(delete(StepResult).where(StepResult.key == key))
 
     def add_artifact(self, digest: str, kind: str, size: int) -> None:
-        with self.session() as session:
-            session.merge(Artifact(digest=digest, kind=kind, size=size, created=utc_now()))
+        self._replace(Artifact, {"digest": digest}, {"kind": kind, "size": size, "created": utc_now()})
 
     def artifacts(self) -> Sequence[Artifact]:
         with self.session() as session:
@@ -144,6 +140,14 @@ class Records:
     def forget_artifact(self, digest: str) -> None:
         with self.session() as session:
             session.execute(delete(Artifact).where(Artifact.digest == digest))
+
+    def _replace(
+        self, table: type[StepResult] | type[Artifact], key: Mapping[str, str], values: Mapping[str, Any]
+    ) -> None:
+        """Insert a row, or change the one with this key: of several who do that at once, the last one prevails."""
+        row = self._database.insert(table).values(**key, **values)
+        with self.session() as session:
+            session.execute(row.on_conflict_do_update(index_elements=list(key), set_=values))
 
     # -- releases and publications ---------------------------------------------------------------------------------
 
@@ -207,23 +211,24 @@ class Records:
         is going to be `image_id`, unless an earlier intent has an id already. Raises StateConflict for what is deleted
         there, or about to be."""
         now = utc_now()
+        row = self._database.insert(Publication).values(
+            release_id=release.id,
+            target=target,
+            state=PublicationState.INTENDED,
+            changed=now,
+            since=now,
+            settled=False,
+            image_id=image_id,
+            details={},
+        )
+        once = row.on_conflict_do_nothing(index_elements=["release_id", "target"]).returning(Publication)
         with self.session() as session:
-            known = session.scalar(
+            made = session.scalar(once)
+            if made is not None:
+                return made
+            known = session.scalars(
                 select(Publication).where(Publication.release_id == release.id, Publication.target == target)
-            )
-            if known is None:
-                known = Publication(
-                    release_id=release.id,
-                    target=target,
-                    state=PublicationState.INTENDED,
-                    changed=now,
-                    since=now,
-                    settled=False,
-                    image_id=image_id,
-                    details={},
-                )
-                session.add(known)
-                return known
+            ).one()
         if known.stage == Stage.DELETED:
             raise StateConflict(f"{release.name}@{release_version(release)} was deleted from {target}")
         if known.state != PublicationState.INTENDED:
@@ -304,39 +309,6 @@ def move(
     changed = session.execute(update(table).where(table.id == row, table.state == old).values(state=new, **values))
     if changed.rowcount != 1:  # type: ignore[attr-defined]
         raise StateConflict(f"{table.__tablename__} {row}: it is not {old} any more")
-
-
-def _migrate(engine: Engine) -> None:
-    """Bring the tables up to date. Raises HomeUnusable when a newer imagefactory made them."""
-    with engine.begin() as connection:
-        if _revision(connection) == REVISION:
-            return
-        # alembic takes a third of a second to import, and is seldom needed.
-        from alembic import command  # noqa: PLC0415
-        from alembic.config import Config  # noqa: PLC0415
-        from alembic.util import CommandError  # noqa: PLC0415
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            newer = "update imagefactory, or set IMAGEFACTORY_HOME"
-            raise HomeUnusable(f"{engine.url.database} is of another version: {error}", advice=newer) from error
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.scalar(text("select version_num from alembic_version"))
-    return found
-
-
-def _pragmas(connection: "sqlite3.Connection", record: object) -> None:
-    del record
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def utc_now() -> datetime:

@@ -26,12 +26,11 @@ PROGRAMS = Path("/usr/lib/postgresql")  # with a directory for each version
 ADMIN = "postgres"
 START_TIMEOUT = 60.0  # seconds: 1 on a quiet machine
 STOP_TIMEOUT = 30.0
-# Nothing here has to survive the machine. What SIGKILL leaves behind is in the directory, but for one segment of shared
-# memory, which close() takes away.
+# What was committed survives SIGKILL, and does not have to survive the machine. What SIGKILL leaves behind is in the
+# directory, but for one segment of shared memory, which close() takes away.
 OPTIONS = {
     "listen_addresses": HOST,
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "max_connections": "60",
@@ -216,8 +215,10 @@ def make(server: Postgres) -> None:
 
 
 def remember(server: Postgres, user: str, password: str) -> None:
-    with server.passfile.open("a") as stream:
-        stream.write(f"{HOST}:{server.port}:*:{user}:{password}\n")
+    """libpq takes the first line that fits: an earlier user of that name goes."""
+    beginning = f"{HOST}:{server.port}:*:{user}:"
+    others = [line for line in server.passfile.read_text().splitlines() if not line.startswith(beginning)]
+    server.passfile.write_text("\n".join([*others, f"{beginning}{password}", ""]))
 
 
 def open_to_others(directory: Path) -> None:

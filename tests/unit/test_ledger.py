@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sqlalchemy import event
 
 from imagefactory.errors import StateConflict
 from imagefactory.model.build import BuildState, PublicationState
+from imagefactory.model.database_url import DatabaseUrl
 from imagefactory.model.lifecycle import HELD_TRANSITIONS, STABLE, STAGE_TRANSITIONS, Held, Stage
 from imagefactory.model.release import ReleaseRef
 from imagefactory.store.ledger import Ledger, standing_of
@@ -297,9 +299,9 @@ class Ledgers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory()
-        path = Path(self.directory.name) / "db"
-        self.both = [Records(path), Records(path)]
+        self.stack = ExitStack()
+        where = self.new_database(self.stack)
+        self.both = [Records(where), Records(where)]
         self.ledgers = [Ledger(each) for each in self.both]
         made = [released(self.both[0]) for _ in range(2)]
         for release in made:
@@ -316,7 +318,11 @@ class Ledgers(RuleBasedStateMachine):
     def teardown(self) -> None:
         for each in self.both:
             each.close()
-        self.directory.cleanup()
+        self.stack.close()
+
+    def new_database(self, stack: ExitStack) -> Path | DatabaseUrl:
+        """Gone when `stack` is closed."""
+        return Path(stack.enter_context(tempfile.TemporaryDirectory())) / "db"
 
     def attempt(self, legal: bool, action: Callable[[], None]) -> bool:
         if legal:

@@ -9,12 +9,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from imagefactory.errors import DiskFull, HomeUnusable, ReleaseUnknown, StateConflict
 from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS, BuildState, PublicationState
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.store import records as module
+from imagefactory.store.database import MIGRATIONS, REVISION
 from imagefactory.store.records import Records, build_version, release_version
 from imagefactory.store.tables import Base, Build, Publication, Release
 from tests.database import records_at
@@ -91,6 +93,13 @@ def test_what_the_signer_remembers_is_not_given_out_again(records: Records) -> N
 # -- the tables --------------------------------------------------------------------------------------------------------
 
 
+def test_the_newest_migration_is_known_and_those_before_it_are_lesser() -> None:
+    found = [each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    assert found[0] == REVISION
+    assert found == sorted(found, reverse=True)
+    assert len({len(each) for each in found}) == 1
+
+
 def test_the_migrations_give_the_tables(empty: Path) -> None:
     engine = create_engine(f"sqlite:///{empty}")
     with engine.connect() as connection:
@@ -102,7 +111,7 @@ def test_the_migrations_give_the_tables(empty: Path) -> None:
 def migrate(database: Path, revision: str, *, down: bool = False) -> None:
     engine = create_engine(f"sqlite:///{database}")
     config = Config()
-    config.set_main_option("script_location", str(module.MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         (command.downgrade if down else command.upgrade)(config, revision)
