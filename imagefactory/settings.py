@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from imagefactory.errors import HomeUnusable, UsageError
+from imagefactory.model.broker import BrokerAddress, parse_broker
 from imagefactory.model.database_url import DatabaseUrl, parse_database_url
 from imagefactory.tools.known_catalogue import KnownCatalogue, known_catalogue
 from imagefactory.tools.passphrase import Ask, PassphraseSource
@@ -43,6 +44,8 @@ class Settings:
     tokens: Mapping[str, str] = field(default_factory=dict)
     passphrase_file: Path | None = None
     database_url: DatabaseUrl | None = None  # where several hosts share their records
+    broker: BrokerAddress | None = None
+    broker_password_file: Path | None = None
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
@@ -175,8 +178,8 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, _DATABASE, _TRUST, _POLICY, _PASSPHRASE_FILE, _ELEMENTS and _PATH (both like PATH), PATH
-    and the proxies.
+    """Read IMAGEFACTORY_HOME, _DATABASE, _BROKER, _BROKER_PASSWORD_FILE, _STORE, _TRUST, _POLICY, _PASSPHRASE_FILE,
+    _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -187,9 +190,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     home = seen.get("IMAGEFACTORY_HOME") or f"{user_home}/.local/share/imagefactory"
     trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
     passphrase, database = seen.get("IMAGEFACTORY_PASSPHRASE_FILE"), seen.get("IMAGEFACTORY_DATABASE")
+    broker, password = seen.get("IMAGEFACTORY_BROKER"), seen.get("IMAGEFACTORY_BROKER_PASSWORD_FILE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, trust, policy, passphrase, *elements, *programs):
+    for value in (home, trust, policy, passphrase, password, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -205,6 +209,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         tokens={name: seen[name] for name in TOKEN_VARIABLES if name in seen},
         passphrase_file=Path(passphrase) if passphrase else None,
         database_url=parse_database_url(database) if database else None,
+        broker=parse_broker(broker) if broker else None,
+        broker_password_file=Path(password) if password else None,
         account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )

@@ -50,3 +50,12 @@ class TaskLost(RemoteError):
 
     code = "task-lost"
     default_advice = "look at the log of that worker; imagefactory builds retry JOB begins again where it was"
+
+
+class BrokerRefused(RemoteError):
+    """The broker of the service lets us in not at all, or not do what we have to."""
+
+    code = "broker-refused"
+    default_advice = (
+        "see what IMAGEFACTORY_BROKER and the file in IMAGEFACTORY_BROKER_PASSWORD_FILE say, and what the user may do"
+    )

@@ -1,0 +1,1 @@
+"""The service: what runs where, and what each may do."""
