@@ -37,6 +37,7 @@ The environment:
 | `IMAGEFACTORY_TRUST` | the trust file; it must exist | `trust.json` in the home, then `/etc/imagefactory/trust.json` |
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
+| `IMAGEFACTORY_STORE` | where hosts share artifacts: a directory, or `s3://BUCKET/PREFIX` | none |
 | `http_proxy`, `https_proxy`, `no_proxy` | handed to the programs that fetch packages | none |
 
 The password of PostgreSQL is never in `IMAGEFACTORY_DATABASE`: it is where PostgreSQL's own programs look for it, in

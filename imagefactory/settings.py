@@ -12,6 +12,7 @@ from pathlib import Path
 from imagefactory.errors import HomeUnusable, UsageError
 from imagefactory.model.broker import BrokerAddress, parse_broker
 from imagefactory.model.database_url import DatabaseUrl, parse_database_url
+from imagefactory.model.storage import Storage, parse_storage
 from imagefactory.tools.known_catalogue import KnownCatalogue, known_catalogue
 from imagefactory.tools.passphrase import Ask, PassphraseSource
 from imagefactory.tools.process import BASE_ENVIRONMENT
@@ -46,6 +47,7 @@ class Settings:
     database_url: DatabaseUrl | None = None  # where several hosts share their records
     broker: BrokerAddress | None = None
     broker_password_file: Path | None = None
+    storage: Storage | None = None  # where workers of several hosts share artifacts
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
@@ -191,6 +193,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
     passphrase, database = seen.get("IMAGEFACTORY_PASSPHRASE_FILE"), seen.get("IMAGEFACTORY_DATABASE")
     broker, password = seen.get("IMAGEFACTORY_BROKER"), seen.get("IMAGEFACTORY_BROKER_PASSWORD_FILE")
+    storage = seen.get("IMAGEFACTORY_STORE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
     for value in (home, trust, policy, passphrase, password, *elements, *programs):
@@ -211,6 +214,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         database_url=parse_database_url(database) if database else None,
         broker=parse_broker(broker) if broker else None,
         broker_password_file=Path(password) if password else None,
+        storage=parse_storage(storage) if storage else None,
         account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )

@@ -11,11 +11,12 @@ from imagefactory.settings import Settings
 from imagefactory.steps.boot_test import boot_test
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records
+from imagefactory.store.shared import shared_store
 
 
 @contextmanager
 def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest = boot_test) -> Iterator[Factory]:
-    """A factory at `settings.home`, which is made if it is not there. Raises HomeUnusable."""
+    """A factory at `settings.home`, which is made if it is not there. Raises HomeUnusable, ExtraMissing."""
     settings.check_home()
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -23,8 +24,10 @@ def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest
             (settings.home / directory).mkdir(exist_ok=True)
     except OSError as error:
         raise HomeUnusable(f"{settings.home}: {error.strerror}", advice="set IMAGEFACTORY_HOME") from error
+    shared = shared_store(settings.storage) if settings.storage else None
     records = Records(settings.database)
     try:
-        yield Factory(settings, records, ArtifactStore(settings.home / "artifacts"), progress, boot_test)
+        artifacts = ArtifactStore(settings.home / "artifacts", shared, records.artifact_size, progress)
+        yield Factory(settings, records, artifacts, progress, boot_test)
     finally:
         records.close()

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.openstack.fixtures", "tests.servers.postgres_fixtures", "tests.servers.rabbitmq_fixtures"]
+pytest_plugins = [
+    "tests.openstack.fixtures",
+    "tests.servers.postgres_fixtures",
+    "tests.servers.rabbitmq_fixtures",
+    "tests.servers.swift_fixtures",
+]
 
 # A property holds however busy the machine is.
 settings.register_profile("patient", deadline=None)

@@ -11,6 +11,7 @@ from imagefactory.cli.output import Json, answer, verb
 from imagefactory.cli.render import human
 from imagefactory.cli.session import PassphraseFile, RecipeFile, factory_session, read_recipe
 from imagefactory.errors import Busy
+from imagefactory.errors.service import StoreUnusable
 from imagefactory.factory.gc import collect
 from imagefactory.factory.loop import Factory
 from imagefactory.factory.run import Outcome
@@ -41,11 +42,19 @@ def build(
             factory.progress(Note("warning", "no-separation: started as root, so builder and signer share one account"))
         outcome = factory.build(read_recipe(recipe, factory.settings), fresh=fresh, publish=not no_publish)
         if outcome.worked:
-            # Another build is no reason to fail: it cleans up when it ends.
-            with suppress(Busy):
-                collect(factory, keep=keep, name=outcome.release.name)
+            _clean_up(factory, keep, outcome.release.name)
         facts = _facts(factory, outcome)
     answer(_document(outcome, facts), _text(outcome, facts), as_json)
+
+
+def _clean_up(factory: Factory, keep: int, name: str) -> None:
+    """A build that is done does not fail by what it leaves: another one cleans up when it ends, or `gc` does, as
+    whoever may remove from a shared store."""
+    try:
+        with suppress(Busy):
+            collect(factory, keep=keep, name=name)
+    except StoreUnusable as error:
+        factory.progress(Note("warning", f"{error.message}: what is not needed any more is left there"))
 
 
 def _facts(factory: Factory, outcome: Outcome) -> tuple[str, ...]:

@@ -33,12 +33,13 @@ def gc(
         "used_by": dict(garbage.kinds),
         "freed": garbage.freed,
         "artifacts": sorted(garbage.artifacts),
+        "copies": sorted(garbage.copies),
         "directories": sorted(map(str, (*garbage.directories, *garbage.leftovers))),
     }
     what = "would be freed" if dry_run else "freed"
     kinds = ", ".join(f"{kind} {human(size)}" for kind, size in garbage.kinds.items())
     text = (
-        f"{human(garbage.freed)} {what} of {human(garbage.used)}: {len(garbage.artifacts)} files,"
+        f"{human(garbage.freed)} {what} of {human(garbage.used)}: {len(garbage.artifacts | garbage.copies)} files,"
         f" {len(garbage.directories) + len(garbage.leftovers)} directories\n"
         f"  used before by {kinds}"
     )

@@ -59,3 +59,17 @@ class BrokerRefused(RemoteError):
     default_advice = (
         "see what IMAGEFACTORY_BROKER and the file in IMAGEFACTORY_BROKER_PASSWORD_FILE say, and what the user may do"
     )
+
+
+class StoreUnusable(RemoteError):
+    """The artifact store that workers share cannot be reached, read or written."""
+
+    code = "store-unusable"
+    default_advice = "see what IMAGEFACTORY_STORE says, who may write there, and whether it is full"
+
+
+class StoreDamaged(Refused):
+    """What the shared artifact store has under a digest are other bytes."""
+
+    code = "store-damaged"
+    default_advice = "remove it from the store; what is built again with --fresh, or uploaded again, replaces it"

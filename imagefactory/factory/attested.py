@@ -195,7 +195,7 @@ def _logs(directory: Path) -> dict[str, str]:
 def _converted(line: Line, made: Made) -> dict[str, Converted]:
     return {
         name: Converted(
-            line.artifacts.path(image.outputs["image"]),
+            line.artifacts.require(image.outputs["image"]),
             name,
             image.facts["virtual_size"],
             Digests(image.facts["size"], image.outputs["image"], image.facts["sha512"]),

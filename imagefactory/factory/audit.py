@@ -53,7 +53,7 @@ def audit(factory: Factory) -> Audited:
     """
     settings = factory.settings
     out = dict(_recorded(factory))
-    heads = dict(_read(factory.artifacts.path(digest)) for digest in out if factory.artifacts.has(digest))
+    heads = dict(_read(factory.artifacts.require(digest)) for digest in out if factory.artifacts.has(digest))
     for path in (settings.catalogue / TARGETS).glob(DOCUMENTS):
         digest, heads[digest] = _read(path)
         out.setdefault(digest, f"{path.parent.parent.name}@{path.parent.name}")

@@ -72,7 +72,7 @@ def _start(artifacts: ArtifactStore, release: Release) -> _Start | None:
     if digest is None or not artifacts.has(digest):
         return None
     try:
-        raw = read_document(artifacts.path(digest))
+        raw = read_document(artifacts.require(digest))
         if sha256(raw).hexdigest() != digest:
             return None
         said = Provenance.from_statement(decode(parse_bundle(raw).envelope.payload, "statement"))

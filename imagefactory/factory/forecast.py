@@ -57,7 +57,7 @@ def _forecasts(
     licensed: str | None,
 ) -> Iterator[Forecast]:
     states = {each.target: PublicationState(each.state) for each in release.publications}
-    whole = sum(artifacts.require(digest).stat().st_size for digest in release.files.values())
+    whole = sum(artifacts.size(digest) for digest in release.files.values())
     for errand in errands:
         action = _action(states.get(errand.place))
         try:

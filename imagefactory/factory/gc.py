@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,13 @@ CACHE_AGE = 30 * 86400  # seconds that what a build fetched, and may fetch again
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go: artifacts by digest, results by key, directories of dead builds, old logs, package lists of images
-    that nobody makes any more, parts of caches that nobody used lately; `leftovers` of publishers and imports that were
-    killed, hidden in catalogues. `kinds` says what each part of the home takes; `used` (their sum) and `freed` are
-    bytes on disk."""
+    """What can go: artifacts by digest, here and in a shared store, `copies` of what a shared store keeps and nobody
+    here used lately, results by key, directories of dead builds, old logs, package lists of images that nobody makes
+    any more, parts of caches that nobody used lately; `leftovers` of publishers and imports that were killed, hidden in
+    catalogues. `kinds` says what each part of the home takes; `used` (their sum) and `freed` are bytes on its disk."""
 
     artifacts: frozenset[str]
+    copies: frozenset[str]
     results: frozenset[str]
     directories: tuple[Path, ...]
     leftovers: tuple[Path, ...]
@@ -52,7 +53,10 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     results = _old_results(factory, gone, name)
     wanted = _wanted(factory, keep, results, name)
     sizes = {digest: factory.artifacts.path(digest).stat().st_blocks * 512 for digest in factory.artifacts}
-    unwanted = frozenset(sizes.keys() - wanted)
+    shared = factory.artifacts.shared_sizes()
+    unwanted = frozenset(sizes.keys() - wanted) | _unwanted(factory, shared, wanted)
+    unused = factory.artifacts.unused(CACHE_AGE) if name is None else ()
+    copies = frozenset(digest for digest in unused if digest in shared) - unwanted
     home = factory.settings.home
     lists = [home / "apt" / each for each in sorted(gone) if name in {None, each} and (home / "apt" / each).is_dir()]
     caches = _unused(factory) if name is None else ()
@@ -61,6 +65,7 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     parts = sorted(("apt", "logs", "work", *(each.name for each in factory.settings.caches)))
     return Garbage(
         artifacts=unwanted,
+        copies=copies,
         results=results,
         directories=directories,
         leftovers=hidden,
@@ -68,24 +73,28 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
             "artifacts": sum(sizes.values()),
             **{part: _taken(home / part) for part in parts},
         },
-        freed=sum(sizes[digest] for digest in unwanted) + sum(map(_taken, (*directories, *hidden))),
+        freed=sum(sizes.get(digest, 0) for digest in unwanted | copies) + sum(map(_taken, (*directories, *hidden))),
     )
 
 
 def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
-    """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds."""
+    """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds, StoreUnusable."""
     with lock_all(factory.settings.home / "locks"):
         garbage = find(factory, keep=keep, name=name)
         for key in garbage.results:
             factory.records.forget_result(key)
-        for digest in garbage.artifacts:
-            factory.artifacts.remove(digest)
-            factory.records.forget_artifact(digest)
+        for digest in garbage.artifacts | garbage.copies:
+            factory.artifacts.drop(digest)
         for directory in garbage.directories:
             shutil.rmtree(directory, ignore_errors=True)
         for catalogue in _catalogues(factory) if garbage.leftovers else ():
             with suppress(CatalogueUnusable):  # somebody else's
                 remove_leftovers(catalogue)
+        # Last, for it may be another account that may do that: then the records know until it did.
+        for digest in garbage.artifacts:
+            factory.artifacts.remove(digest)
+            factory.records.forget_artifact(digest)
+        factory.artifacts.sweep()
     return garbage
 
 
@@ -134,6 +143,12 @@ def _wanted(factory: Factory, keep: int, old: frozenset[str], name: str | None) 
         # Small, and who revokes a key wants to know every release that it signed.
         wanted.update(release.files[each] for each in DOCUMENTS if each in release.files)
     return wanted
+
+
+def _unwanted(factory: Factory, shared: Iterable[str], wanted: Collection[str]) -> set[str]:
+    """What may go from a shared store. What no record knows is not ours to judge."""
+    known = {artifact.digest for artifact in factory.records.artifacts()} if shared else set()
+    return (known & set(shared)) - set(wanted)
 
 
 def _reports(release: Release) -> set[str]:

@@ -51,7 +51,7 @@ def _packages(artifacts: ArtifactStore, release: Release) -> int | None:
     digest = release.files.get(PROVENANCE_FILE)
     if digest is None or not artifacts.has(digest):
         return None
-    raw = read_document(artifacts.path(digest))
+    raw = read_document(artifacts.require(digest))
     if sha256(raw).hexdigest() != digest:
         raise EvidenceMissing(f"the provenance of {release.name}@{release_version(release)} is not the one it had")
     provenance = Provenance.from_statement(decode(parse_bundle(raw).envelope.payload, "statement"))

@@ -303,7 +303,7 @@ def signed_with(key: Revocable, release: Release, artifacts: ArtifactStore) -> b
     if digest is None or not artifacts.has(digest):
         return None
     try:
-        bundle = parse_bundle(read_document(artifacts.path(digest)))
+        bundle = parse_bundle(read_document(artifacts.require(digest)))
         if key.ca is None:
             return bundle.keyid == key.id
         statement: dict[str, Any] = decode(bundle.envelope.payload, "statement")

@@ -164,7 +164,9 @@ class Lookout:
             return f"{ref} is of a time without bills of materials"
         if not all(map(self.artifacts.has, release.files.values())):
             return f"files of {ref} are gone"
-        manifest, provenance = (self.artifacts.path(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE))
+        manifest, provenance = (
+            self.artifacts.require(release.files[name]) for name in (MANIFEST_FILE, PROVENANCE_FILE)
+        )
         try:
             for path, purpose in ((manifest, "release"), (provenance, "provenance")):
                 keyid = parse_bundle(read_document(path)).keyid
@@ -190,8 +192,7 @@ class Lookout:
         folder = Catalogue(place.root).folder(release.name, release_version(release))
         try:
             return all(
-                _regular_size(folder / name) == self.artifacts.path(digest).stat().st_size
-                for name, digest in release.files.items()
+                _regular_size(folder / name) == self.artifacts.size(digest) for name, digest in release.files.items()
             )
         except OSError:  # whoever publishes says why, with a code
             return False

@@ -59,6 +59,7 @@ def touch(session: Session, job_id: str) -> Job:
 
 
 def job_of(session: Session, task: Task) -> Job | None:
+    """Have the row of the job that a task belongs to, if it belongs to one."""
     return None if task.job_id is None else touch(session, task.job_id)
 
 

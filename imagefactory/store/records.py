@@ -133,6 +133,11 @@ class Records:
     def add_artifact(self, digest: str, kind: str, size: int) -> None:
         self._replace(Artifact, {"digest": digest}, {"kind": kind, "size": size, "created": utc_now()})
 
+    def artifact_size(self, digest: str) -> int | None:
+        """The bytes of an artifact, wherever it is; None when nobody recorded it."""
+        with self.session() as session:
+            return session.scalar(select(Artifact.size).where(Artifact.digest == digest))
+
     def artifacts(self) -> Sequence[Artifact]:
         with self.session() as session:
             return session.scalars(select(Artifact)).all()

@@ -19,26 +19,26 @@ LOCK = HERE / "requirements.lock"
 Say = Callable[[str], None]
 
 
-def install(say: Say) -> None:
-    """Make VENV what LOCK says. Done twice, it does nothing the second time.
+def install(say: Say, venv: Path = VENV, lock: Path = LOCK) -> None:
+    """Make `venv` what `lock` says. Done twice, it does nothing the second time.
 
     The stamp is written last. An install that was interrupted is begun anew: pip takes a package for installed whose
     files are half there.
     """
-    with alone(VENV, 0o755):
-        stamp = VENV / "installed"
-        if stamp.exists() and stamp.read_text() == lock_digest():
+    with alone(venv, 0o755):
+        stamp = venv / "installed"
+        if stamp.exists() and stamp.read_text() == lock_digest(lock):
             return
-        say(f"Installing Python packages in {VENV.name}: {LOCK.read_text().count('==')}, as {LOCK.name} has them")
-        log = VENV / "install.log"
-        run((sys.executable, "-m", "venv", "--clear", "--without-pip", VENV), log)
-        pip = (sys.executable, "-m", "pip", "--python", VENV, "install", "-qq", "--disable-pip-version-check")
-        run((*pip, "--no-deps", "--require-hashes", "--requirement", LOCK), log)
-        stamp.write_text(lock_digest())
+        say(f"Installing Python packages in {venv.name}: {lock.read_text().count('==')}, as {lock.name} has them")
+        log = venv / "install.log"
+        run((sys.executable, "-m", "venv", "--clear", "--without-pip", venv), log)
+        pip = (sys.executable, "-m", "pip", "--python", venv, "install", "-qq", "--disable-pip-version-check")
+        run((*pip, "--no-deps", "--require-hashes", "--requirement", lock), log)
+        stamp.write_text(lock_digest(lock))
 
 
-def lock_digest() -> str:
-    return sha256(LOCK.read_bytes()).hexdigest()
+def lock_digest(lock: Path = LOCK) -> str:
+    return sha256(lock.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from tests.servers import debian, postgres, rabbitmq
+from tests.openstack.errors import CloudError
+from tests.servers import debian, postgres, rabbitmq, swift
 from tests.servers.errors import ServerError
 
 
@@ -13,7 +14,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         debian.install((*postgres.PACKAGES, *rabbitmq.PACKAGES), lambda line: print(line, flush=True))  # noqa: T201
-    except ServerError as error:
+        swift.prepare(lambda line: print(line, flush=True))  # noqa: T201
+    except (CloudError, ServerError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import Busy
+from imagefactory.errors.service import StoreUnusable
 from imagefactory.factory.gc import CACHE_AGE, LOG_AGE, collect, find
 from imagefactory.factory.loop import Factory
 from imagefactory.model.build import BuildState
 from imagefactory.settings import read_settings
+from imagefactory.store.directory import SharedDirectory
 from imagefactory.store.lock import lock
 from imagefactory.wiring import factory
 
@@ -27,7 +29,7 @@ class Yard:
     factory: Factory
 
     def artifact(self, text: str) -> str:
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256((text * 1000).encode()).hexdigest()
         made = self.factory.settings.work / "made"
         made.write_text(text * 1000)
         self.factory.artifacts.adopt(made, digest)
@@ -264,3 +266,56 @@ def test_what_the_dead_left_in_catalogues(yard: Yard, tmp_path: Path) -> None:
         assert all(path.exists() for path in (*alive, *unknown))
     collect(yard.factory, keep=3)
     assert not any(path.exists() for path in alive)
+
+
+def test_a_shared_store_keeps_what_is_wanted_and_what_is_not_ours(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    foreign = hashlib.sha256(b"foreign").hexdigest()
+    settings = read_settings({"HOME": str(tmp_path), "PATH": "", "IMAGEFACTORY_STORE": str(store)})
+    with factory(settings) as made:
+        yard = Yard(made)
+        for text in ("one", "two"):
+            yard.build(text)
+        (store / foreign).write_bytes(b"foreign")
+        collect(made, keep=2)
+        old, used = list(made.artifacts)[:2]
+        gone = made.artifacts.path(old)
+        for digest in (old, used):
+            os.utime(made.artifacts.path(digest), (0, 0))
+        made.artifacts.require(used)
+        alone = find(made, keep=2)
+        assert not alone.artifacts
+        assert alone.copies == {old}, "what was used lately stays here"
+        assert alone.freed > 0
+        assert not find(made, keep=2, name="soe").copies
+        collect(made, keep=2)
+        assert not gone.exists()
+        assert made.artifacts.has(old)
+        garbage = collect(made, keep=1)
+        assert garbage.artifacts
+        left = {artifact.digest for artifact in made.records.artifacts()}
+        assert {path.name for path in store.iterdir()} == left | {foreign}
+        assert not garbage.artifacts & left
+
+
+def test_who_may_not_remove_from_a_shared_store_cleans_up_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreUnusable("it is somebody else's")
+
+    (tmp_path / "store").mkdir()
+    settings = read_settings({"HOME": str(tmp_path), "PATH": "", "IMAGEFACTORY_STORE": str(tmp_path / "store")})
+    with factory(settings) as made:
+        yard = Yard(made)
+        yard.build("one")
+        yard.build("two")
+        with monkeypatch.context() as patch:
+            patch.setattr(SharedDirectory, "remove", refuse)
+            with pytest.raises(StoreUnusable):
+                collect(made, keep=1)
+        left = set(made.artifacts)
+        assert left < {artifact.digest for artifact in made.records.artifacts()}, "the records know until it is gone"
+        assert find(made, keep=1).artifacts == made.artifacts.shared_sizes().keys() - left
+        collect(made, keep=1)
+        assert left == {artifact.digest for artifact in made.records.artifacts()}
+        assert left == made.artifacts.shared_sizes().keys()
