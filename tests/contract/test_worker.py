@@ -150,7 +150,7 @@ def body(*parts: object) -> bytes:
     return json.dumps(parts).encode()
 
 
-ONE = uuid.uuid4().hex
+ONE = "0123456789abcdef" * 2
 OURS: dict[str, object] = {"task": TASK, "id": ONE}
 FOREIGN = {
     "renamed": message(ONE, application_headers={**OURS, "task": "imagefactory.sign"}),
