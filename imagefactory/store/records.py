@@ -1,7 +1,7 @@
 """What is remembered, through SQLAlchemy. Every change of state goes through `move`, compare-and-set."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -31,10 +31,13 @@ class Records:
         """Open it. A file is created, and its tables brought up to date. Raises HomeUnusable, DiskFull; for PostgreSQL
         ExtraMissing, DatabaseUnreachable, DatabaseRefused, SchemaOlder, SchemaNewer."""
         self._database = database_at(where)
-        try:
-            self._database.prepare()
-        except DBAPIError as error:
-            raise self._database.failure(error) from error
+        with ExitStack() as refused:
+            refused.callback(self.close)
+            try:
+                self._database.prepare()
+            except DBAPIError as error:
+                raise self._database.failure(error) from error
+            refused.pop_all()
 
     def close(self) -> None:
         self._database.engine.dispose()

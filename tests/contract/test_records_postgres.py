@@ -8,26 +8,34 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from hypothesis import settings
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imagefactory.errors import StateConflict
 from imagefactory.errors.service import DatabaseRefused, DatabaseUnreachable, SchemaNewer, SchemaOlder
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.database_url import DatabaseUrl, parse_database_url
 from imagefactory.model.lifecycle import Held, Stage
+from imagefactory.settings import read_settings
 from imagefactory.store import database as module
-from imagefactory.store.database import REVISION, ServiceDatabase
+from imagefactory.store.database import MIGRATIONS, REVISION, ServiceDatabase
 from imagefactory.store.ledger import Ledger
 from imagefactory.store.records import Records, build_version, utc_now
 from imagefactory.store.tables import Base, Build, Publication, Release
+from imagefactory.wiring import factory
+from tests.contract.shell import Shell
+from tests.fakes.boots import boot_test
+from tests.fakes.host import FakeHost
 from tests.servers import postgres_fixtures
 from tests.servers.postgres import HOST, Postgres, free_port
 from tests.servers.postgres_fixtures import Place
@@ -180,8 +188,10 @@ def test_what_a_place_shows_is_not_settled_by_who_read_it_before_a_decision(
         published(records, release)
         Ledger(records).unsettle("soe", "glance:a")
 
-        def act(each: Records, which: int, of: Release = release) -> str:
-            seen, publication = seen_again(each, of)
+        read = [seen_again(records, release) for _ in range(2)]
+
+        def act(each: Records, which: int, of: list[tuple[Release, Publication]] = read) -> str:
+            seen, publication = of[which]
             if which:
                 Ledger(each).hold(seen, Held.REVOKED, "leaks", "ana", "revoke")
             else:
@@ -191,6 +201,26 @@ def test_what_a_place_shows_is_not_settled_by_who_read_it_before_a_decision(
         assert at_once(service_database, 2, act)[1] == "done"
         kept, place = seen_again(records, release)
         assert (kept.held, place.settled) == (Held.REVOKED, False)
+
+
+# -- the factory ---------------------------------------------------------------------------------------------------
+
+
+def test_a_host_builds_with_shared_records(
+    service_database: Place, host: FakeHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**host.environ, "IMAGEFACTORY_DATABASE": service_database.url()}.items():
+        monkeypatch.setenv(name, value)
+    host.offer({"bash": "5.2.15-2", "dpkg": "1.21.22", "openssl": "3.0.17-1"}, in_release="first")
+    with factory(read_settings(), boot_test=boot_test) as made:
+        release = made.build(host.load(), publish=False).release
+    assert not (host.home / "imagefactory.db").exists()
+    status, said = Shell(capsys).json("releases", "list")
+    assert (status, len(said["releases"])) == (0, 1)
+    with closing(Records(service_database.parsed())) as records:
+        assert [each.build_id for each in records.releases()] == [release.build_id]
+    service_database.server.stop()
+    assert Shell(capsys).refused("releases", "list") == (4, "database-unreachable")
 
 
 # -- the tables ----------------------------------------------------------------------------------------------------
@@ -236,6 +266,37 @@ def test_a_migration_that_fails_leaves_nothing(empty_database: Place) -> None:
         ServiceDatabase(empty_database.parsed()).migrate()
     with pytest.raises(SchemaOlder, match="has none of our tables"):
         Records(empty_database.parsed())
+
+
+def test_what_was_there_before_is_brought_along(empty_database: Place) -> None:
+    url = empty_database.parsed()
+    database = ServiceDatabase(url)
+    with database.engine.begin() as connection:
+        alembic_to(connection, "0002")
+        for statement in (
+            "insert into builds values ('b', 'soe', 20260101, 1, '/r', 'd', 'released', now(), null, null, null, '/l')",
+            "insert into releases values (7, 'soe', 20260101, 1, 'b', 'd', 'd', '{}', '{}', '{}', now())",
+            "insert into publications values (9, 7, 'catalogue:/srv/x/../c', 'verified', '2026-01-02 03:04:05.000006')",
+        ):
+            connection.execute(text(statement))
+    assert ServiceDatabase(url).migrate()
+    with closing(Records(url)) as records:
+        (release,) = records.releases("soe")
+    (publication,) = release.publications
+    assert (release.channel, release.held, publication.stage, publication.settled) == ("stable", None, "active", True)
+    assert publication.since == publication.changed == datetime(2026, 1, 2, 3, 4, 5, 6)
+    assert (publication.target, publication.details) == ("catalogue:/srv/c", {})
+    with database.engine.begin() as connection:
+        alembic_to(connection, "base", down=True)
+        assert not connection.scalar(text("select count(*) from alembic_version"))
+    database.engine.dispose()
+
+
+def alembic_to(connection: Connection, version: str, *, down: bool = False) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    (command.downgrade if down else command.upgrade)(config, version)
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------------
