@@ -274,7 +274,10 @@ class Jobs:
             or_(Task.sent.is_(None), Task.sent < from_now(-resend)),
         )
         with self._records.session() as session:
-            chosen = select(Task.id).where(*waits).order_by(Task.not_before).limit(most)
+            # What somebody else is changing is left to them: who waits for none of many rows is in nobody's way.
+            chosen = (
+                select(Task.id).where(*waits).order_by(Task.not_before).limit(most).with_for_update(skip_locked=True)
+            )
             told = update(Task).where(Task.id.in_(chosen), *waits).values(sent=from_now()).returning(Task.role, Task.id)
             return [Call(Role(role), task_id) for role, task_id in session.execute(told)]
 
