@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import text
 
 from imagefactory.errors import StateConflict
 from imagefactory.errors.service import TaskLost
 from imagefactory.model.job import JobState, NewTask, Role, TaskState
+from imagefactory.store.job_rows import Call, Held
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.records import Records
 from tests.jobs_machine import machine
@@ -80,9 +82,11 @@ def at_once(place: Place, action: Callable[[Jobs, int], Any]) -> list[Any]:
 def test_one_of_several_has_a_task(service_database: Place, jobs: Jobs) -> None:
     for number in range(5):
         _, call = asked(jobs, f"soe-{number}")
-        found = at_once(
-            service_database, lambda each, which, of=call: each.claim(of.task_id, of.role, f"host-{which}", LEASE)
-        )
+
+        def claim(each: Jobs, which: int, of: Call = call) -> Held | None:
+            return each.claim(of.task_id, of.role, f"host-{which}", LEASE)
+
+        found = at_once(service_database, claim)
         (held,) = [each for each in found if each is not None]
         kept = jobs.task(call.task_id)
         assert kept is not None
@@ -158,3 +162,13 @@ def test_who_tells_and_who_cancels_do_not_wait_for_each_other(service_database: 
         assert not [each for each in found if isinstance(each, Exception)]
         assert {told for each in found for told in each} <= waiting
         assert jobs.job(job.id).state == JobState.CANCELLED
+
+
+def test_who_tells_waits_for_nobody(jobs: Jobs, records: Records) -> None:
+    """Who cancels a job has one row of many and wants the next: were the others waited for, both would wait."""
+    _, call = asked(jobs)
+    told = jobs.done(claimed(jobs, call), {}, [BOOT, DISK])
+    with records.session() as session:
+        session.execute(text("update tasks set cancel = true where id = :id"), {"id": told[0].task_id})
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(jobs.untold, resend=-1.0).result(timeout=5) == [told[1]]
