@@ -6,11 +6,11 @@ the client or the service says is repeated, for it may quote what identifies us;
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from imagefactory.errors import ArtifactMissing, ExtraMissing
 from imagefactory.errors.service import StoreUnusable
@@ -18,8 +18,10 @@ from imagefactory.model.storage import Bucket
 from imagefactory.store.copying import Read
 
 try:
+    import aiohttp
     import s3fs
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 except ModuleNotFoundError as missing:
     raise ExtraMissing(f"buckets need s3fs: {missing}", advice="pip install 'imagefactory[service]'") from missing
 
@@ -27,9 +29,13 @@ PART = 32 << 20  # bytes: what is held in memory, and sent again when it got los
 MOST_PARTS = 10_000  # as S3 has it
 STALE = timedelta(days=1)  # after which nobody uploads any more
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
-ATTEMPTS = 3  # of the client for a request, and of s3fs for what the client does not try again: 9 in all at most
+ATTEMPTS = 3  # of each request: neither the client nor s3fs tries again by itself
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[A-Za-z0-9]{1,64}")
+
+_FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+_Client: TypeAlias = s3fs.S3FileSystem
+Answer = TypeVar("Answer")
 
 for _name in ("aiobotocore", "botocore", "fsspec", "s3fs"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
@@ -42,12 +48,13 @@ class SharedBucket:
         self._bucket = bucket
 
     def size(self, digest: str) -> int | None:
-        with self._translated():
+        def size(client: _Client) -> int | None:
             try:
-                head = self._client.call_s3("head_object", **self._object(digest))
+                return int(client.call_s3("head_object", **self._object(digest))["ContentLength"])
             except FileNotFoundError:
                 return None
-        return int(head["ContentLength"])
+
+        return self._ask(size)
 
     def put(self, digest: str, size: int, pieces: Iterator[bytes]) -> None:
         parts = _parts(pieces, max(PART, -(-size // MOST_PARTS)))
@@ -78,10 +85,9 @@ class SharedBucket:
         def read(most: int) -> bytes:
             nonlocal position, block
             if not block and position < size:
-                end = min(position + PART, size)
-                with self._translated():
-                    block = self._client.cat_file(self._path(digest), start=position, end=end)
-                position = end
+                part = {"start": position, "end": min(position + PART, size)}
+                block = self._ask(lambda client: bytes(client.cat_file(self._path(digest), **part)))
+                position = part["end"]
             piece, block = block[:most], block[most:]
             return piece
 
@@ -91,22 +97,19 @@ class SharedBucket:
         self._call("delete_object", **self._object(digest))
 
     def sizes(self) -> dict[str, int]:
-        with self._translated():
-            found = self._client.find(self._path(""), detail=True)
+        found = self._ask(lambda client: client.find(self._path(""), detail=True))
         names = ((path.rpartition("/")[2], facts["size"]) for path, facts in found.items())
         return {name: size for name, size in names if _DIGEST.fullmatch(name)}
 
     def sweep(self) -> None:
         oldest = datetime.now(UTC) - STALE
-        with self._translated():
-            uploads = self._client.list_multipart_uploads(self._bucket.name)
-        for each in uploads:
+        for each in self._ask(lambda client: client.list_multipart_uploads(self._bucket.name)):
             if each["Key"].startswith(self._bucket.key("")) and each["Initiated"] < oldest:
                 upload = {"Key": each["Key"], "UploadId": each["UploadId"]}
                 self._call("abort_multipart_upload", Bucket=self._bucket.name, **upload)
 
     @cached_property
-    def _client(self) -> s3fs.S3FileSystem:
+    def _client(self) -> _Client:
         """Of a bucket that is there: what is not in it and what is not in no bucket look the same later."""
         client = s3fs.S3FileSystem(
             skip_instance_cache=True,
@@ -114,13 +117,13 @@ class SharedBucket:
             config_kwargs={
                 "connect_timeout": CONNECT_TIMEOUT,
                 "read_timeout": READ_TIMEOUT,
-                "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+                "retries": {"mode": "standard", "total_max_attempts": 1},
                 # Checksums that come after a body are not known everywhere; ours is in the name.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             },
         )
-        client.retries = ATTEMPTS
+        client.retries = 1
         try:
             client.call_s3("head_bucket", Bucket=self._bucket.name)
         except FileNotFoundError:
@@ -131,9 +134,7 @@ class SharedBucket:
         return str(self._call("create_multipart_upload", **self._object(digest))["UploadId"])
 
     def _call(self, method: str, **arguments: object) -> dict[str, Any]:
-        with self._translated():
-            answer: dict[str, Any] = self._client.call_s3(method, **arguments)
-        return answer
+        return self._ask(lambda client: dict(client.call_s3(method, **arguments)))
 
     def _object(self, digest: str) -> dict[str, str]:
         return {"Bucket": self._bucket.name, "Key": self._bucket.key(digest)}
@@ -141,11 +142,17 @@ class SharedBucket:
     def _path(self, name: str) -> str:
         return f"{self._bucket.name}/{self._bucket.key(name)}"
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _ask(self, what: Callable[[_Client], Answer]) -> Answer:
+        """Raises StoreUnusable."""
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.5, max=5.0),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
         try:
-            yield
-        except (OSError, BotoCoreError, ClientError) as error:
+            return retrying(lambda: what(self._client))
+        except _FAILURES as error:
             raise StoreUnusable(f"{self._bucket}: {_why(error)}") from None
 
 
@@ -161,12 +168,26 @@ def _parts(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
         yield bytes(held)
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same may be answered when it is asked again."""
+    if isinstance(error, FileNotFoundError | PermissionError | NoCredentialsError) or not isinstance(error, _FAILURES):
+        return False
+    said = _answer(error)
+    return said is None or said.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500
+
+
+def _answer(error: BaseException) -> ClientError | None:
+    """What the service said, if it did: s3fs makes an OSError of it."""
+    said = error if isinstance(error, ClientError) else error.__cause__
+    return said if isinstance(said, ClientError) else None
+
+
 def _why(error: Exception) -> str:
     """What went wrong, in words of our own."""
     if isinstance(error, NoCredentialsError):
         return "there are no credentials for it"
     if isinstance(error, PermissionError):
         return "it refuses our credentials, or does not let them do this"
-    said = error if isinstance(error, ClientError) else error.__cause__
-    code = said.response.get("Error", {}).get("Code", "") if isinstance(said, ClientError) else ""
+    said = _answer(error)
+    code = said.response.get("Error", {}).get("Code", "") if said else ""
     return f"it fails ({code if _CODE.fullmatch(code) else type(error).__name__})"

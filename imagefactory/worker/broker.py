@@ -61,6 +61,7 @@ class Broker:
                     exchange=queue.exchange.name,
                     routing_key=queue.routing_key,
                     declare=[],
+                    delivery_mode="transient",  # not on the broker's disk: what it loses is sent again, see the beat
                     timeout=CONFIRM_WITHIN,
                     confirm_timeout=CONFIRM_WITHIN,
                     retry_policy={"max_retries": 1, "interval_start": 0},  # a connection that was idle may be dead

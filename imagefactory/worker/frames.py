@@ -60,7 +60,10 @@ def _unfit(header: bytes) -> str | None:
         message.inbound_header(header)
     except Exception:  # a parser of what strangers write raises anything, RecursionError, too
         return "its headers cannot be read"
-    return "it is compressed" if "compression" in (message.headers or {}) else None
+    headers = message.headers or {}
+    if REFUSED in headers:
+        return "it has a header that only we write"
+    return "it is compressed" if "compression" in headers else None
 
 
 def _refused_header(reason: str) -> bytes:

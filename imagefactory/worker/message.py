@@ -19,7 +19,7 @@ def normalise(message: Message) -> None:
     """Make of a message what we would have sent. Raises Foreign."""
     headers = message.headers
     if REFUSED in headers:
-        raise Foreign(str(headers[REFUSED])[:80])
+        raise Foreign(headers[REFUSED])
     if headers.get("task") != TASK:
         raise Foreign("it is of another task")
     if message.content_type != "application/json" or message.content_encoding != "utf-8":

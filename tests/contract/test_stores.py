@@ -26,12 +26,15 @@ from imagefactory.store import artifacts, bucket, directory
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.shared import SharedStore, shared_store
 from signing.errors import FileChanged
+from tests.fakes.faults import CutDownload, CutUpload, Fault, Flip, LoseAnswer, Status
+from tests.fakes.proxy import FaultProxy
 from tests.openstack.install import ROOT
 from tests.servers.swift import S3, STRANGER
 
 BUILDER, READER, GROUP = 61001, 61002, 61000  # ids that nobody has here
 CONTENT = random.Random(8).randbytes(3 << 20)  # noqa: S311
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DIGEST_PATH = "/[0-9a-f]{64}"  # of an object, in a request
 
 
 @contextmanager
@@ -475,6 +478,62 @@ def test_a_bucket_that_is_not_there_is_not_empty(of_bucket: OfBucket) -> None:
             ask(digest)
     with pytest.raises(StoreUnusable):
         home.shared_sizes()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("PUT", "partNumber=2", Status(500), times=2),
+        Fault("PUT", "partNumber=2", Status(503)),
+        Fault("PUT", "partNumber=2", CutUpload(after=1000)),
+        Fault("PUT", "partNumber=2", LoseAnswer()),
+        Fault("POST", "uploads", LoseAnswer()),
+        Fault("POST", "uploadId", LoseAnswer()),
+        Fault("HEAD", ".", LoseAnswer()),
+        Fault("GET", DIGEST_PATH, CutDownload(after=1000), skip=1, times=2),
+        Fault("GET", DIGEST_PATH, Status(500)),
+        Fault("GET", DIGEST_PATH, LoseAnswer()),
+    ],
+    ids=lambda fault: f"{fault.method} {fault.path} {type(fault.action).__name__} {fault.times}",
+)
+def test_a_bad_day_passes(of_bucket: OfBucket, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setattr(bucket, "PART", 5 << 20)
+    assert of_bucket.server is not None
+    made, digest = of_bucket.make(CONTENT * 4)
+    with FaultProxy(of_bucket.server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        proxy.add(fault)
+        of_bucket.home().adopt(made, digest)
+        assert of_bucket.home().require(digest).read_bytes() == CONTENT * 4
+        assert proxy.unused == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_a_bad_day_that_does_not_pass(of_bucket: OfBucket, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    digest = of_bucket.bring()
+    made, _ = of_bucket.make()
+    assert of_bucket.server is not None
+    with FaultProxy(of_bucket.server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        proxy.add(Fault(method, DIGEST_PATH, Status(503), times=99))
+        home = of_bucket.home()
+        do = {"PUT": lambda: home.adopt(made, digest), "GET": lambda: home.require(digest)}
+        with pytest.raises(StoreUnusable):
+            do[method]()
+        assert sum(exchange.fault is not None for exchange in proxy.exchanges) == bucket.ATTEMPTS
+
+
+def test_a_bit_that_flips_on_the_way(of_bucket: OfBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = of_bucket.bring()
+    assert of_bucket.server is not None
+    with FaultProxy(of_bucket.server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        proxy.add(Fault("GET", DIGEST_PATH, Flip(at=12345, direction="download")))
+        home = of_bucket.home()
+        with pytest.raises(StoreDamaged):
+            home.require(digest)
+        assert list(home) == []
+        assert home.require(digest).read_bytes() == CONTENT
 
 
 def test_a_server_that_goes_away_and_comes_back(of_bucket: OfBucket) -> None:

@@ -195,7 +195,7 @@ FOREIGN = {
     "a body of 20 MiB": amqp.Message(bytes(20 << 20), **JSON, application_headers=OURS),
     "long headers": message(ONE, application_headers={**OURS, "x": "y" * 100_000}),
     "headers that are no text": message(ONE, correlation_id=b"\xff\xfe"),
-    "deep headers": message(ONE, application_headers={**OURS, "x": nested(600)}),
+    "deep headers": message(ONE, application_headers={**OURS, "x": nested(3000)}),
     "refused by itself": message(ONE, application_headers={**OURS, "refused": "\x1b[31m\nERROR forged"}),
 }
 
@@ -208,7 +208,7 @@ def test_foreign_messages_are_a_line_in_the_log(broker: Broker, work: Work, vhos
         with channel(vhost) as opened:
             for count, (name, foreign) in enumerate(FOREIGN.items(), start=1):
                 opened.basic_publish(foreign, exchange=QUEUE, routing_key=QUEUE)
-                until(lambda count=count: len(worker.lines("dropped a|Traceback")) >= count, 10, name)  # type: ignore[misc]
+                until(lambda count=count: len(worker.lines("dropped a|Traceback")) >= count, 60, name)  # type: ignore[misc]
     finally:
         sys.setrecursionlimit(usual)
     good = new_ids(1)
