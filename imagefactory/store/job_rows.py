@@ -74,12 +74,16 @@ def begin(session: Session, task_id: str) -> Job | None:
 
 
 def end_job(session: Session, job: Job, ending: JobState, error: tuple[str, str] | None = None) -> None:
-    """Decide how a job ends, unless that is decided: what waits is cancelled, what runs is told to stop. `error` is its
-    code and what it says. Raises StateConflict when it has ended."""
+    """Decide how a job ends: what waits is cancelled, what runs is told to stop. `error` is its code and what it says.
+
+    What is decided stays so, but what was complete before it could be cancelled is complete. Raises StateConflict when
+    it has ended, or is to end otherwise.
+    """
     if job.state in ENDS:
         raise StateConflict(f"job {job.id} has ended: {job.state}")
-    if job.ending is not None and (job.ending != JobState.CANCELLED or ending is JobState.FAILED):
-        return  # but what was complete before it could be cancelled is complete
+    complete = ending not in {JobState.FAILED, JobState.CANCELLED}
+    if job.ending is not None and not (complete and job.ending == JobState.CANCELLED):
+        raise StateConflict(f"job {job.id} is about to end: {job.ending}")
     job.ending = ending
     code, message = error or (None, None)
     said = {"error_code": code, "error_message": message}
@@ -91,14 +95,27 @@ def end_job(session: Session, job: Job, ending: JobState, error: tuple[str, str]
     session.execute(update(Task).where(of_it, Task.state == TaskState.RUNNING).values(cancel=True))
 
 
-def close(session: Session, job: Job) -> None:
-    """End a job that is to end, with its last task."""
-    running = exists().where(Task.job_id == job.id, Task.state.in_(UNENDED))
-    session.execute(
+def close(session: Session, job: Job) -> bool:
+    """End a job that is to end, with its last task; whether it has ended. Jobs of the same name that wait for it are
+    told of again."""
+    unended = exists().where(Task.job_id == job.id, Task.state.in_(UNENDED))
+    ended = session.execute(
         update(Job)
-        .where(Job.id == job.id, Job.ending.is_not(None), Job.state.in_(ACTIVE), ~running)
+        .where(Job.id == job.id, Job.ending.is_not(None), Job.state.in_(ACTIVE), ~unended)
         .values(state=Job.ending, finished=from_now())
+        .returning(Job.id)
     )
+    if ended.first() is None:
+        return False
+    waiting = select(Job.id).where(Job.name == job.name, Job.state == JobState.QUEUED)
+    session.execute(update(Task).where(Task.job_id.in_(waiting), Task.state == TaskState.QUEUED).values(sent=None))
+    return True
+
+
+def goes_on(session: Session, job: Job) -> bool:
+    """Whether any task of a job is not ended."""
+    unended = select(Task.id).where(Task.job_id == job.id, Task.state.in_(UNENDED)).limit(1)
+    return session.scalar(unended) is not None
 
 
 def add(session: Session, job_id: str | None, tasks: Sequence[NewTask]) -> list[Call]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from imagefactory.errors import StateConflict
 from imagefactory.errors.service import JobUnknown, TaskLost
-from imagefactory.model.job import MOST_ATTEMPTS, JobOrder, JobState, NewTask, Role, TaskState, delay
+from imagefactory.model.job import ENDS, MOST_ATTEMPTS, JobOrder, JobState, NewTask, Role, TaskState, delay
 from imagefactory.store.clock import from_now
 from imagefactory.store.job_rows import (
     ACTIVE,
@@ -28,6 +28,7 @@ from imagefactory.store.job_rows import (
     change,
     close,
     end_job,
+    goes_on,
     job_of,
     touch,
 )
@@ -93,7 +94,12 @@ class Jobs:
             Job.publish == order.publish,
         )
         with self._records.session() as session:
-            joined = update(Job).where(*same, Job.state.in_(ACTIVE)).values(joined=Job.joined + 1).returning(Job)
+            joined = (
+                update(Job)
+                .where(*same, Job.state.in_(ACTIVE), Job.ending.is_(None))
+                .values(joined=Job.joined + 1)
+                .returning(Job)
+            )
             return session.scalars(joined).one_or_none()
 
     def ask(self, task: NewTask) -> Call:
@@ -107,7 +113,8 @@ class Jobs:
         StateConflict when it has ended, or is ending, otherwise."""
         with self._records.session() as session:
             job = touch(session, job_id)
-            end_job(session, job, JobState.CANCELLED, ("cancelled", f"cancelled by {account}"))
+            if job.ending != JobState.CANCELLED or job.state in ENDS:
+                end_job(session, job, JobState.CANCELLED, ("cancelled", f"cancelled by {account}"))
             close(session, job)
         return self.job(job_id)
 
@@ -177,10 +184,11 @@ class Jobs:
             changed = {key: value for key, value in (("course", course), ("release", release)) if value is not None}
             if changed:
                 session.execute(update(Job).where(Job.id == job.id).values(**changed))
-            if end is not None:
+            if end is not None and job.ending in {None, JobState.CANCELLED}:
                 end_job(session, job, end)
             calls = add(session, job.id, then) if job.ending is None else []
-            close(session, job)
+            if not close(session, job) and not goes_on(session, job):
+                raise AssertionError(f"{held.task.step} is the last task of job {job.id}, and does not end it")
             return calls
 
     def fail(self, held: Held, code: str, message: str, *, again: bool) -> None:
@@ -194,7 +202,8 @@ class Jobs:
                 return
             self._finish(session, held, TaskState.FAILED, error)
             if job is not None:
-                end_job(session, job, JobState.FAILED, (error["error_code"], error["error_message"]))
+                if job.ending is None:
+                    end_job(session, job, JobState.FAILED, (code, message))
                 close(session, job)
 
     def hand_back(self, held: Held) -> Call | None:
@@ -252,12 +261,10 @@ class Jobs:
                     state = TaskState.CANCELLED
                 else:
                     state = TaskState.QUEUED if task.attempt < MOST_ATTEMPTS else TaskState.FAILED
+                again = {"not_before": from_now(delay(task.attempt)), "sent": None, "worker": None}
+                values = again if state is TaskState.QUEUED else {"finished": from_now()}
                 still = Task.lease_until < from_now()
-                if state is TaskState.QUEUED:
-                    back = {"not_before": from_now(delay(task.attempt)), "sent": None, "worker": None}
-                    change(session, held, {"state": state, **back, "lease_until": None, **error}, still)
-                else:
-                    change(session, held, {"state": state, "finished": from_now(), **error}, still)
+                change(session, held, {"state": state, "lease_until": None, **values, **error}, still)
                 if job is not None:
                     if state is TaskState.FAILED:
                         end_job(session, job, JobState.FAILED, (error["error_code"], error["error_message"]))

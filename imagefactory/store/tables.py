@@ -156,8 +156,8 @@ class Job(Base):
             "fresh",
             "publish",
             unique=True,
-            sqlite_where=text("state in ('queued', 'running')"),
-            postgresql_where=text("state in ('queued', 'running')"),
+            sqlite_where=text("state in ('queued', 'running') and ending is null"),
+            postgresql_where=text("state in ('queued', 'running') and ending is null"),
         ),
         Index(
             "uq_jobs_running",

@@ -125,7 +125,7 @@ def test_a_lease_is_renewed_and_says_how_far_the_work_is(jobs: Jobs) -> None:
     assert jobs.beat(held, LEASE, {"done": 3}) == Beat(alive=True, cancel=False)
     assert jobs.sweep().again == ()
     assert jobs.tasks(job.id)[0].progress == {"done": 3}
-    jobs.done(held, {})
+    jobs.done(held, {}, [ROOTFS])
     assert jobs.beat(held, LEASE) == Beat(alive=False, cancel=False)
 
 
@@ -208,6 +208,40 @@ def test_a_job_is_cancelled(jobs: Jobs, running: bool) -> None:
     assert (ended.state, ended.error_code, ended.error_message) == ("cancelled", "cancelled", "cancelled by eva")
     with pytest.raises(StateConflict, match="has ended"):
         jobs.cancel(job.id, "eva")
+
+
+def test_who_cancelled_first_has_cancelled(jobs: Jobs) -> None:
+    job, call = asked(jobs)
+    held = claimed(jobs, call)
+    jobs.cancel(job.id, "eva")
+    assert jobs.cancel(job.id, "bob").error_message == "cancelled by eva"
+    jobs.stopped(held)
+    failing, call = asked(jobs)
+    one, two = jobs.done(claimed(jobs, call), {}, [ROOTFS, DISK])
+    claimed(jobs, two, "b")
+    jobs.fail(claimed(jobs, one), "disk-full", "no space", again=False)
+    with pytest.raises(StateConflict, match="about to end: failed"):
+        jobs.cancel(failing.id, "eva")
+
+
+def test_nobody_joins_what_is_about_to_end(jobs: Jobs) -> None:
+    job, call = asked(jobs)
+    held = claimed(jobs, call)
+    jobs.cancel(job.id, "eva")
+    another, first = asked(jobs)
+    assert another.id != job.id
+    assert jobs.untold() == []
+    jobs.stopped(held)
+    assert jobs.untold() == [first], "the name is free now"
+    claimed(jobs, first)
+
+
+def test_the_last_task_ends_its_job(jobs: Jobs) -> None:
+    job, call = asked(jobs)
+    held = claimed(jobs, call)
+    with pytest.raises(AssertionError, match="does not end it"):
+        jobs.done(held, {})
+    assert states(jobs, job) == {"plan": "running"}
 
 
 def test_what_was_to_stop_is_not_begun_again(jobs: Jobs) -> None:

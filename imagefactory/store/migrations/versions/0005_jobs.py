@@ -8,7 +8,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-ACTIVE = sa.text("state in ('queued', 'running')")
+ACTIVE = sa.text("state in ('queued', 'running') and ending is null")
 RUNNING = sa.text("state = 'running'")
 
 
