@@ -29,6 +29,7 @@ from imagefactory.progress import silent
 from imagefactory.settings import read_settings
 from imagefactory.steps.glance_survey import survey
 from imagefactory.store.ledger import Ledger
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Build, Publication, Release
 from imagefactory.tools.audit_log import AuditLog
@@ -130,7 +131,7 @@ def _books(work: Path, clouds_yaml: Path) -> Iterator[Sweep]:
         _record(records, survey(Cloud("demo")))
         clouds, audit = Clouds(settings), AuditLog(settings.audit)
         places = Everywhere(clouds, CataloguePlaces(Catalogues(settings, home / "trust.json")))
-        keeper = Keeper(Ledger(records), places, audit, home / "locks", "bench", silent)
+        keeper = Keeper(Ledger(records), places, audit, FileLocks(home / "locks"), "bench", silent)
         policy = LifecyclePolicy.model_validate({"keep_at_least": KEPT, "obsolete_after": "30 days"})
         yield Sweep(keeper, clouds, lambda _: RecipeLife(lifecycle=policy))
     finally:

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from imagefactory.errors import HomeUnusable
 from imagefactory.factory.line import BootTest
 from imagefactory.factory.loop import Factory
+from imagefactory.model.database_url import DatabaseUrl
 from imagefactory.progress import Progress, silent
 from imagefactory.settings import Settings
 from imagefactory.steps.boot_test import boot_test
 from imagefactory.store.artifacts import ArtifactStore
+from imagefactory.store.leases import LeaseLocks, Leases
+from imagefactory.store.lock import FileLocks, Locks
 from imagefactory.store.records import Records
 from imagefactory.store.shared import shared_store
 
@@ -28,6 +31,11 @@ def factory(settings: Settings, progress: Progress = silent, boot_test: BootTest
     records = Records(settings.database)
     try:
         artifacts = ArtifactStore(settings.home / "artifacts", shared, records.artifact_size, progress)
-        yield Factory(settings, records, artifacts, progress, boot_test)
+        yield Factory(settings, records, artifacts, progress, boot_test, _locks(settings, records))
     finally:
         records.close()
+
+
+def _locks(settings: Settings, records: Records) -> Locks:
+    files = FileLocks(settings.home / "locks")
+    return LeaseLocks(files, Leases(records)) if isinstance(settings.database, DatabaseUrl) else files

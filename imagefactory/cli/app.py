@@ -39,6 +39,7 @@ VERBS: Mapping[str, str] = {
     "sbom": "The bill of materials of a release: its packages and their licences.",
     "compliance": "How well the image of a release keeps a published standard.",
     "vulnerabilities": "The known vulnerabilities of a release.",
+    "service": "What several hosts share.",
     "audit": "The audit log: what was done with keys.",
 }
 

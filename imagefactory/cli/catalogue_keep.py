@@ -14,7 +14,7 @@ from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.ceremony import RootFacts
 from imagefactory.factory.root_rotation import Turn, publish, rotate
 from imagefactory.settings import Settings, read_settings
-from imagefactory.store.lock import lock_all
+from imagefactory.store.lock import FileLocks
 from imagefactory.tools.audit_log import AuditedSigner, AuditLog
 from imagefactory.tools.durable import replace_file
 from imagefactory.tools.key_directory import open_keys
@@ -150,7 +150,7 @@ def publish_root(
     settings = with_passphrase(read_settings(), passphrase_file)
     where, root = _where(settings, catalogue), _read(file)
     facts = ceremony.facts_of(root)
-    with lock_all(settings.home / "locks"):
+    with FileLocks(settings.home / "locks").whole():
         turn = publish(_catalogues(settings), where, root)
     document = {"catalogue": str(where), "root": facts.to_json(), **_turned(turn)}
     lines = [f"{where} has root {facts.version}", *_lines(facts), *_turn_lines(turn, where)]
@@ -187,7 +187,7 @@ def rotate_(
         text = f"would replace the {name} key of {where}, by root {version + 1}"
         answer({"catalogue": str(where), "dry_run": True, "purpose": name, "root": version + 1}, text, as_json)
         return
-    with lock_all(settings.home / "locks"):
+    with FileLocks(settings.home / "locks").whole():
         turn = rotate(catalogues, where, name, root_keys=keys, threshold=threshold, now=datetime.now(UTC))
     if turn.draft is not None:
         _offer(where, turn.draft, previous, output, as_json, dry_run=False)

@@ -18,7 +18,7 @@ from imagefactory.factory import approvals, key_inventory, key_notes
 from imagefactory.factory.keys import Custody, init_keys, init_root
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
 from imagefactory.settings import Settings, read_settings
-from imagefactory.store.lock import lock_all
+from imagefactory.store.lock import FileLocks
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.durable import translated
 from imagefactory.tools.passphrase import new_passphrase
@@ -80,7 +80,7 @@ def init(
     passphrase = None if development else new_passphrase(settings.keys, file, asker(), keyring=keyring)
     with translated(settings.home):
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock_all(settings.home / "locks"):
+    with FileLocks(settings.home / "locks").whole():
         ring = init_keys(
             settings.keys,
             trust,
@@ -166,7 +166,7 @@ def rotate_(
         text = f"would replace the {name} key {old[:16]} in {settings.keys} and change {trust_file}"
         answer({"dry_run": True, "purpose": name, "old": old, "trust": str(trust_file)}, text, as_json)
         return
-    with lock_all(settings.home / "locks"):
+    with FileLocks(settings.home / "locks").whole():
         key_notes.require_policy(settings, name)
         done = rotate(
             settings.keys,

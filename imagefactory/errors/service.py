@@ -73,3 +73,10 @@ class StoreDamaged(Refused):
 
     code = "store-damaged"
     default_advice = "remove it from the store; what is built again with --fresh, or uploaded again, replaces it"
+
+
+class LeaseLost(RemoteError):
+    """What only one may do was stopped: its lease in the database could not be renewed, and others may have it now."""
+
+    code = "lease-lost"
+    default_advice = "see whether the database could be reached; what was finished is kept, so do it again"

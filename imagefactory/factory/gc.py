@@ -12,7 +12,6 @@ from pathlib import Path
 from imagefactory.errors import CatalogueUnusable
 from imagefactory.factory.loop import Factory
 from imagefactory.steps.bundle import leftovers, remove_leftovers
-from imagefactory.store.lock import lock_all
 from imagefactory.store.tables import Release
 from imagefactory.tools.known_catalogue import is_web
 from imagefactory.tools.trust_store import addresses
@@ -79,7 +78,7 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
 
 def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
     """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds, StoreUnusable."""
-    with lock_all(factory.settings.home / "locks"):
+    with factory.locks.whole():
         garbage = find(factory, keep=keep, name=name)
         for key in garbage.results:
             factory.records.forget_result(key)

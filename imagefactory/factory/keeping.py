@@ -22,6 +22,7 @@ from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.ledger import Ledger
+from imagefactory.store.lock import Locks
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Release
 from imagefactory.tools.audit_log import AuditLog
@@ -57,14 +58,15 @@ class Office:
     artifacts: ArtifactStore
     progress: Progress
     trust_file: Path
+    locks: Locks
 
     @property
     def keeper(self) -> Keeper:
         """Who keeps names in order."""
         settings = self.settings
         places = Everywhere(self.clouds, CataloguePlaces(Catalogues(settings, self.trust_file, self.progress)))
-        locks = settings.home / "locks"
-        return Keeper(Ledger(self.records), places, AuditLog(settings.audit), locks, settings.account, self.progress)
+        audit = AuditLog(settings.audit)
+        return Keeper(Ledger(self.records), places, audit, self.locks, settings.account, self.progress)
 
     @property
     def clouds(self) -> Clouds:

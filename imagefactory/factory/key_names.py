@@ -11,7 +11,7 @@ from imagefactory.factory.loop import Factory
 from imagefactory.factory.revocation import Revocable, choose, known_catalogues, revocable, signed_with
 from imagefactory.factory.rotation import finish
 from imagefactory.settings import Settings
-from imagefactory.store.lock import lock_all
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.tables import Release
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.durable import replace_file
@@ -40,7 +40,7 @@ def limit(settings: Settings, factory: Factory | None, prefix: str, names: Seque
     trust_file = find_trust(settings.trust_files())
     with ExitStack() as stack:
         if settings.home.exists():
-            stack.enter_context(lock_all(settings.home / "locks"))
+            stack.enter_context(FileLocks(settings.home / "locks").whole())
         if settings.keys.exists() and not dry_run:
             finish(settings.keys, trust_file, partial(note_rotated, settings))
         trust = load_trust(trust_file)

@@ -21,7 +21,6 @@ from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
 from imagefactory.model.target import CloudPlace
-from imagefactory.store.lock import lock, shared
 from imagefactory.store.tables import Publication, Release
 from signing.errors import SigningError
 from signing.keys import KeyRing
@@ -38,7 +37,7 @@ class Factory(Means):
 
         Raises Busy, errors of gathering, MirrorUnreachable, PackageMissing.
         """
-        with lock(self.settings.home / "locks", loaded.recipe.name):
+        with self.locks.name(loaded.recipe.name):
             inputs = gather(loaded, self.settings, self.progress)
             packages = self.lookout.packages(inputs, self.settings.environment)
             return plan.plan(self.lookout.view(inputs, packages, self.trust, fresh, frozenset(), publish).situation)
@@ -48,7 +47,7 @@ class Factory(Means):
 
         Raises Busy, Interrupted, and whatever a step raises; what was finished before is kept.
         """
-        with lock(self.settings.home / "locks", loaded.recipe.name):
+        with self.locks.name(loaded.recipe.name):
             self._bury(loaded.recipe.name)
             KeyRing(self.settings.keys)
             run = Run(self, loaded, fresh=fresh, publish=publish)
@@ -70,7 +69,7 @@ class Factory(Means):
     def withdraw(self, release: Release, publication: Publication, reason: str) -> None:
         """Take a publication back, and say why. Raises Busy while somebody cleans up, and what withdrawing raises."""
         desk = self.desk
-        with shared(self.settings.home / "locks"):
+        with self.locks.shared():
             desk.withdraw(release, publication, reason)
 
     def wish(self, release: Release, place: CloudPlace) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from imagefactory.factory.view import Lookout
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import shared
+from imagefactory.store.lock import Locks
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Release
 from signing.errors import SigningError
@@ -30,6 +30,7 @@ class Means:
     artifacts: ArtifactStore
     progress: Progress
     boot_test: BootTest
+    locks: Locks
 
     @property
     def lookout(self) -> Lookout:
@@ -56,7 +57,7 @@ class Means:
     @property
     def office(self) -> Office:
         """Who looks after what it has released. Raises NoTrustRoot."""
-        return Office(self.settings, self.records, self.artifacts, self.progress, self.trust_file)
+        return Office(self.settings, self.records, self.artifacts, self.progress, self.trust_file, self.locks)
 
     @property
     def desk(self) -> Desk:
@@ -68,5 +69,5 @@ class Means:
         """Publish a release to several places at once and verify it there; what goes wrong in one of them is returned.
         Raises Busy while somebody cleans up."""
         desk = self.desk
-        with shared(self.settings.home / "locks"):
+        with self.locks.shared():
             return publish_all(desk, release, errands, deep=deep)

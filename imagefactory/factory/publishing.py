@@ -36,7 +36,6 @@ from imagefactory.steps import publish
 from imagefactory.steps.listed import verify_listed
 from imagefactory.steps.verify import Expectation
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import place_lock
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
@@ -102,7 +101,7 @@ class Desk:
 
     def alone(self, release: Release, place: str) -> AbstractContextManager[None]:
         """Be the only one who changes in a place what has this release's name. Entering raises Busy."""
-        return place_lock(self.settings.home / "locks", release.name, place)
+        return self.keeper.locks.place(release.name, place)
 
     def _verified(self, release: Release, publication: Publication) -> Published:
         """Record a publication that was verified: in the audit log first, so that the records never know of one that it

@@ -21,7 +21,7 @@ from imagefactory.model.recipe import LoadedRecipe
 from imagefactory.model.target import CataloguePlace, parse_place
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import lock_all
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
@@ -92,7 +92,7 @@ def begin(settings: Settings, factory: Factory | None, prefix: str, *, dry_run: 
     trust_file = find_trust(settings.trust_files())
     with ExitStack() as stack:
         if settings.home.exists():
-            stack.enter_context(lock_all(settings.home / "locks"))
+            stack.enter_context(FileLocks(settings.home / "locks").whole())
         ring, stuck = None, None
         if settings.keys.exists():
             if not dry_run:

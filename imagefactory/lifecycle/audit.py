@@ -22,7 +22,6 @@ from imagefactory.model.survey import OtherImage, Survey, SurveyedImage, duplica
 from imagefactory.model.target import CloudPlace, parse_place
 from imagefactory.progress import Progress
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import place_lock
 from imagefactory.tools.side_by_side import FAILURES, Failure, side_by_side
 from imagefactory.tools.strays import remember
 from signing.manifest import MANIFEST_FILE
@@ -163,7 +162,7 @@ class Inspection:
     ) -> dict[str, Retired]:
         """What became of strays of one name, by image id, as the only one who publishes that name there: what was
         recorded meanwhile is none any more. The audit log has them first. Raises Busy, errors of the cloud."""
-        with place_lock(self.keeper.locks, name, str(place)):
+        with self.keeper.locks.place(name, str(place)):
             wanted = strays(Survey(owner, tuple(each.image for each in found)), self.keeper.ledger.image_ids())
             for image in wanted:
                 self.keeper.audit.append(
@@ -182,7 +181,7 @@ class Inspection:
         """What the images of one name are like. What is put right is put right as the only one who works there."""
         with ExitStack() as stack:
             if question.fix:
-                stack.enter_context(place_lock(self.keeper.locks, name, str(place)))
+                stack.enter_context(self.keeper.locks.place(name, str(place)))
             orders = [each for each in self.keeper.looks(name, str(place)) if owner_of(each.publication) == owner]
             if not orders:
                 return []

@@ -7,14 +7,13 @@ what a kill or an outage left is finished by whoever comes next.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from imagefactory.lifecycle.places import Left, Order, Places, Settlement
 from imagefactory.model.lifecycle import Look, Stage, Standing, holder, look, succession
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import Progress
 from imagefactory.store.ledger import Ledger, Row, standing_of
-from imagefactory.store.lock import place_lock
+from imagefactory.store.lock import Locks
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
@@ -28,7 +27,7 @@ class Keeper:
     ledger: Ledger
     places: Places
     audit: AuditLog
-    locks: Path
+    locks: Locks
     account: str
     progress: Progress
 
@@ -43,7 +42,7 @@ class Keeper:
         """Do each of `works` in its place, under the lock on `name` there, side by side."""
 
         def alone(target: str, progress: Progress) -> Settlement:
-            with place_lock(self.locks, name, target):
+            with self.locks.place(name, target):
                 return works[target](progress)
 
         done = side_by_side({target: partial(alone, target) for target in works}, self.progress)

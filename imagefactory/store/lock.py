@@ -1,60 +1,87 @@
-"""One process at a time works on one image name. The kernel lets go of the lock when its holder dies."""
+"""Who has something for himself: one works on one image name, and nobody works while it is cleaned up.
+
+On one host these are locks on files, which the kernel takes from a holder that dies. Where several hosts share records
+they are leases there as well (store.leases).
+"""
 
 import errno
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from imagefactory.errors import Busy, DiskFull, HomeUnusable
 
 # No image name begins with a dot.
 WHOLE = ".factory"
+CLEANING, BUILDING = "another process is cleaning up", "another process is building"
 
 
-@contextmanager
-def lock(directory: Path, name: str) -> Iterator[None]:
-    """Hold the lock on `name`, beside others who hold other names. Raises Busy when another process holds
-    it, HomeUnusable, DiskFull."""
-    with shared(directory), _held(directory, name, fcntl.LOCK_EX, f"another process is working on {name}"):
-        yield
+class Locks(Protocol):
+    """What can be held, by entering it. Entering raises Busy when another one holds it, HomeUnusable, DiskFull; where
+    records are shared DatabaseUnreachable, DatabaseRefused, and LeaseLost to whoever could not keep it."""
+
+    def name(self, name: str) -> AbstractContextManager[None]:
+        """Be the only one who works on `name`, beside others who work on other names."""
+
+    def place(self, name: str, place: str) -> AbstractContextManager[None]:
+        """Be the only one who changes what an image name is in a place; a build of the next release of it may go on,
+        and so may what is done in other places."""
+
+    def shared(self) -> AbstractContextManager[None]:
+        """Be one of those who use what the factory keeps: nobody cleans up meanwhile."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Hold the whole factory: nobody builds meanwhile."""
 
 
-@contextmanager
-def place_lock(directory: Path, name: str, place: str) -> Iterator[None]:
-    """Be the only one who changes what an image name is in a place; a build of the next release of it may go on, and
-    so may what is done in other places. Raises as lock()."""
-    # A place may have any characters, and be longer than the name of a file.
-    file = f".publish-{name}-{sha256(place.encode()).hexdigest()[:32]}"
-    taken = f"another process is working on {name} in {place}"
-    with shared(directory), _held(directory, file, fcntl.LOCK_EX, taken):
-        yield
+def place_key(name: str, place: str) -> str:
+    """What an image name in a place is called where it is held. A place may have any characters, and many."""
+    return f".publish-{name}-{sha256(place.encode()).hexdigest()[:32]}"
 
 
-@contextmanager
-def shared(directory: Path) -> Iterator[None]:
-    """Be one of those who use what the factory keeps: nobody cleans up meanwhile. Raises Busy when somebody does."""
-    with _held(directory, WHOLE, fcntl.LOCK_SH, "another process is cleaning up"):
-        yield
+def on_name(name: str) -> str:
+    """What is told to whoever wants a name that another one has."""
+    return f"another process is working on {name}"
 
 
-@contextmanager
-def lock_all(directory: Path) -> Iterator[None]:
-    """Hold the whole factory: nobody builds meanwhile. Raises Busy when somebody does."""
-    with _held(directory, WHOLE, fcntl.LOCK_EX, "another process is building"):
-        yield
+@dataclass(frozen=True)
+class FileLocks:
+    """Locks on files in a directory of this host."""
 
+    directory: Path
 
-@contextmanager
-def _held(directory: Path, name: str, how: int, taken: str) -> Iterator[None]:
-    with _opened(directory / f"{name}.lock") as held:
-        try:
-            fcntl.flock(held, how | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(taken) from error
-        yield
+    @contextmanager
+    def name(self, name: str) -> Iterator[None]:
+        with self.shared(), self._held(name, fcntl.LOCK_EX, on_name(name)):
+            yield
+
+    @contextmanager
+    def place(self, name: str, place: str) -> Iterator[None]:
+        with self.shared(), self._held(place_key(name, place), fcntl.LOCK_EX, f"{on_name(name)} in {place}"):
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._held(WHOLE, fcntl.LOCK_SH, CLEANING):
+            yield
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        with self._held(WHOLE, fcntl.LOCK_EX, BUILDING):
+            yield
+
+    @contextmanager
+    def _held(self, name: str, how: int, taken: str) -> Iterator[None]:
+        with _opened(self.directory / f"{name}.lock") as held:
+            try:
+                fcntl.flock(held, how | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy(taken) from error
+            yield
 
 
 def _opened(path: Path) -> TextIO:

@@ -219,3 +219,16 @@ class Task(Base):
     result: Mapped[dict[str, Any]]
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+
+
+class Lease(Base):
+    """Who has something for himself, or shares it, until when, by the clock of the database."""
+
+    __tablename__ = "leases"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), index=True)
+    holder: Mapped[str] = mapped_column(String(255))
+    shared: Mapped[bool]
+    taken: Mapped[datetime]
+    until: Mapped[datetime]

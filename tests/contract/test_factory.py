@@ -42,7 +42,7 @@ from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.recipe_targets import CatalogueTarget
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import StepFailed, StepFinished, StepStarted
-from imagefactory.store.lock import lock, lock_all
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Build, Release
 from signing.errors import (
@@ -584,19 +584,23 @@ def test_what_cannot_be_built_is_refused_first(host: FakeHost, old: str, new: st
 
 
 def test_another_process_works_on_the_same_image(built: FakeHost) -> None:
-    with lock(built.home / "locks", NAME), pytest.raises(Busy, match=f"another process is working on {NAME}"):
+    with FileLocks(built.home / "locks").name(NAME), pytest.raises(Busy, match=f"another process is working on {NAME}"):
         built.build()
 
 
 def test_nobody_plans_while_somebody_builds(built: FakeHost) -> None:
-    with built.factory() as factory, lock(built.home / "locks", NAME), pytest.raises(Busy, match="is working on"):
+    with (
+        built.factory() as factory,
+        FileLocks(built.home / "locks").name(NAME),
+        pytest.raises(Busy, match="is working on"),
+    ):
         factory.plan(built.load())
 
 
 def test_nobody_publishes_while_somebody_cleans_up(built: FakeHost) -> None:
     with (
         built.factory() as factory,
-        lock_all(built.home / "locks"),
+        FileLocks(built.home / "locks").whole(),
         pytest.raises(Busy, match="another process is cleaning up"),
     ):
         factory.publish(factory.records.releases(NAME)[0], CatalogueTarget(catalogue=str(built.root / "stick")))

@@ -12,6 +12,7 @@ from imagefactory.model.lifecycle import STABLE, Look, Stage
 from imagefactory.model.release import Version
 from imagefactory.progress import Progress
 from imagefactory.store.ledger import Ledger
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
@@ -102,7 +103,7 @@ class Shop:
     def keeper(self, account: str = "ana") -> Keeper:
         """The keeper, for an account."""
         audit = AuditLog(self.root / "audit.log")
-        return Keeper(self.ledger, self.places, audit, self.root / "locks", account, lambda _: None)
+        return Keeper(self.ledger, self.places, audit, FileLocks(self.root / "locks"), account, lambda _: None)
 
     def release(self, *targets: str, name: str = "soe", channel: str = STABLE) -> Release:
         """Build the next release and publish it, as publishing does: hidden until it is recorded, then settled."""

@@ -18,7 +18,6 @@ from imagefactory.factory.loop import Factory
 from imagefactory.model.build import BuildState
 from imagefactory.settings import read_settings
 from imagefactory.store.directory import SharedDirectory
-from imagefactory.store.lock import lock
 from imagefactory.wiring import factory
 
 
@@ -223,7 +222,7 @@ def test_dead_builds_and_old_logs_go(yard: Yard) -> None:
 
 
 def test_not_while_somebody_builds(yard: Yard) -> None:
-    with lock(yard.factory.settings.home / "locks", "soe"), pytest.raises(Busy):
+    with yard.factory.locks.name("soe"), pytest.raises(Busy):
         collect(yard.factory, keep=1)
 
 

@@ -18,7 +18,7 @@ from imagefactory.model.lifecycle import STABLE, Held, Look, Stage, Standing, ho
 from imagefactory.model.recipe_lifecycle import RecipeLife
 from imagefactory.model.release import ReleaseRef
 from imagefactory.store.ledger import Ledger
-from imagefactory.store.lock import place_lock
+from imagefactory.store.lock import FileLocks
 from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Release
 from tests.fakes.places import DISPLAY, Killed, Shop
@@ -103,7 +103,7 @@ def test_a_place_that_fails_or_is_busy_stops_no_other_and_is_finished_later(shop
     old, new = shop.release(*targets), shop.release(*targets)
     shop.places.unreachable = {A}
     shop.ledger.hold(new, Held.ROLLED_BACK, "broken", "ana", "rollback")
-    with place_lock(shop.root / "locks", "soe", B):
+    with FileLocks(shop.root / "locks").place("soe", B):
         settled = shop.keeper().settle_everywhere("soe")
     assert [type(left.failure) for each in settled for left in each.left] == [CloudUnreachable, Busy]
     assert [left.target for each in settled for left in each.left] == [A, B]

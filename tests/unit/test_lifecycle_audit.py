@@ -27,7 +27,7 @@ from imagefactory.model.target import CloudPlace
 from imagefactory.progress import Progress
 from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
-from imagefactory.store.lock import place_lock
+from imagefactory.store.lock import FileLocks
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.strays import FILE, remember
 from tests.fakes.places import DISPLAY, Shop
@@ -175,7 +175,7 @@ def test_one_that_does_not_answer_stops_no_other(
 
 def test_putting_right_is_for_one_at_a_time_and_looking_is_for_all(shop: Shop, clouds: FakeClouds) -> None:
     shop.release(A)
-    with place_lock(shop.root / "locks", "soe", A):
+    with FileLocks(shop.root / "locks").place("soe", A):
         assert audit(shop, clouds)[0].failures == []
         ((name, failure),) = audit(shop, clouds, fix=True)[0].failures
     assert (name, type(failure)) == ("soe", Busy)
@@ -295,7 +295,7 @@ def test_strays_are_retired_by_one_at_a_time(shop: Shop, clouds: FakeClouds) -> 
     shop.release(A)
     clouds.images.append(surveyed(1))
     retire(shop, clouds, NOW)
-    with place_lock(shop.root / "locks", "soe", A):
+    with FileLocks(shop.root / "locks").place("soe", A):
         found = retire(shop, clouds, NOW + WAIT)
     assert [(about, type(failure)) for about, failure in found.failures] == [("strays of soe", Busy)]
     assert (len(found.findings), clouds.retired) == (1, []), "the rest is told all the same"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import Busy
-from imagefactory.store.lock import lock, lock_all, place_lock
+from imagefactory.store.lock import FileLocks
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def another_process(directory: Path, name: str) -> Iterator[int]:
     ready, tell = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover - the other process
-        with lock(directory, name):
+        with FileLocks(directory).name(name):
             os.write(tell, b"x")
             signal.pause()
         os._exit(1)
@@ -34,17 +34,17 @@ def another_process(directory: Path, name: str) -> Iterator[int]:
 
 def test_the_same_name_is_busy_and_another_is_not(tmp_path: Path) -> None:
     with another_process(tmp_path, "soe"):
-        with pytest.raises(Busy, match="another process is working on soe") as caught, lock(tmp_path, "soe"):
+        with pytest.raises(Busy, match="another process is working on soe") as caught, FileLocks(tmp_path).name("soe"):
             pass
         assert caught.value.exit_code == 3
-        with lock(tmp_path, "tiny"):
+        with FileLocks(tmp_path).name("tiny"):
             pass
 
 
 def test_a_kill_frees_the_lock(tmp_path: Path) -> None:
     with another_process(tmp_path, "soe"):
         pass
-    with lock(tmp_path, "soe"):
+    with FileLocks(tmp_path).name("soe"):
         pass
 
 
@@ -52,30 +52,34 @@ def test_nobody_cleans_up_while_somebody_builds(tmp_path: Path) -> None:
     with (
         another_process(tmp_path, "soe"),
         pytest.raises(Busy, match="another process is building"),
-        lock_all(tmp_path),
+        FileLocks(tmp_path).whole(),
     ):
         pass
-    with lock_all(tmp_path):
+    with FileLocks(tmp_path).whole():
         pass
 
 
 def test_nobody_builds_while_somebody_cleans_up(tmp_path: Path) -> None:
-    with lock_all(tmp_path), pytest.raises(Busy, match="cleaning up"), lock(tmp_path, "soe"):
+    with FileLocks(tmp_path).whole(), pytest.raises(Busy, match="cleaning up"), FileLocks(tmp_path).name("soe"):
         pass
 
 
 def test_it_is_let_go_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), lock(tmp_path, "soe"):
+    with pytest.raises(KeyError), FileLocks(tmp_path).name("soe"):
         raise KeyError
-    with lock(tmp_path, "soe"):
+    with FileLocks(tmp_path).name("soe"):
         pass
 
 
 def test_each_place_of_a_name_has_a_lock_of_its_own(tmp_path: Path) -> None:
     long = f"catalogue:/{'x' * 300}"
-    with place_lock(tmp_path, "soe", "glance:a"), place_lock(tmp_path, "soe", long), lock(tmp_path, "soe"):
+    with (
+        FileLocks(tmp_path).place("soe", "glance:a"),
+        FileLocks(tmp_path).place("soe", long),
+        FileLocks(tmp_path).name("soe"),
+    ):
         for name, place in (("soe", "glance:a"), ("soe", long)):
-            with pytest.raises(Busy, match=f"working on {name} in {place}"), place_lock(tmp_path, name, place):
+            with pytest.raises(Busy, match=f"working on {name} in {place}"), FileLocks(tmp_path).place(name, place):
                 pass
-        with place_lock(tmp_path, "soe", "glance:b"), place_lock(tmp_path, "tiny", "glance:a"):
+        with FileLocks(tmp_path).place("soe", "glance:b"), FileLocks(tmp_path).place("tiny", "glance:a"):
             pass

@@ -1,0 +1,158 @@
+"""Leases in a real PostgreSQL: holders that are killed, and a server that restarts or is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from imagefactory import wiring
+from imagefactory.errors import Busy
+from imagefactory.errors.service import LeaseLost
+from imagefactory.settings import read_settings
+from imagefactory.store.leases import LeaseLocks, Leases
+from imagefactory.store.records import Records
+from imagefactory.tools.process import BASE_ENVIRONMENT, run
+from tests.servers.postgres_fixtures import Place
+
+SHORT = 4.0  # seconds
+HOLDER = """
+import sys, time
+from imagefactory.model.database_url import parse_database_url
+from imagefactory.store.leases import Leases
+from imagefactory.store.records import Records
+from imagefactory.tools.process import BASE_ENVIRONMENT, run
+with Leases(Records(parse_database_url(sys.argv[1])), float(sys.argv[2])).hold("soe", "taken"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def records(service_database: Place) -> Iterator[Records]:
+    """Records that know nothing yet."""
+    with closing(Records(service_database.parsed())) as made:
+        yield made
+
+
+@contextmanager
+def another_process(place: Place) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds the lease, and renews it, until it is stopped or killed."""
+    command = [sys.executable, "-c", HOLDER, place.url(), str(SHORT)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            yield holder
+        finally:
+            holder.kill()
+
+
+def is_free(records: Records) -> bool:
+    try:
+        with Leases(records, SHORT).hold("soe", "taken"):
+            return True
+    except Busy:
+        return False
+
+
+def test_who_is_killed_has_it_until_its_time_is_over(service_database: Place, records: Records) -> None:
+    with another_process(service_database) as holder:
+        time.sleep(1.5 * SHORT)  # it is renewed
+        assert not is_free(records)
+        killed = time.monotonic()
+        holder.kill()
+        assert not is_free(records)
+        while not is_free(records):
+            assert time.monotonic() - killed < 10 * SHORT
+            time.sleep(0.1)
+    assert time.monotonic() - killed >= SHORT / 2, "what it renewed last"
+
+
+def test_it_survives_a_restart(service_database: Place, records: Records) -> None:
+    with another_process(service_database) as holder:
+        service_database.server.restart()
+        for _ in range(10):
+            assert not is_free(records)
+            time.sleep(SHORT / 4)
+        assert holder.poll() is None
+
+
+def test_who_cannot_reach_the_server_is_stopped_before_another_has_it(
+    service_database: Place, records: Records
+) -> None:
+    with another_process(service_database) as holder:
+        service_database.server.stop()
+        stopped = time.monotonic()
+        assert holder.wait(10 * SHORT) != 0
+        assert time.monotonic() - stopped < SHORT
+        assert holder.stderr is not None
+        assert "LeaseLost: lease-lost: the lease on soe could not be renewed" in holder.stderr.read()
+        service_database.server.start()
+    while not is_free(records):
+        assert time.monotonic() - stopped < 20 * SHORT
+        time.sleep(0.1)
+
+
+def test_many_hosts_want_it_at_once(service_database: Place) -> None:
+    gate, inside, most = threading.Barrier(6), list[int](), list[int]()
+
+    def one(number: int) -> bool:
+        with closing(Records(service_database.parsed())) as mine:
+            gate.wait()
+            try:
+                with Leases(mine).hold("soe", "taken"):
+                    inside.append(number)
+                    most.append(len(inside))
+                    time.sleep(0.5)
+                    inside.remove(number)
+            except Busy:
+                return False
+            return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(one, range(6))) == 1
+    assert most == [1]
+
+
+def test_a_factory_with_shared_records_has_leases(service_database: Place, tmp_path: Path) -> None:
+    homes = [
+        read_settings(
+            {
+                "HOME": str(tmp_path),
+                "PATH": os.environ["PATH"],
+                "IMAGEFACTORY_HOME": str(tmp_path / host),
+                "IMAGEFACTORY_DATABASE": service_database.url(),
+            }
+        )
+        for host in ("a", "b")
+    ]
+    with wiring.factory(homes[0]) as here, wiring.factory(homes[1]) as there:
+        assert isinstance(here.locks, LeaseLocks)
+        with here.locks.name("soe"), pytest.raises(Busy, match="working on soe"), there.locks.name("soe"):
+            pass
+        with there.locks.name("soe"):
+            pass
+
+
+def test_it_is_stopped_as_if_by_ctrl_c(records: Records) -> None:
+    """So that the programs of whoever lost it are ended, too."""
+    with pytest.raises(LeaseLost) as lost:
+        _lose_it(records)
+    assert isinstance(lost.value.__cause__, KeyboardInterrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _lose_it(records: Records) -> None:
+    with Leases(records, SHORT).hold("soe", "taken"):
+        records._database.engine.dispose()
+        with records.session() as session:
+            session.connection().exec_driver_sql("delete from leases")
+        run(["sleep", "60"], env=BASE_ENVIRONMENT, timeout=60.0)
