@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+_servers: set[int] = set()
 
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Descendants whose parents die become our children, wherever in the tree they were."""
+    """Descendants whose parents die become our children, wherever in the tree they were. Those that are there already,
+    servers that tests share, do not count as such."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+    _servers.update(children())
     try:
         yield
     finally:
+        _servers.clear()
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
@@ -31,7 +35,7 @@ def children() -> dict[int, str]:
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
             with suppress(OSError):
-                for pid in map(int, task.read_text().split()):
+                for pid in set(map(int, task.read_text().split())) - _servers:
                     command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     if command:  # a zombie has none
                         found[pid] = command
