@@ -29,7 +29,7 @@ from tests.fakes.host import FakeHost, folders
 NAME = "fake-debian-12"
 GROUPS = (
     *("audit", "catalogue", "compliance", "keys", "lifecycle", "policy", "properties", "recipe", "releases", "sbom"),
-    "vulnerabilities",
+    *("service", "vulnerabilities"),
 )
 COMMANDS = [
     *([verb] for verb in VERBS if verb not in GROUPS),
@@ -56,6 +56,7 @@ COMMANDS = [
     ["vulnerabilities", "show"],
     ["audit", "verify"],
     ["audit", "show"],
+    ["service", "init"],
 ]
 
 

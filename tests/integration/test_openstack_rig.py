@@ -247,16 +247,14 @@ def test_a_port_that_somebody_took_is_named(state: State) -> None:
         start(state, "glance", die_with_us=True)
 
 
-def test_an_interrupted_install_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_install_is_done_again(tmp_path: Path) -> None:
     lock, venv, said = tmp_path / "requirements.lock", tmp_path / "venv", list[str]()
     lock.write_text("# nothing\n")
-    monkeypatch.setattr(install, "LOCK", lock)
-    monkeypatch.setattr(install, "VENV", venv)
     half = venv / "lib" / "half-a-package"
     half.mkdir(parents=True)
-    install.install(said.append)
+    install.install(said.append, venv, lock)
     assert len(said) == 1
     assert (venv / "bin" / "python").exists()
     assert not half.exists()
-    install.install(said.append)
+    install.install(said.append, venv, lock)
     assert len(said) == 1
