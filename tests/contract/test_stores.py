@@ -29,6 +29,7 @@ from signing.errors import FileChanged
 from tests.fakes.faults import CutDownload, CutUpload, Fault, Flip, LoseAnswer, Status
 from tests.fakes.proxy import FaultProxy
 from tests.openstack.install import ROOT
+from tests.servers.directories import open_to_others
 from tests.servers.swift import S3, STRANGER
 
 BUILDER, READER, GROUP = 61001, 61002, 61000  # ids that nobody has here
@@ -131,9 +132,7 @@ def shelf(tmp_path: Path) -> Path:
     store.mkdir()
     os.chown(store, 0, GROUP)
     store.chmod(0o3775)
-    # Others have to get there: pytest's own directories are for one user.
-    for parent in (tmp_path, *itertools.islice(tmp_path.parents, 2)):
-        parent.chmod(0o711)
+    open_to_others(tmp_path)
     return store
 
 

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from tests.servers.debian import installed
+from tests.servers.directories import open_to_others
 from tests.servers.errors import ServerError, tail
 
 PACKAGES = ("postgresql",)
@@ -219,14 +220,6 @@ def remember(server: Postgres, user: str, password: str) -> None:
     beginning = f"{HOST}:{server.port}:*:{user}:"
     others = [line for line in server.passfile.read_text().splitlines() if not line.startswith(beginning)]
     server.passfile.write_text("\n".join([*others, f"{beginning}{password}", ""]))
-
-
-def open_to_others(directory: Path) -> None:
-    """The server is somebody else, who has to get to its own directory: pytest keeps the way there to itself."""
-    for path in (directory, *directory.parents):
-        mode = path.stat().st_mode
-        if not mode & 0o001:
-            path.chmod(mode | 0o011)
 
 
 def program(name: str) -> Path:

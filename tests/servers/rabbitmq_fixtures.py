@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.servers.directories import open_to_others
 from tests.servers.rabbitmq import ADMIN, Broker, rabbitmq
 
 _numbers = itertools.count(1)
@@ -35,8 +36,7 @@ def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker
     """A real RabbitMQ, which dies with the session however that ends."""
     directory = tmp_path_factory.mktemp("rabbitmq")
     if os.getuid() == 0:
-        for parent in (directory.parent, directory.parent.parent):
-            parent.chmod(0o711)  # the broker is somebody else, who has to get to its own directory
+        open_to_others(directory.parent)  # the broker is somebody else
     with rabbitmq(directory) as broker:
         yield broker
 
