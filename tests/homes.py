@@ -11,12 +11,21 @@ DATABASE = "imagefactory.db"
 
 
 def share(source: Path, target: Path) -> None:
-    """Copy a tree by hard links, or whole where another file system begins. Nothing in it is written in place."""
+    """Copy a tree by hard links, or whole where another file system begins. Nothing in it is written in place.
+
+    Locks are copied: whoever held one of them would hold that of every copy."""
     try:
-        shutil.copytree(source, target, copy_function=os.link)
+        shutil.copytree(source, target, copy_function=_link)
     except shutil.Error:
         shutil.rmtree(target)
         subprocess.run(["cp", "-a", "--sparse=always", str(source), str(target)], check=True, timeout=300)
+
+
+def _link(source: str, target: str) -> None:
+    if source.endswith(".lock"):
+        shutil.copy2(source, target)
+    else:
+        os.link(source, target)
 
 
 def copy_records(source: Path, home: Path) -> None:
