@@ -77,9 +77,11 @@ def find(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
 
 
 def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
-    """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds, StoreUnusable."""
+    """Find garbage (of `name`, or of all) and remove it. Raises Busy while somebody builds, StoreUnusable,
+    LeaseLost."""
     with factory.locks.whole():
         garbage = find(factory, keep=keep, name=name)
+        factory.locks.require()  # to look may take long
         for key in garbage.results:
             factory.records.forget_result(key)
         for digest in garbage.artifacts | garbage.copies:
@@ -91,6 +93,7 @@ def collect(factory: Factory, *, keep: int, name: str | None = None) -> Garbage:
                 remove_leftovers(catalogue)
         # Last, for it may be another account that may do that: then the records know until it did.
         for digest in garbage.artifacts:
+            factory.locks.require()
             factory.artifacts.remove(digest)
             factory.records.forget_artifact(digest)
         factory.artifacts.sweep()

@@ -37,6 +37,10 @@ class Locks(Protocol):
     def whole(self) -> AbstractContextManager[None]:
         """Hold the whole factory: nobody builds meanwhile."""
 
+    def require(self) -> None:
+        """See whether what this process holds is still its own, for whoever is about to do what cannot be undone. Costs
+        nothing. Raises LeaseLost."""
+
 
 def place_key(name: str, place: str) -> str:
     """What an image name in a place is called where it is held. A place may have any characters, and many."""
@@ -73,6 +77,9 @@ class FileLocks:
     def whole(self) -> Iterator[None]:
         with self._held(WHOLE, fcntl.LOCK_EX, BUILDING):
             yield
+
+    def require(self) -> None:
+        """Nobody takes a lock on a file from a holder that lives."""
 
     @contextmanager
     def _held(self, name: str, how: int, taken: str) -> Iterator[None]:

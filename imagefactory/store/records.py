@@ -40,6 +40,7 @@ class Records:
             refused.pop_all()
 
     def close(self) -> None:
+        """Let go of the connections that nobody uses. Whoever asks again gets a new one."""
         self._database.engine.dispose()
 
     @contextmanager

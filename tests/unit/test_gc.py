@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import Busy
-from imagefactory.errors.service import StoreUnusable
+from imagefactory.errors.service import LeaseLost, StoreUnusable
 from imagefactory.factory.gc import CACHE_AGE, LOG_AGE, collect, find
 from imagefactory.factory.loop import Factory
 from imagefactory.model.build import BuildState
 from imagefactory.settings import read_settings
 from imagefactory.store.directory import SharedDirectory
+from imagefactory.store.lock import FileLocks
 from imagefactory.wiring import factory
 
 
@@ -265,6 +266,27 @@ def test_what_the_dead_left_in_catalogues(yard: Yard, tmp_path: Path) -> None:
         assert all(path.exists() for path in (*alive, *unknown))
     collect(yard.factory, keep=3)
     assert not any(path.exists() for path in alive)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_nothing_goes_when_the_factory_may_be_somebody_elses(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    """`asked` times it was still ours."""
+    for text in ("one", "two"):
+        yard.build(text)
+    answers = iter([None] * asked)
+
+    def require(_: FileLocks) -> None:
+        if next(answers, LeaseLost) is LeaseLost:
+            raise LeaseLost("others may have it now")
+
+    monkeypatch.setattr(FileLocks, "require", require)
+    before = {artifact.digest for artifact in yard.factory.records.artifacts()}
+    with pytest.raises(LeaseLost):
+        collect(yard.factory, keep=1)
+    assert {artifact.digest for artifact in yard.factory.records.artifacts()} == before
+    assert (set(yard.factory.artifacts) == before) == (asked == 0)
 
 
 def test_a_shared_store_keeps_what_is_wanted_and_what_is_not_ours(tmp_path: Path) -> None:
