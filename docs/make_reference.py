@@ -1,4 +1,5 @@
-"""Write the reference pages that are made from the code: recipe, command line, errors, properties, verification.
+"""Write the reference pages that are made from the code: recipe, command line, errors, properties, verification,
+metrics, notifications.
 
 `python -m docs.make_reference` writes them; with `--check` it changes nothing and exits with 1 when one is stale.
 """
@@ -17,10 +18,12 @@ from imagefactory import errors
 from imagefactory.cli.app import VERBS, module_of
 from imagefactory.cli.lazy import load
 from imagefactory.errors import FactoryError
+from imagefactory.model.notify import MailChannel, Notify, WebhookChannel
 from imagefactory.model.properties import RULES
 from imagefactory.model.property_forms import FORMS
 from imagefactory.model.recipe import recipe_schema
 from imagefactory.model.scs import MANDATORY, RECOMMENDED
+from imagefactory.service import metrics
 from imagefactory.steps import glance_verify, listed
 from signing import certificates, checksums, envelope, glance, manifest, provenance, strict_json, trust, verify
 from signing.errors import SigningError
@@ -201,12 +204,42 @@ def prose(module: ModuleType) -> str:
     return "\n".join(lines) + "\n"
 
 
+# -- watching ---------------------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> Iterator[str]:
+    yield from (MADE, reference_text.METRICS)
+    rows = [
+        (f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help)
+        for each in metrics.ALL
+    ]
+    yield from (*table(("metric", "type", "labels", "says"), rows), "")
+    asked = [(f"`{each.example.replace('X', each.name)}`", each.help) for each in metrics.ALL if each.example]
+    yield from ("## What to ask\n", *table(("expression", "of"), asked))
+
+
+def notifications_page() -> Iterator[str]:
+    yield from (MADE, reference_text.NOTIFICATIONS)
+    for title, part in (("The file", Notify), ("A webhook", WebhookChannel), ("Mail", MailChannel)):
+        rows = [
+            (f"`{key}`", "required" if field.is_required() else _fallback(field.default), field.description or "")
+            for key, field in part.model_fields.items()
+        ]
+        yield from (f"## {title}\n", *table(("key", "default", "holds"), rows), "")
+
+
+def _fallback(value: object) -> str:
+    return f"`{value}`" if isinstance(value, str) else ""
+
+
 PAGES = {
     "recipe.md": recipe_page,
     "cli.md": cli_page,
     "errors.md": errors_page,
     "properties.md": properties_page,
     "verification.md": verification_page,
+    "metrics.md": metrics_page,
+    "notifications.md": notifications_page,
 }
 
 

@@ -38,6 +38,7 @@ The environment:
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
 | `IMAGEFACTORY_STORE` | where hosts share artifacts: a directory, or `s3://BUCKET/PREFIX` | none |
+| `IMAGEFACTORY_NOTIFY` | who is told of what: [notifications](notifications.md) | nobody is told |
 | `http_proxy`, `https_proxy`, `no_proxy` | handed to the programs that fetch packages | none |
 
 The password of PostgreSQL is never in `IMAGEFACTORY_DATABASE`: it is where PostgreSQL's own programs look for it, in
@@ -150,4 +151,50 @@ VERIFICATION_DOCUMENTS = """\
 ## The documents
 
 What the rules above rest on, from the modules that check it.
+"""
+METRICS = """\
+# Metrics
+
+What `/metrics` of a worker says, for Prometheus. Jobs, queues, releases, keys and schedules are read from the records
+when somebody asks, and are the same at each worker that shows them; the others count what one process did since it
+began. Times are seconds since 1970. What cannot be read is left out, and `imagefactory_facts_readable` says so.
+
+A step or a code that is not known counts as `other`, and a metric has at most 1000 series.
+"""
+NOTIFICATIONS = """\
+# Notifications
+
+`IMAGEFACTORY_NOTIFY` names a YAML file that says who is told of what. Nobody but its owner may write to it. Secrets are
+in files of their own, of mode 0600. An unknown key is an error, with the file, the line and the nearest known key.
+
+```yaml
+webhooks:
+  - name: chat
+    url: https://hooks.example.org/imagefactory
+    secrets: [/etc/imagefactory/chat.secret]
+    events: [job.failed, schedule.paused]
+mail:
+  - name: team
+    server: mail.example.org
+    user: imagefactory
+    password_file: /etc/imagefactory/mail.password
+    sender: imagefactory@example.org
+    to: [team@example.org]
+```
+
+| event | type | subject |
+|---|---|---|
+| `job.failed` | `imagefactory.job.failed.v1` | the name of the image |
+| `release.published` | `imagefactory.release.published.v1` | the name of the image |
+| `schedule.paused` | `imagefactory.schedule.paused.v1` | the name of the schedule |
+| `expiry.soon` | `imagefactory.expiry.soon.v1` | the id of the key; 30, 7 and 1 days before, and at the end |
+
+A webhook gets a CloudEvent 1.0 as structured JSON: `data` has `title`, `what`, `where`, `advice` and the facts of the
+event. It is signed by the rules of Standard Webhooks, with each secret in `secrets`: to change one, list the new one
+beside the old, change the receiver, and take the old one away. `openssl rand -base64 32` makes a secret; the file may
+have `whsec_` before it.
+
+Events are told at least once. The same event always has the same id, in `webhook-id`, in `id` and in the mail's
+`Message-ID`. An answer of 408, 425, 429 or 5xx, or none, is tried again, four times in all; others are not. Redirects
+are not followed, nor is a proxy used, and nothing of an answer is read but its head.
 """

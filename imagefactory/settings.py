@@ -48,6 +48,7 @@ class Settings:
     broker: BrokerAddress | None = None
     broker_password_file: Path | None = None
     storage: Storage | None = None  # where workers of several hosts share artifacts
+    notify: Path | None = None  # who is told of what
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
@@ -181,7 +182,7 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read IMAGEFACTORY_HOME, _DATABASE, _BROKER, _BROKER_PASSWORD_FILE, _STORE, _TRUST, _POLICY, _PASSPHRASE_FILE,
-    _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
+    _NOTIFY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -193,10 +194,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     trust, policy = seen.get("IMAGEFACTORY_TRUST"), seen.get("IMAGEFACTORY_POLICY")
     passphrase, database = seen.get("IMAGEFACTORY_PASSPHRASE_FILE"), seen.get("IMAGEFACTORY_DATABASE")
     broker, password = seen.get("IMAGEFACTORY_BROKER"), seen.get("IMAGEFACTORY_BROKER_PASSWORD_FILE")
-    storage = seen.get("IMAGEFACTORY_STORE")
+    storage, notify = seen.get("IMAGEFACTORY_STORE"), seen.get("IMAGEFACTORY_NOTIFY")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, trust, policy, passphrase, password, *elements, *programs):
+    for value in (home, trust, policy, passphrase, password, notify, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -215,6 +216,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         broker=parse_broker(broker) if broker else None,
         broker_password_file=Path(password) if password else None,
         storage=parse_storage(storage) if storage else None,
+        notify=Path(notify) if notify else None,
         account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )

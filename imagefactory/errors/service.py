@@ -1,6 +1,6 @@
 """The service: its database, its broker, and what becomes of jobs."""
 
-from imagefactory.errors.base import Refused, RemoteError
+from imagefactory.errors.base import HostError, Refused, RemoteError, UsageError
 
 
 class DatabaseUnreachable(RemoteError):
@@ -80,3 +80,31 @@ class LeaseLost(RemoteError):
 
     code = "lease-lost"
     default_advice = "see whether the database could be reached; what was finished is kept, so do it again"
+
+
+class NotifyInvalid(UsageError):
+    """What says who is told of events cannot be used: the file itself, or a file with a secret that it names."""
+
+    code = "notify-invalid"
+    default_advice = "docs/reference/notifications.md describes every key"
+
+
+class NotifyUnreachable(RemoteError):
+    """Somebody who is to be told of an event does not answer, or cannot take it now."""
+
+    code = "notify-unreachable"
+    default_advice = "it is sent again; see whether the receiver runs, and what IMAGEFACTORY_NOTIFY says"
+
+
+class NotifyRefused(RemoteError):
+    """Somebody who is to be told of an event does not take it, and will not later."""
+
+    code = "notify-refused"
+    default_advice = "see the address, the certificate, the secret or password of that receiver"
+
+
+class WatchUnusable(HostError):
+    """The address at which a process is to answer for its health cannot be listened at."""
+
+    code = "watch-unusable"
+    default_advice = "see whether something else listens there, and whether the address is this machine's"

@@ -15,15 +15,14 @@ A key that is not here is refused. The paths in a `Recipe` are absolute if `imag
 Attribute docstrings are the descriptions in the JSON schema.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -67,6 +66,7 @@ from imagefactory.model.recipe_fields import (
     Suite,
     Unique,
     Variables,
+    keys_at,
 )
 from imagefactory.model.recipe_lifecycle import Approvals, Channels, InUseCloud, LifecyclePolicy, RecipeLife
 from imagefactory.model.recipe_targets import Target
@@ -316,19 +316,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
 
 def known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
     """The keys that may stand in the mapping at `path`, such as ("disk",); () is the top."""
-    models: list[type[BaseModel]] = [Recipe]
-    for part in path:
-        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        models = [model for annotation in found for model in _models(annotation)] if found else models
-    keys = tuple(dict.fromkeys(field.alias or key for model in models for key, field in model.model_fields.items()))
+    keys = keys_at(Recipe, path)
     return keys if path else (*keys, "extends")
-
-
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -6,10 +6,10 @@ repeating it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -36,6 +36,22 @@ class Part(BaseModel):
     """A mapping of the recipe: strict, frozen, no unknown keys."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def keys_at(top: type[BaseModel], path: Sequence[str | int]) -> tuple[str, ...]:
+    """The keys that may stand in the mapping at `path` of a file that `top` describes; () is the top."""
+    models: list[type[BaseModel]] = [top]
+    for part in path:
+        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [model for annotation in found for model in _models(annotation)] if found else models
+    return tuple(dict.fromkeys(field.alias or key for model in models for key, field in model.model_fields.items()))
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 @dataclass(frozen=True)

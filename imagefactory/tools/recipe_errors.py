@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +26,16 @@ _PLAINER: Final = {
 }
 
 
-def as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path) -> RecipeError:
+Known = Callable[[Sequence[str | int]], Collection[str]]
+"""Says which keys may stand in the mapping at a path."""
+
+
+def as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path, known: Known = known_keys) -> RecipeError:
     """The first of what pydantic found in a recipe, the others in its lines. `tree` knows where each stands, `path` is
     the recipe: its own lines come before those of files that it extends."""
     # A default that hangs on another field has nothing of its own to say when that one is wrong.
     told = [error for error in errors if error["type"] != "default_factory_not_called"]
-    problems = sorted({_problem(error, tree) for error in told}, key=lambda p: (p[0].file != path, *p))
+    problems = sorted({_problem(error, tree, known) for error in told}, key=lambda p: (p[0].file != path, *p))
     (at, code, message), *others = problems
     lines = [f"{at}: {message}" for at, _, message in others]
     if len(lines) > MAX_LINES:
@@ -40,7 +44,7 @@ def as_recipe_error(errors: Sequence[ErrorDetails], tree: Node, path: Path) -> R
     return kinds.get(code, RecipeInvalid)(message, at=at, lines=tuple(lines))
 
 
-def _problem(error: ErrorDetails, tree: Node) -> tuple[Place, str, str]:
+def _problem(error: ErrorDetails, tree: Node, known: Known) -> tuple[Place, str, str]:
     """Where, the code, and what is wrong, for people."""
     node, path = tree, list[str | int]()
     for part in error["loc"]:  # which also has the names of alternatives, and "[key]"
@@ -54,8 +58,8 @@ def _problem(error: ErrorDetails, tree: Node) -> tuple[Place, str, str]:
         at = node.key or node.at
     name = dotted(path)
     if kind == "extra_forbidden":
-        known = known_keys(path[:-1])
-        hint = nearest(str(path[-1]), known) or (f"; known are {', '.join(sorted(known))}" if known else "")
+        keys = known(path[:-1])
+        hint = nearest(str(path[-1]), keys) or (f"; known are {', '.join(sorted(keys))}" if keys else "")
         return at, RecipeUnknownKey.code, f"{name}: unknown key{hint or ': nothing may stand here yet'}"
     if kind == "missing":
         name, at = dotted((*path, *error["loc"][-1:])), node.key or node.at
