@@ -138,8 +138,8 @@ def _event(
     """One with nothing in it that a terminal or a mail program would obey."""
     return Event(
         kind,
-        occurrence,
-        printable(subject, MOST_LINE),
+        printable(occurrence, MOST_TEXT),
+        printable(subject, MOST_LINE) or kind.value,  # a CloudEvent has one, or none at all
         at,
         printable(title, MOST_LINE),
         printable(what, MOST_TEXT, lines=True),

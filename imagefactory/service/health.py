@@ -161,7 +161,7 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.watch = watch
         self._deadline = deadline
-        self._threads = threading.BoundedSemaphore(MOST_THREADS)
+        self._slots = threading.BoundedSemaphore(MOST_THREADS)
         self._open: dict[socket.socket, float] = {}  # the oldest first, with when it ends
         self._change = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -174,7 +174,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base has it
-        if not self._threads.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
         with self._change:
@@ -187,7 +187,7 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._threads.release()
+            self._slots.release()
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - as the base has it
         with self._change:

@@ -49,9 +49,9 @@ class Redactor:
     def __call__(self, logger: object, method: str, event: EventDict) -> EventDict:
         """As a processor of structlog: texts, and what is in them after they were cut and cleaned."""
         del logger, method
-        return {
-            self._plain(str(key)): self._value(value, MOST_LEVELS) for key, value in list(event.items())[:MOST_ITEMS]
-        }
+        pairs = list(event.items())[:MOST_ITEMS]
+        names = ((key if key in _ALWAYS else self._plain(str(key)), value) for key, value in pairs)
+        return {name: self._value(value, MOST_LEVELS) for name, value in names}
 
     def _value(self, value: object, levels: int) -> object:
         if value is None or isinstance(value, bool):
@@ -131,7 +131,8 @@ class _Lines(logging.StreamHandler[TextIO]):
 def _placed(role: str, host: str) -> Processor:
     def place(logger: object, method: str, event: EventDict) -> EventDict:
         del logger, method
-        return {"time": event.pop("time", None), "level": event.pop("level", None), **event, "role": role, "host": host}
+        first = {key: event.pop(key) for key in _ALWAYS if key in event}
+        return {**first, "role": role, "host": host, **event}
 
     return place
 

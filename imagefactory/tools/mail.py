@@ -64,6 +64,9 @@ def _talk(
         taken = context.wrap_socket(plain, server_hostname=channel.server) if secured else plain
         server = _Server(taken, channel.server, channel.at)
         try:
+            code, words = server.ehlo()
+            if not 200 <= code < 300:  # smtplib would go on without TLS, and say that there is none
+                raise smtplib.SMTPHeloError(code, words)
             if channel.tls == "starttls":
                 server.starttls(context=context)
             if channel.user is not None and password is not None:
