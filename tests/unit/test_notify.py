@@ -114,7 +114,7 @@ def test_no_text_becomes_a_header_or_obeys(name: str, code: str, message: str, h
     assert sorted(mail.keys()) == sorted(compose(TEAM, FAILED).keys())
     assert mail["To"] == "b@example.org, c@example.org"
     assert "\n" not in mail["Subject"]
-    text = mail.get_content().replace("\r\n", "")  # type: ignore[attr-defined]
+    text = mail.get_content().replace("\r\n", "")
     assert all(character.isprintable() for character in text)
     assert raw.isascii()
     json.loads(encode(event, "x")[1])
