@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = {
     "restore": "Take back a deprecation, a rollback, or the deactivation of an obsolete release.",
     "revoke": "Withdraw a bad release everywhere, for good; say what was built from it.",
     "lifecycle": "What becomes of old releases, by the policy of their recipes.",
+    "schedule": "When images are built again by themselves.",
     "preflight": "Ask a cloud what this account may do there, and what it does with signatures.",
     "boot": "Verify an image, then boot that very file in QEMU with its console here.",
     "gc": "Reclaim space from old images and dead builds.",

@@ -82,6 +82,20 @@ class LeaseLost(RemoteError):
     default_advice = "see whether the database could be reached; what was finished is kept, so do it again"
 
 
+class RoleSilent(RemoteError):
+    """No worker of another role began with what it was asked for."""
+
+    code = "role-silent"
+    default_advice = "start a worker of that role, or look at its log; imagefactory builds retry JOB goes on afterwards"
+
+
+class Overprivileged(HostError):
+    """A worker is to start with more than its role needs: keys, credentials of clouds, or root."""
+
+    code = "overprivileged"
+    default_advice = "give each role an account and a home of its own: imagefactory keys provision ROLE HOME"
+
+
 class NotifyInvalid(UsageError):
     """What says who is told of events cannot be used: the file itself, or a file with a secret that it names."""
 
@@ -108,3 +122,24 @@ class WatchUnusable(HostError):
 
     code = "watch-unusable"
     default_advice = "see whether something else listens there, and whether the address is this machine's"
+
+
+class ScheduleUnknown(UsageError):
+    """Nothing of that name is built by a schedule."""
+
+    code = "schedule-unknown"
+    default_advice = "imagefactory schedule list names those that are; imagefactory schedule add RECIPE adds one"
+
+
+class ScheduleMissing(UsageError):
+    """A recipe does not say when it is built again."""
+
+    code = "schedule-missing"
+    default_advice = 'give the recipe the key schedule, such as schedule: {cron: "30 2 * * 1"}'
+
+
+class SchedulePaused(Refused):
+    """A schedule is paused: nothing of it runs."""
+
+    code = "schedule-paused"
+    default_advice = "imagefactory schedule resume NAME"

@@ -9,7 +9,7 @@
     tests, compliance, vulnerabilities  what it must prove
     properties, licensed, publish       how it appears elsewhere
     channels, requires_approval, lifecycle, in_use_cloud    how its releases come and go
-    schedule                            nothing yet
+    schedule                            when it is built again by itself
 
 A key that is not here is refused. The paths in a `Recipe` are absolute if `imagefactory.tools.recipe_file` read it.
 Attribute docstrings are the descriptions in the JSON schema.
@@ -69,6 +69,7 @@ from imagefactory.model.recipe_fields import (
     keys_at,
 )
 from imagefactory.model.recipe_lifecycle import Approvals, Channels, InUseCloud, LifecyclePolicy, RecipeLife
+from imagefactory.model.recipe_schedule import Schedule
 from imagefactory.model.recipe_targets import Target
 from imagefactory.model.recipe_tests import BootTest, GuestCheck, Tests
 from imagefactory.model.recipe_vulnerabilities import Vulnerabilities
@@ -210,19 +211,6 @@ class Formats(Part):
         return tuple(name for name in ("raw", "qcow2", "iso") if getattr(self, name) is not None)
 
 
-class NothingYet(Part):
-    """Filled by a later version: leave it out."""
-
-
-def _nothing_yet(value: object) -> object:
-    if value is None or isinstance(value, dict | NothingYet):
-        return value
-    raise refusal("recipe-unknown-key", "means nothing in this version: leave it out")
-
-
-Later = Annotated[NothingYet | None, BeforeValidator(_nothing_yet)]
-
-
 class Recipe(Part):
     """One image."""
 
@@ -273,8 +261,8 @@ class Recipe(Part):
     """When old releases leave. Default: they stay, hidden, as long as nobody says otherwise."""
     in_use_cloud: InUseCloud | None = None
     """The cloud of clouds.yaml whose credentials see all servers and volumes, or CLOUD: SEEN-WITH for several."""
-    schedule: Later = None
-    """Nothing yet."""
+    schedule: Schedule | None = None
+    """When it is built again by itself, where the service runs. Default: when somebody asks for it."""
 
     @property
     def life(self) -> RecipeLife:
@@ -329,7 +317,13 @@ def recipe_schema() -> dict[str, Any]:
         "description": "Another recipe, from the folder of this file. Mappings are merged and this file wins; lists "
         "are replaced; a null removes.",
     }
-    for model in (BootTest(), GuestCheck(name="a", run="true"), Qcow2Options(), LifecyclePolicy()):
+    for model in (
+        BootTest(),
+        GuestCheck(name="a", run="true"),
+        Qcow2Options(),
+        LifecyclePolicy(),
+        Schedule(cron="0 2 * * *"),
+    ):
         for key, value in model.model_dump(mode="json").items():
             field = schema["$defs"][type(model).__name__]["properties"][key]
             if "default" in field:

@@ -107,8 +107,12 @@ class Window(Part):
         A time of day that a change of clocks skips is the one after the change that is as far away, and one that comes
         twice is the first, as RFC 5545 has it.
         """
+        return self.opening(now)[0]
+
+    def opening(self, now: datetime) -> tuple[datetime, datetime]:
+        """The first moment, not before `now` (aware), at which it is open, and when it closes after that; UTC."""
         now = now.astimezone(UTC)
-        return min(max(start, now) for start, end in self._around(now) if start < end and now < end)
+        return min((max(start, now), end) for start, end in self._around(now) if start < end and now < end)
 
     def _around(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:
         """When it opens and closes: from before `now` until long enough after it that one is sure to open. A window

@@ -19,7 +19,7 @@ from imagefactory.model.database_url import DatabaseUrl
 from imagefactory.model.lifecycle import STABLE, Stage
 from imagefactory.model.release import ReleaseRef, Version
 from imagefactory.store.database import database_at
-from imagefactory.store.tables import Approval, Artifact, Build, Move, Publication, Release, StepResult
+from imagefactory.store.tables import Approval, Artifact, Build, Move, Publication, Release, ScheduleRow, StepResult
 
 State = TypeVar("State", bound=StrEnum)
 
@@ -289,7 +289,7 @@ class Records:
     def counts(self) -> dict[str, int]:
         """How many rows each table has, for doctor and tests."""
         with self.session() as session:
-            tables = (Build, StepResult, Artifact, Release, Publication, Approval, Move)
+            tables = (Build, StepResult, Artifact, Release, Publication, Approval, Move, ScheduleRow)
             return {
                 table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables
             }

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text, true
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false, text, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Digest = String(64)
@@ -232,3 +232,27 @@ class Lease(Base):
     shared: Mapped[bool]
     taken: Mapped[datetime]
     until: Mapped[datetime]
+
+
+class ScheduleRow(Base):
+    """When something runs by itself, and how it went. Runs are named by when they were planned."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    recipe_file: Mapped[str] = mapped_column(Text)
+    spec: Mapped[dict[str, Any]]
+    # The next run: for when it is planned, and when it begins, which is that and the jitter, or as soon as somebody
+    # asked for it. Nobody reads a cron expression before that.
+    next_run: Mapped[datetime]
+    begins: Mapped[datetime] = mapped_column(index=True)
+    # The run that was claimed last, and when; the last one whose outcome is known, and what that was.
+    claimed_run: Mapped[datetime | None]
+    last_run: Mapped[datetime | None]
+    ended_run: Mapped[datetime | None]
+    last_outcome: Mapped[str | None] = mapped_column(String(16))
+    last_error: Mapped[str | None] = mapped_column(String(64))
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    paused: Mapped[bool] = mapped_column(default=False, server_default=false())
+    pause_reason: Mapped[str | None] = mapped_column(Text)

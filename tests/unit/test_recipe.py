@@ -90,7 +90,14 @@ FULL: dict[str, Any] = {
         "window": {"days": ["mon", "fri"], "from": "22:00", "to": "05:00", "time_zone": "Europe/Berlin"},
     },
     "in_use_cloud": {"prod": "prod-admin", "test": "test"},
-    "schedule": None,
+    "schedule": {
+        "cron": "30 2 * * 1",
+        "timezone": "Europe/Vienna",
+        "jitter": "10m",
+        "window": {"from": "22:00", "to": "05:00"},
+        "only_if_changed": False,
+        "pause_after": 5,
+    },
 }
 
 
@@ -378,7 +385,7 @@ def test_known_keys() -> None:
     assert {"catalogue", "cloud", "visibility", "members"} < set(known_keys(("publish", 3)))
     assert {"keep_at_least", "obsolete_after", "window"} < set(known_keys(("lifecycle",)))
     assert set(known_keys(("lifecycle", "window"))) == {"days", "from", "to", "time_zone"}
-    assert known_keys(("schedule",)) == ()
+    assert {"cron", "timezone", "window"} < set(known_keys(("schedule",)))
     assert {"name", "extends"} < set(known_keys(()))
 
 

@@ -210,7 +210,7 @@ def test_it_is_kept_when_it_is_opened_again(database: Path) -> None:
     result = second.result(DIGEST)
     assert result is not None
     assert (result.outputs, result.facts) == ({"rootfs": DIGEST}, {"epoch": 1})
-    nothing = dict.fromkeys(("artifacts", "releases", "publications", "approvals", "moves"), 0)
+    nothing = dict.fromkeys(("artifacts", "releases", "publications", "approvals", "moves", "schedules"), 0)
     assert second.counts() == {"builds": 1, "step_results": 1, **nothing}
     second.close()
 

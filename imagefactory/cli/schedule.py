@@ -1,0 +1,212 @@
+"""imagefactory schedule: when images are built again by themselves."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from imagefactory.cli.common import DryRun, image_name
+from imagefactory.cli.output import Json, answer, say, verb
+from imagefactory.cli.session import factory_session, read_recipe
+from imagefactory.cli.tables import print_table, table_of
+from imagefactory.errors.service import ScheduleMissing
+from imagefactory.lifecycle.verbs import require_reason
+from imagefactory.model.schedule import Run, next_runs
+from imagefactory.store.schedules import Change, Schedules, refuse_paused, schedule_of, upcoming
+from imagefactory.store.tables import ScheduleRow
+
+MOST_SHOWN = 1000
+
+app = typer.Typer(no_args_is_help=True, help="When images are built again by themselves.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of an image.", show_default=False)]
+
+
+@app.command("add", epilog="Example: imagefactory schedule add soe-debian-12.yaml soe-debian-13.yaml")
+@verb
+def add(
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE...", help="Recipe files (YAML).", show_default=False, readable=False)
+    ],
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Have images built by the schedules of their recipes; the same again takes up what has changed in them."""
+    changes: dict[str, Change] = {}
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        loaded = [read_recipe(path, factory.settings) for path in recipes]
+        known = {row.name for row in schedules.all()}
+        for each in loaded:
+            if each.recipe.schedule is None and each.recipe.name not in known:
+                raise ScheduleMissing(f"{each.files[0]} has no schedule")
+        for each in loaded:
+            name, file = each.recipe.name, each.files[0].absolute()
+            changes[name] = schedules.register(name, file, each.recipe.schedule, dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    lines = [f"{name}: {would}{change}" for name, change in changes.items()]
+    answer({"dry_run": dry_run, "schedules": changes}, "\n".join(lines), as_json)
+
+
+@app.command("remove", epilog="Example: imagefactory schedule remove soe-debian-12")
+@verb
+def remove(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Do not build an image by its schedule any more."""
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        row = schedules.one(image_name(name))
+        if not dry_run:
+            schedules.remove(row.name)
+    _done(row.name, "removed", dry_run, as_json)
+
+
+@app.command("list", epilog="Example: imagefactory schedule list")
+@verb
+def list_(as_json: Json = False) -> None:
+    """List schedules: when each runs next, and how the last run ended."""
+    with factory_session() as factory:
+        rows = Schedules(factory.records).all()
+    if as_json:
+        answer({"schedules": [_described(row) for row in rows]}, "", as_json)
+        return
+    if not rows:
+        say("no schedules yet")
+        return
+    table = table_of("NAME", "CRON", "NEXT", "LAST", "OUTCOME", "STATE")
+    for row in rows:
+        zone = row.spec["timezone"]
+        table.add_row(
+            row.name,
+            f"{row.spec['cron']} {zone}",
+            "-" if row.paused else _local(upcoming(row).begins, zone),
+            f"{row.last_run:%Y-%m-%d %H:%M} UTC" if row.last_run else "never",
+            _outcome(row),
+            _state(row),
+        )
+    print_table(table)
+
+
+@app.command("next", epilog="Example: imagefactory schedule next soe-debian-12 --count 5")
+@verb
+def next_(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only of this image.", show_default=False)] = None,
+    count: Annotated[int, typer.Option("--count", min=1, max=MOST_SHOWN, help="How many runs.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show the next runs of one schedule, or of all that are not paused, in the order in which they begin."""
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        if name is None:
+            rows = [row for row in schedules.all() if not row.paused]
+        else:
+            rows = [schedules.one(image_name(name))]
+            refuse_paused(rows[0])
+    found = [(run, row) for row in rows for run in islice(_runs(row), count)]
+    found = sorted(found, key=lambda each: (each[0].begins, each[1].name))[:count]
+    if as_json:
+        answer({"runs": [{"name": row.name, **_times(run)} for run, row in found]}, "", as_json)
+        return
+    if not found:
+        say("nothing is going to run")
+        return
+    table = table_of("BEGINS", "NAME", "PLANNED")
+    for run, row in found:
+        zone = row.spec["timezone"]
+        table.add_row(_local(run.begins, zone), row.name, _local(run.planned, zone))
+    print_table(table)
+
+
+@app.command("pause", epilog="Example: imagefactory schedule pause soe-debian-12 --reason 'the mirror moves'")
+@verb
+def pause(
+    name: Name,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, in one line.", show_default=False)
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Let nothing of a schedule run until it is resumed."""
+    if reason is not None:
+        require_reason(reason)
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        row = schedules.one(image_name(name))
+        if not dry_run:
+            schedules.pause(row.name, reason)
+    _done(row.name, "paused", dry_run, as_json, reason=reason)
+
+
+@app.command("resume", epilog="Example: imagefactory schedule resume soe-debian-12")
+@verb
+def resume(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Let a schedule run again. What it would have done meanwhile is not caught up."""
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        row = schedules.one(image_name(name))
+        if not dry_run:
+            schedules.resume(row.name)
+    _done(row.name, "resumed", dry_run, as_json)
+
+
+@app.command("run-now", epilog="Example: imagefactory schedule run-now soe-debian-12")
+@verb
+def run_now(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Have the next run of a schedule begin now, by the service, and not when it is planned."""
+    with factory_session() as factory:
+        schedules = Schedules(factory.records)
+        row = schedules.one(image_name(name))
+        refuse_paused(row)
+        if not dry_run:
+            schedules.run_now(row.name)
+    _done(row.name, "due now", dry_run, as_json)
+
+
+def _done(name: str, what: str, dry_run: bool, as_json: bool, **more: str | None) -> None:
+    would = "would be " if dry_run else ""
+    answer({"name": name, "decision": what, "dry_run": dry_run, **more}, f"{name}: {would}{what}", as_json)
+
+
+def _runs(row: ScheduleRow) -> Iterator[Run]:
+    """The next run as it is recorded, which somebody may have asked for, and those that follow."""
+    run = upcoming(row)
+    yield run
+    yield from next_runs(row.name, schedule_of(row), run.planned, run.planned)
+
+
+def _local(moment: datetime, zone: str) -> str:
+    return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+
+
+def _outcome(row: ScheduleRow) -> str:
+    return " ".join(filter(None, (row.last_outcome, row.last_error))) or "-"
+
+
+def _state(row: ScheduleRow) -> str:
+    if not row.paused:
+        return "active" if not row.failures else f"active, {row.failures} failures in a row"
+    return f"paused: {row.pause_reason}" if row.pause_reason else "paused"
+
+
+def _times(run: Run) -> dict[str, str]:
+    return {"planned": run.planned.isoformat(), "begins": run.begins.isoformat()}
+
+
+def _described(row: ScheduleRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "recipe": row.recipe_file,
+        "schedule": row.spec,
+        "next": None if row.paused else _times(upcoming(row)),
+        "last_run": row.last_run and f"{row.last_run.isoformat()}+00:00",
+        "outcome": row.last_outcome,
+        "error_code": row.last_error,
+        "failures": row.failures,
+        "paused": row.paused,
+        "pause_reason": row.pause_reason,
+    }
