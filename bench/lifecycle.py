@@ -17,6 +17,7 @@ from bench.measure import Comparison, compare
 from bench.memory import Peaks, peak_of_build
 from imagefactory.factory.catalogue_places import CataloguePlaces
 from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.hands import OwnHands
 from imagefactory.factory.keeping import Everywhere
 from imagefactory.lifecycle.clouds import Clouds
 from imagefactory.lifecycle.keeper import Keeper
@@ -129,7 +130,7 @@ def _books(work: Path, clouds_yaml: Path) -> Iterator[Sweep]:
     records = Records(settings.database)
     try:
         _record(records, survey(Cloud("demo")))
-        clouds, audit = Clouds(settings), AuditLog(settings.audit)
+        clouds, audit = Clouds(OwnHands(settings).publish), AuditLog(settings.audit)
         places = Everywhere(clouds, CataloguePlaces(Catalogues(settings, home / "trust.json")))
         keeper = Keeper(Ledger(records), places, audit, FileLocks(home / "locks"), "bench", silent)
         policy = LifecyclePolicy.model_validate({"keep_at_least": KEPT, "obsolete_after": "30 days"})

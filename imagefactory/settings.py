@@ -49,6 +49,8 @@ class Settings:
     broker_password_file: Path | None = None
     storage: Storage | None = None  # where workers of several hosts share artifacts
     notify: Path | None = None  # who is told of what
+    own_catalogue: Path | None = None  # where it does not lie in the home
+    environ: Mapping[str, str] = field(repr=False, default_factory=dict)  # all of it: for processes of ours alone
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
 
     @property
@@ -90,7 +92,8 @@ class Settings:
 
     @property
     def catalogue(self) -> Path:
-        return self.home / "catalogue"
+        """Where releases go whose recipe names no place."""
+        return self.own_catalogue or self.home / "catalogue"
 
     @property
     def trusted(self) -> Path:
@@ -151,6 +154,10 @@ class Settings:
     def logs(self) -> Path:
         return self.home / "logs"
 
+    def build_logs(self, name: str, version: str) -> Path:
+        """The directory of what the steps of a build said."""
+        return self.logs / name / version
+
     def publisher_log(self, cloud: str) -> Path:
         """What the publisher complained about in a cloud, whose name, as `CloudPlace` has it, fits into one of a
         file."""
@@ -170,8 +177,11 @@ class Settings:
     def known_catalogue(self, where: str | Path, root: Path | None = None) -> KnownCatalogue:
         """A catalogue as this machine knows it; `root` is the file with a root that somebody names, and has to be
         there. Raises TargetUnsupported."""
-        roots = (self.home / "root.json", Path("/etc/imagefactory/root.json"))
-        return known_catalogue(where, self.trusted, roots, root)
+        return known_catalogue(where, self.trusted, self.root_files(), root)
+
+    def root_files(self) -> tuple[Path, ...]:
+        """Where the first root of catalogues may lie, in the order of looking."""
+        return (self.home / "root.json", Path("/etc/imagefactory/root.json"))
 
     def policy_files(self) -> tuple[Path, ...]:
         """Where the signer's policy may lie, in the order of looking. One that is named must be there."""
@@ -181,8 +191,8 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read IMAGEFACTORY_HOME, _DATABASE, _BROKER, _BROKER_PASSWORD_FILE, _STORE, _TRUST, _POLICY, _PASSPHRASE_FILE,
-    _NOTIFY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
+    """Read IMAGEFACTORY_HOME, _CATALOGUE, _DATABASE, _BROKER, _BROKER_PASSWORD_FILE, _STORE, _TRUST, _POLICY,
+    _PASSPHRASE_FILE, _NOTIFY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -195,9 +205,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     passphrase, database = seen.get("IMAGEFACTORY_PASSPHRASE_FILE"), seen.get("IMAGEFACTORY_DATABASE")
     broker, password = seen.get("IMAGEFACTORY_BROKER"), seen.get("IMAGEFACTORY_BROKER_PASSWORD_FILE")
     storage, notify = seen.get("IMAGEFACTORY_STORE"), seen.get("IMAGEFACTORY_NOTIFY")
+    catalogue = seen.get("IMAGEFACTORY_CATALOGUE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
     programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, trust, policy, passphrase, password, notify, *elements, *programs):
+    for value in (home, catalogue, trust, policy, passphrase, password, notify, *elements, *programs):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -217,6 +228,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         broker_password_file=Path(password) if password else None,
         storage=parse_storage(storage) if storage else None,
         notify=Path(notify) if notify else None,
+        own_catalogue=Path(catalogue) if catalogue else None,
+        environ=dict(seen),
         account=account_of(os.getuid(), seen),
         proxies={name: value for name in PROXIES if (value := seen.get(name) or seen.get(name.upper()))},
     )

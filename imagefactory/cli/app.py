@@ -40,6 +40,9 @@ VERBS: Mapping[str, str] = {
     "sbom": "The bill of materials of a release: its packages and their licences.",
     "compliance": "How well the image of a release keeps a published standard.",
     "vulnerabilities": "The known vulnerabilities of a release.",
+    "builds": "Builds by workers: what was asked for, what is going on, what came of it.",
+    "worker": "Do the tasks of a role, until it is stopped; what is not finished in time is handed back.",
+    "beat": "Begin again what died, and tell workers of what waits, until it is stopped.",
     "service": "What several hosts share.",
     "audit": "The audit log: what was done with keys.",
 }

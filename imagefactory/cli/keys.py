@@ -1,6 +1,7 @@
 """imagefactory keys: made on request, never on the fly; replaced, revoked, and handed out."""
 
 import os
+import pwd
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import UsageError
 from imagefactory.factory import approvals, key_inventory, key_notes
 from imagefactory.factory.keys import Custody, init_keys, init_root
+from imagefactory.factory.provision import provision
 from imagefactory.factory.rotation import Rotated, Rotation, rotate
+from imagefactory.model.job import Role
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.lock import FileLocks
 from imagefactory.tools.audit_log import AuditLog
@@ -194,6 +197,33 @@ def export(
     written = key_inventory.export(believed, KeyRing(settings.keys), directory, _root(settings))
     lines = [str(directory / name) for name in written]
     answer({"directory": str(directory), "files": list(written)}, "\n".join(lines), as_json)
+
+
+@app.command("provision", epilog="Example: imagefactory keys provision sign /var/lib/imagefactory/sign")
+@verb
+def provision_role(
+    role: Annotated[Role, typer.Argument(metavar="ROLE", help="build, test, sign, publish or lifecycle.")],
+    home: Annotated[Path, typer.Argument(metavar="HOME", help="A new directory.", show_default=False)],
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="USER", help="Whose it is. Default: yours.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the home of a worker: of the keys here those that its role has, and whom it trusts.
+
+    The home of the role sign gets the signer's memory, too: sign nowhere else from then on.
+    """
+    written = provision(read_settings(), role, home, _account(owner) if owner else None)
+    lines = [str(home / name) for name in written]
+    answer({"home": str(home), "role": role, "files": list(written)}, "\n".join(lines), as_json)
+
+
+def _account(name: str) -> tuple[int, int]:
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise UsageError(f"there is no user {name!r}", advice="make it, for instance with adduser --system") from None
+    return found.pw_uid, found.pw_gid
 
 
 def _root(settings: Settings) -> bytes | None:

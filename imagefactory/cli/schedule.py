@@ -1,25 +1,48 @@
 """imagefactory schedule: when images are built again by themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import typer
+from pydantic import ValidationError
 
 from imagefactory.cli.common import DryRun, image_name
 from imagefactory.cli.output import Json, answer, say, verb
-from imagefactory.cli.session import factory_session, read_recipe
+from imagefactory.cli.session import read_recipe
 from imagefactory.cli.tables import print_table, table_of
+from imagefactory.errors import UsageError
 from imagefactory.errors.service import ScheduleMissing
 from imagefactory.lifecycle.verbs import require_reason
+from imagefactory.model.recipe_schedule import Schedule
 from imagefactory.model.schedule import Run, next_runs
-from imagefactory.store.schedules import Change, Schedules, refuse_paused, schedule_of, upcoming
+from imagefactory.settings import read_settings
+from imagefactory.store.schedules import Change, Kind, Schedules, refuse_paused, schedule_of, upcoming
 from imagefactory.store.tables import ScheduleRow
+from imagefactory.wiring import records_of
 
 MOST_SHOWN = 1000
+
+
+class Maintained(StrEnum):
+    """What is looked after by schedules of its own."""
+
+    LIFECYCLE = "lifecycle"
+    AUDIT = "audit"
+    REFRESH = "refresh"
+
+
+DAILY: Final[Mapping[Maintained, str]] = {
+    Maintained.LIFECYCLE: "30 3 * * *",
+    Maintained.AUDIT: "30 4 * * *",
+    Maintained.REFRESH: "15 * * * *",
+}
+OWN: Final = frozenset(f".{kind}" for kind in Maintained)
 
 app = typer.Typer(no_args_is_help=True, help="When images are built again by themselves.")
 
@@ -37,9 +60,9 @@ def add(
 ) -> None:
     """Have images built by the schedules of their recipes; the same again takes up what has changed in them."""
     changes: dict[str, Change] = {}
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
-        loaded = [read_recipe(path, factory.settings) for path in recipes]
+    settings = read_settings()
+    loaded = [read_recipe(path, settings) for path in recipes]
+    with _schedules() as schedules:
         known = {row.name for row in schedules.all()}
         for each in loaded:
             if each.recipe.schedule is None and each.recipe.name not in known:
@@ -52,13 +75,40 @@ def add(
     answer({"dry_run": dry_run, "schedules": changes}, "\n".join(lines), as_json)
 
 
+@app.command("maintain", epilog="Example: imagefactory schedule maintain audit --cron '30 4 * * *'")
+@verb
+def maintain(
+    kind: Annotated[
+        Maintained, typer.Argument(metavar="WHAT", help="lifecycle, audit or refresh.", show_default=False)
+    ],
+    cron: Annotated[
+        str | None,
+        typer.Option("--cron", help="In five fields. Default: daily; refresh hourly.", show_default=False),
+    ] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Whose clocks that means.")] = "UTC",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Have releases looked after: retired by their policies (lifecycle), held in clouds against what was signed
+    (audit), listings in catalogues signed anew in time (refresh). Each is a schedule, .lifecycle for instance."""
+    spec = {"cron": cron or DAILY[kind], "timezone": timezone}
+    try:
+        schedule = Schedule.model_validate(spec)
+    except ValidationError as why:
+        raise UsageError(f"--cron or --timezone: {why.errors(include_url=False)[0]['msg']}") from None
+    name = f".{kind}"
+    with _schedules() as schedules:
+        change = schedules.register(name, Path(), schedule, kind=Kind(kind), dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    answer({"dry_run": dry_run, "schedules": {name: change}}, f"{name}: {would}{change}", as_json)
+
+
 @app.command("remove", epilog="Example: imagefactory schedule remove soe-debian-12")
 @verb
 def remove(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Do not build an image by its schedule any more."""
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
-        row = schedules.one(image_name(name))
+    with _schedules() as schedules:
+        row = schedules.one(_known(name))
         if not dry_run:
             schedules.remove(row.name)
     _done(row.name, "removed", dry_run, as_json)
@@ -68,8 +118,8 @@ def remove(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
 @verb
 def list_(as_json: Json = False) -> None:
     """List schedules: when each runs next, and how the last run ended."""
-    with factory_session() as factory:
-        rows = Schedules(factory.records).all()
+    with _schedules() as schedules:
+        rows = schedules.all()
     if as_json:
         answer({"schedules": [_described(row) for row in rows]}, "", as_json)
         return
@@ -98,12 +148,11 @@ def next_(
     as_json: Json = False,
 ) -> None:
     """Show the next runs of one schedule, or of all that are not paused, in the order in which they begin."""
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
+    with _schedules() as schedules:
         if name is None:
             rows = [row for row in schedules.all() if not row.paused]
         else:
-            rows = [schedules.one(image_name(name))]
+            rows = [schedules.one(_known(name))]
             refuse_paused(rows[0])
     found = [(run, row) for row in rows for run in islice(_runs(row), count)]
     found = sorted(found, key=lambda each: (each[0].begins, each[1].name))[:count]
@@ -133,9 +182,8 @@ def pause(
     """Let nothing of a schedule run until it is resumed."""
     if reason is not None:
         require_reason(reason)
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
-        row = schedules.one(image_name(name))
+    with _schedules() as schedules:
+        row = schedules.one(_known(name))
         if not dry_run:
             schedules.pause(row.name, reason)
     _done(row.name, "paused", dry_run, as_json, reason=reason)
@@ -145,9 +193,8 @@ def pause(
 @verb
 def resume(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Let a schedule run again. What it would have done meanwhile is not caught up."""
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
-        row = schedules.one(image_name(name))
+    with _schedules() as schedules:
+        row = schedules.one(_known(name))
         if not dry_run:
             schedules.resume(row.name)
     _done(row.name, "resumed", dry_run, as_json)
@@ -157,13 +204,23 @@ def resume(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
 @verb
 def run_now(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Have the next run of a schedule begin now, by the service, and not when it is planned."""
-    with factory_session() as factory:
-        schedules = Schedules(factory.records)
-        row = schedules.one(image_name(name))
+    with _schedules() as schedules:
+        row = schedules.one(_known(name))
         refuse_paused(row)
         if not dry_run:
             schedules.run_now(row.name)
     _done(row.name, "due now", dry_run, as_json)
+
+
+@contextmanager
+def _schedules() -> Iterator[Schedules]:
+    with records_of(read_settings()) as records:
+        yield Schedules(records)
+
+
+def _known(name: str) -> str:
+    """The name of an image, or of what is looked after. Raises ReleaseNameInvalid, UsageError."""
+    return name if name in OWN else image_name(name)
 
 
 def _done(name: str, what: str, dry_run: bool, as_json: bool, **more: str | None) -> None:

@@ -170,7 +170,7 @@ def _provenance(line: Line, made: Made, evidence: Sequence[Evidence], documents:
         rootfs=made.rootfs.outputs["rootfs"],
         disk=made.disk.outputs["disk"],
         documents=documents,
-        logs=_logs(Path(line.build.logs)),
+        logs={**line.logged, **logs_in(line.log(plan.SIGN).parent)},
         started=line.build.started.replace(tzinfo=UTC),
         finished=datetime.now(UTC),
         base=made.rootfs.facts.get("base"),
@@ -183,8 +183,9 @@ def _packages(rows: Sequence[Mapping[str, Any]]) -> dict[Package, str | None]:
     return {Package(row["name"], row["version"], row["architecture"]): row["sha256"] for row in rows}
 
 
-def _logs(directory: Path) -> dict[str, str]:
-    """The digest of each log of this build. Steps that were not run have none; the signer's own is not written yet."""
+def logs_in(directory: Path) -> dict[str, str]:
+    """The SHA-256 of each log of a build that lies here. Steps that were not run have none; the signer's own is not
+    written yet."""
     digests = {}
     for path in sorted(filter(Path.is_file, directory.iterdir())):
         with opened(path) as descriptor:

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from imagefactory.errors import CatalogueUninitialised, FactoryError
+from imagefactory.factory.hands import Hands, OwnHands
 from imagefactory.model.listing import Listing, Relisting
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import Progress, advancer, silent
 from imagefactory.settings import Settings
-from imagefactory.steps.registrar import ONLINE, known_repository, require_not_revoked
-from imagefactory.tools.durable import translated
-from imagefactory.tools.hand import call_signer
+from imagefactory.steps.registrar import known_repository, require_not_revoked
 from imagefactory.tools.known_catalogue import PINNED
 from imagefactory.tools.trusted_roots import TrustedRoots
 from imagefactory.tools.tuf_client import CatalogueClient
 from imagefactory.tools.tuf_files import CatalogueFiles
 from imagefactory.tools.tuf_root import named_keys
-from signing.keys import KeyRing, Purpose
+from signing.keys import Purpose
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,17 @@ class Catalogues:
     settings: Settings
     trust_file: Path
     progress: Progress = silent
+    others: Hands | None = None  # who signs, where that is not this host
+
+    @property
+    def hands(self) -> Hands:
+        """Who signs."""
+        return self.others or OwnHands(self.settings)
 
     @property
     def roots(self) -> TrustedRoots:
-        """By which roots the signer knows them."""
-        return TrustedRoots(self.settings.signed)
+        """By which roots they are known here."""
+        return self.hands.roots
 
     def begin(self, catalogue: Path) -> Changed:
         """Begin a catalogue with the root key of development keys; one that is there is left alone."""
@@ -90,7 +95,7 @@ class Catalogues:
     def require_ready(self, catalogue: Path) -> None:
         """See, before any work, that releases may be listed in a catalogue: it is one, or can be begun. Raises
         CatalogueUninitialised, KeysMissing."""
-        if not CatalogueFiles(catalogue).has_begun and not KeyRing(self.settings.keys).development:
+        if not CatalogueFiles(catalogue).has_begun and not self.hands.may_begin:
             raise CatalogueUninitialised(f"{catalogue} is no catalogue yet")
 
     def require_room(self, catalogue: Path, ref: ReleaseRef) -> None:
@@ -113,34 +118,13 @@ class Catalogues:
             yield catalogue, named_keys(root)
 
     def _call(self, action: str, catalogue: Path, more: Mapping[str, Any]) -> Changed:
-        settings, catalogue = self.settings, catalogue.absolute()
-        self.open_keys()
-        with translated(settings.logs):
-            settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        request = {
-            "action": action,
-            "catalogue": str(catalogue),
-            "keys": str(settings.keys),
-            "passphrase": settings.passphrase.for_signer(),
-            "trust": str(self.trust_file),
-            "signed": str(settings.signed),
-            "audit": str(settings.audit),
-            **more,
-        }
-        answer = call_signer(
-            request,
-            environment=settings.signer_environment,
-            log=settings.logs / "signer.log",
-            on_advance=advancer(self.progress, f"{action} {catalogue}"),
-        )
+        catalogue = catalogue.absolute()
+        self.hands.open_keys()
+        request = {"action": action, "catalogue": str(catalogue), **more}
+        on_advance = advancer(self.progress, f"{action} {catalogue}")
+        answer = self.hands.sign(request, self.trust_file, None, on_advance)
         self._trust_it(catalogue, anew=answer["begun"])
         return Changed(tuple(answer["written"]), tuple(answer["overdue"]), answer["begun"])
-
-    def open_keys(self) -> None:
-        """Ask for the passphrase before the signer, who cannot, needs it."""
-        ring = KeyRing(self.settings.keys)
-        if not ring.development and any(ring.where(purpose).startswith("file:") for purpose in ONLINE):
-            self.settings.passphrase()
 
     def _trust_it(self, catalogue: Path, *, anew: bool) -> None:
         """Trust a catalogue of our own, as a client. One that was begun anew is another one than any before it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from imagefactory.factory.catalogue_places import RETIRED, CataloguePlaces, Intent
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.derived import Derived, derived
+from imagefactory.factory.hands import Hands
 from imagefactory.factory.recipes import recipe_of
 from imagefactory.lifecycle.audit import Inspection
 from imagefactory.lifecycle.clouds import Clouds
@@ -59,19 +60,21 @@ class Office:
     progress: Progress
     trust_file: Path
     locks: Locks
+    hands: Hands
 
     @property
     def keeper(self) -> Keeper:
         """Who keeps names in order."""
         settings = self.settings
-        places = Everywhere(self.clouds, CataloguePlaces(Catalogues(settings, self.trust_file, self.progress)))
+        catalogues = Catalogues(settings, self.trust_file, self.progress, self.hands)
+        places = Everywhere(self.clouds, CataloguePlaces(catalogues))
         audit = AuditLog(settings.audit)
         return Keeper(Ledger(self.records), places, audit, self.locks, settings.account, self.progress)
 
     @property
     def clouds(self) -> Clouds:
         """The clouds that its credentials open."""
-        return Clouds(self.settings)
+        return Clouds(self.hands.publish)
 
     @property
     def verbs(self) -> Verbs:

@@ -1,7 +1,7 @@
 """The production line of one build: it does one step and records what came of it. It decides nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,7 @@ class Line:
     trust_file: Path
     progress: Progress
     boot_test: BootTest
+    logged: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of logs that lie elsewhere
 
     @property
     def work(self) -> Path:
@@ -92,8 +93,8 @@ class Line:
         return build_version(self.build)
 
     def log(self, title: str) -> Path:
-        """Where a step's output goes."""
-        directory = Path(self.build.logs)
+        """Where a step's output goes, on this host."""
+        directory = self.settings.build_logs(self.build.name, str(self.version))
         directory.mkdir(parents=True, exist_ok=True)
         return directory / f"{title.replace(' ', '-')}.log"
 

@@ -48,10 +48,10 @@ class Factory(Means):
         Raises Busy, Interrupted, and whatever a step raises; what was finished before is kept.
         """
         with self.locks.name(loaded.recipe.name):
-            self._bury(loaded.recipe.name)
+            self.bury(loaded.recipe.name)
             KeyRing(self.settings.keys)
             run = Run(self, loaded, fresh=fresh, publish=publish)
-            with self._recorded(run):
+            with self.recorded(run):
                 return run.to_the_end()
 
     def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
@@ -85,17 +85,20 @@ class Factory(Means):
 
     # -- the records of a run ------------------------------------------------------------------------------------------
 
-    def _bury(self, name: str) -> None:
-        """Builds that died without a word, and what they left; we hold the lock, so nobody works on them."""
+    def bury(self, name: str, but: str | None = None) -> None:
+        """Builds that died without a word, and what they left; we hold the lock, so nobody works on them. The one with
+        the id `but` goes on: of that, only what lies about."""
         for build in self.records.abandoned(name):
-            self.records.move_build(build, BuildState.INTERRUPTED, ("interrupted", "it died"))
+            if build.id != but:
+                self.records.move_build(build, BuildState.INTERRUPTED, ("interrupted", "it died"))
         left = {path.name for path in self.settings.work.iterdir()}
         for build in self.records.builds(name) if left else ():
             if build.id in left:
                 shutil.rmtree(self.settings.work / build.id, ignore_errors=True)
 
     @contextmanager
-    def _recorded(self, run: Run) -> Iterator[None]:
+    def recorded(self, run: Run) -> Iterator[None]:
+        """Whatever ends a run is recorded with its build."""
         try:
             yield
         except (FactoryError, SigningError) as error:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagefactory.factory.hands import Hands, OwnHands
 from imagefactory.factory.keeping import Office
 from imagefactory.factory.line import BootTest
 from imagefactory.factory.places import Errand, Outcomes, publish_all
@@ -31,11 +32,17 @@ class Means:
     progress: Progress
     boot_test: BootTest
     locks: Locks
+    others: Hands | None = None  # who signs and publishes, where that is not this host
+
+    @property
+    def hands(self) -> Hands:
+        """Who signs and publishes."""
+        return self.others or OwnHands(self.settings)
 
     @property
     def lookout(self) -> Lookout:
         """Who looks at what is there."""
-        return Lookout(self.records, self.artifacts)
+        return Lookout(self.records, self.artifacts, near=self.others is None)
 
     @property
     def trust_file(self) -> Path:
@@ -52,18 +59,21 @@ class Means:
     @property
     def signing(self) -> SigningDesk:
         """Who makes releases of what was attested. Raises NoTrustRoot."""
-        return SigningDesk(self.settings, self.records, self.artifacts, self.trust_file, self.progress)
+        return SigningDesk(self.settings, self.records, self.artifacts, self.trust_file, self.progress, self.hands)
 
     @property
     def office(self) -> Office:
         """Who looks after what it has released. Raises NoTrustRoot."""
-        return Office(self.settings, self.records, self.artifacts, self.progress, self.trust_file, self.locks)
+        return Office(
+            self.settings, self.records, self.artifacts, self.progress, self.trust_file, self.locks, self.hands
+        )
 
     @property
     def desk(self) -> Desk:
         """Who publishes. Raises NoTrustRoot."""
         office = self.office
-        return Desk(self.settings, self.records, self.artifacts, self.progress, office.trust_file, office.keeper)
+        trust_file, keeper = office.trust_file, office.keeper
+        return Desk(self.settings, self.records, self.artifacts, self.progress, trust_file, keeper, self.hands)
 
     def publish_all(self, release: Release, errands: Sequence[Errand], *, deep: bool = False) -> Outcomes:
         """Publish a release to several places at once and verify it there; what goes wrong in one of them is returned.

@@ -75,7 +75,7 @@ def _open_keys(desk: Desk, errands: Sequence[Errand]) -> Failure | None:
     catalogues' concern alone."""
     if len(errands) > 1 and any(isinstance(each.target, CatalogueTarget) for each in errands):
         try:
-            desk.catalogues.open_keys()
+            desk.hands.open_keys()
         except FAILURES as error:
             return error
     return None

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +19,7 @@ from imagefactory.errors import (
 )
 from imagefactory.factory.catalogue_places import CataloguePlaces, Intent
 from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.hands import Hands
 from imagefactory.factory.recipes import recipe_of
 from imagefactory.lifecycle.keeper import Keeper
 from imagefactory.model import plan
@@ -40,7 +40,6 @@ from imagefactory.store.records import Records, release_version
 from imagefactory.store.tables import Publication, Release
 from imagefactory.tools.audit_log import AuditLog
 from imagefactory.tools.catalogue import Catalogue
-from imagefactory.tools.hand import call_publisher
 from signing.errors import SigningError
 from signing.manifest import MANIFEST_FILE, PROVENANCE_FILE
 from signing.trust import Trust, load_trust
@@ -75,6 +74,7 @@ class Desk:
     progress: Progress
     trust_file: Path
     keeper: Keeper
+    hands: Hands
 
     def publish(self, release: Release, target: CatalogueTarget | CloudTarget, *, deep: bool = False) -> Published:
         """Publish a release and verify it from there, for somebody who holds `alone`. Whatever happens is recorded.
@@ -115,7 +115,7 @@ class Desk:
     @property
     def catalogues(self) -> Catalogues:
         """Who has the signer list what is published."""
-        return Catalogues(self.settings, self.trust_file, self.progress)
+        return Catalogues(self.settings, self.trust_file, self.progress, self.hands)
 
     def withdraw(self, release: Release, publication: Publication, reason: str) -> None:
         """Take a publication back: in a catalogue it is revoked for this reason and its folder goes away, in a cloud
@@ -129,17 +129,14 @@ class Desk:
             if isinstance(place, CataloguePlace):
                 self._withdraw(release, place.root, reason)
             elif publication.image_id is not None:
-                call_publisher(
-                    {
-                        "action": "withdraw",
-                        "cloud": place.cloud,
-                        "image_id": publication.image_id,
-                        "manifest_sha256": release.files[MANIFEST_FILE],
-                    },
-                    environment=self.settings.cloud_environment,
-                    log=self.settings.publisher_log(place.cloud),
-                    on_advance=advancer(self.progress, f"withdraw {publication.target}"),
-                )
+                request = {
+                    "action": "withdraw",
+                    "cloud": place.cloud,
+                    "image_id": publication.image_id,
+                    "manifest_sha256": release.files[MANIFEST_FILE],
+                }
+                on_advance = advancer(self.progress, f"withdraw {publication.target}")
+                self.hands.publish(place.cloud, request, on_advance)
             self.records.move_publication(publication, PublicationState.WITHDRAWN)
             self._settle(release, publication.target, "is withdrawn")
 
@@ -203,15 +200,11 @@ class Desk:
     def _uploaded(self, publication: Publication, request: Mapping[str, Any]) -> dict[str, Any]:
         """What the publisher says is in the cloud now. An id is recorded before it is used, and never used again once
         Glance has burnt it."""
-        call = partial(
-            call_publisher,
-            environment=self.settings.cloud_environment,
-            log=self.settings.publisher_log(str(request["target"]["cloud"])),
-            on_advance=advancer(self.progress, f"{plan.PUBLISH} {publication.target}"),
-        )
+        cloud = str(request["target"]["cloud"])
+        on_advance = advancer(self.progress, f"{plan.PUBLISH} {publication.target}")
         for attempt in range(ATTEMPTS):
             try:
-                return call({**request, "image_id": publication.image_id})
+                return self.hands.publish(cloud, {**request, "image_id": publication.image_id}, on_advance)
             except ImageIdBurnt:
                 self.records.describe_publication(publication, str(uuid4()), publication.details)
                 if attempt + 1 == ATTEMPTS:

@@ -8,6 +8,7 @@ from typing import Any
 
 from imagefactory.factory import standard
 from imagefactory.factory.attested import Attested, builder
+from imagefactory.factory.hands import Hands
 from imagefactory.factory.inputs import Inputs
 from imagefactory.factory.keep import keep
 from imagefactory.model import plan, properties
@@ -17,7 +18,6 @@ from imagefactory.settings import Settings
 from imagefactory.store.artifacts import ArtifactStore
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Build, Release
-from imagefactory.tools.hand import call_signer
 from signing.errors import KeyUntrusted
 from signing.trust import Trust
 
@@ -34,12 +34,23 @@ class SigningDesk:
     artifacts: ArtifactStore
     trust_file: Path
     progress: Progress
+    hands: Hands
+
+    def check(self, order: Mapping[str, Any]) -> Version | None:
+        """Have the signer see, before any work, that it has its keys, that the trust file believes them, that the
+        policy approves what is to be built, and that the certificate lasts as long as the recipe promises. Returns the
+        greatest version that it ever signed for this name: it outlives the records.
+
+        Raises SignerRefused with a code of the room signing.
+        """
+        answer = self.hands.sign(order, self.trust_file, None, advancer(silent, plan.SIGN))
+        return Version.parse(answer["newest"]) if answer["newest"] else None
 
     def sign(self, attested: Attested, build: Build, work: Path, log: Path) -> Release:
         """Have the signer sign, with its files below `work`, and record the release, which ends its build. Raises what
         the signer raises, ArtifactMissing, StateConflict."""
         images = {name: image["sha256"] for name, image in attested.images.items()}
-        answer = call_signer(
+        answer = self.hands.sign(
             {
                 "action": "sign",
                 "name": attested.name,
@@ -48,14 +59,13 @@ class SigningDesk:
                 "documents": {name: str(self.artifacts.require(digest)) for name, digest in attested.documents.items()},
                 "provenance": str(self.artifacts.require(attested.provenance)),
                 "evidence": [piece for pieces in attested.evidence.values() for piece in pieces],
-                **_signers(self.settings, self.trust_file),
                 "output": str(work),
                 "expires": int((datetime.now(UTC) + EXPIRY).timestamp()),
                 "environment": self.settings.environment,
             },
-            environment=self.settings.signer_environment,
-            log=log,
-            on_advance=advancer(self.progress, plan.SIGN),
+            self.trust_file,
+            log,
+            advancer(self.progress, plan.SIGN),
         )
         signed = {name: keep(work / name, "document", self.artifacts, self.records).sha256 for name in answer["files"]}
         files = {f"{attested.name}-{attested.version}.{name}": digest for name, digest in images.items()}
@@ -69,12 +79,11 @@ class SigningDesk:
         )
 
 
-def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) -> Version | None:
-    """See, before any work, that builder and signer have their keys, that the trust file believes them, that the policy
-    approves what is to be built, and that the certificate lasts as long as the recipe promises. Returns the greatest
-    version that the signer ever signed for this name: it outlives the records.
+def order(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) -> dict[str, Any]:
+    """What the signer is to see to before any work (SigningDesk.check). Its builder sees first that the standard is
+    there, that it has its own key, and that the trust file believes it.
 
-    Raises SignerRefused with a code of the room signing, and its errors for the builder's own key.
+    Raises ContentInvalid, TailoringInvalid, ProfileUnknown, RuleUnknown, errors of the room signing.
     """
     if (by := inputs.measuring) is not None:
         standard.check(by.wanted, by.content, inputs.recipe.os.distro, inputs.recipe.os.version)
@@ -82,30 +91,11 @@ def check(inputs: Inputs, settings: Settings, trust: Trust, trust_file: Path) ->
     if provenance.keyid not in trust.provenance:
         raise KeyUntrusted(f"{trust_file} does not know the provenance key {provenance.keyid[:16]}")
     trust.require_name(provenance.keyid, inputs.recipe.name)
-    answer = call_signer(
-        {
-            "action": "check",
-            "name": inputs.recipe.name,
-            "builder": provenance.keyid,
-            "recipe": inputs.loaded.digest,
-            "elements": dict(inputs.element_digests),
-            "properties": properties.typed_in(inputs.recipe),
-            **_signers(settings, trust_file),
-        },
-        environment=settings.signer_environment,
-        log=settings.logs / "signer.log",
-        on_advance=advancer(silent, plan.SIGN),
-    )
-    return Version.parse(answer["newest"]) if answer["newest"] else None
-
-
-def _signers(settings: Settings, trust_file: Path) -> Mapping[str, Any]:
-    """Where the signer finds what is its own."""
     return {
-        "keys": str(settings.keys),
-        "passphrase": settings.passphrase.for_signer(),
-        "trust": str(trust_file),
-        "policy": [str(path) for path in settings.policy_files()],
-        "signed": str(settings.signed),
-        "audit": str(settings.audit),
+        "action": "check",
+        "name": inputs.recipe.name,
+        "builder": provenance.keyid,
+        "recipe": inputs.loaded.digest,
+        "elements": dict(inputs.element_digests),
+        "properties": properties.typed_in(inputs.recipe),
     }

@@ -6,23 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from imagefactory.errors import ComplianceFailed, DiskFull, StateConflict
 from imagefactory.factory import standard, vulnerabilities
 from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.course import Course
 from imagefactory.factory.inputs import gather
 from imagefactory.factory.line import Line
 from imagefactory.factory.means import Means
 from imagefactory.factory.places import Errand, failure
 from imagefactory.factory.publishing import Published, published
-from imagefactory.factory.release import check
+from imagefactory.factory.release import order
 from imagefactory.factory.stations import attested, perform
-from imagefactory.factory.view import Packages, View
+from imagefactory.factory.view import View
 from imagefactory.model import plan
 from imagefactory.model.build import BuildState
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
-from imagefactory.model.recipe_targets import CatalogueTarget
+from imagefactory.model.recipe_targets import CatalogueTarget, CloudTarget
+from imagefactory.model.release import Version
 from imagefactory.progress import StepFinished, StepStarted
 from imagefactory.store.records import release_version
 from imagefactory.store.tables import Build, Release, StepResult
@@ -45,8 +48,11 @@ class Outcome:
 class Run:
     """One build of one recipe, as far as it has come."""
 
-    def __init__(self, means: Means, loaded: LoadedRecipe, *, fresh: bool, publish: bool) -> None:
-        """Look whom the factory trusts, and at what goes in. Raises NoTrustRoot, TrustInvalid, errors of gathering."""
+    def __init__(
+        self, means: Means, loaded: LoadedRecipe, *, fresh: bool, publish: bool, course: Course | None = None
+    ) -> None:
+        """Look whom the factory trusts, and at what goes in; a `course` is where another run of the same build stopped.
+        Raises NoTrustRoot, TrustInvalid, errors of gathering."""
         self._means = means
         self._trust_file = means.trust_file
         self._trust = load_trust(self._trust_file)
@@ -54,28 +60,38 @@ class Run:
         self._fresh = fresh
         self._publish = publish
         self._line: Line | None = None
-        self._packages: Packages | None = None
-        self._done: frozenset[str] = frozenset()
-        self._worked = False
+        self._course = course or Course()
+        self._told: set[str] = set()
 
     def to_the_end(self) -> Outcome:
         """Look, plan, act, until the plan has nothing to run. Raises whatever a step raises."""
-        self._packages = self._means.lookout.packages(self._inputs, self._means.settings.environment)
-        told: set[str] = set()
+        self.ask()
         while True:
-            view = self._look()
-            actions = plan.plan(view.situation)
-            coming = plan.coming(actions)
-            for action in actions[: actions.index(coming[0])] if coming else actions:
-                if action.title not in told | self._done:
-                    told.add(action.title)
-                    self._means.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
+            view, coming = self.coming()
+            if not coming:
+                return self._outcome(view)
             with self._refused_is_last(view.compliance):
-                if not coming or coming[0].step not in {plan.ROOTFS, *plan.FOUND_OUT}:
-                    self._hold_to_gates(view)
-                if not coming:
-                    return self._outcome(view)
                 self._do(coming, view)
+
+    def ask(self) -> None:
+        """Ask the mirrors what they have now. Raises MirrorUnreachable, PackageMissing."""
+        packages = self._means.lookout.packages(self._inputs, self._means.settings.environment)
+        self._course = replace(self._course, packages=packages)
+
+    def coming(self) -> tuple[View, tuple[Action, ...]]:
+        """What is there, and what is to be done next; nothing where all is done. Raises ComplianceFailed,
+        VulnerabilitiesFound."""
+        view = self.look()
+        actions = plan.plan(view.situation)
+        coming = plan.coming(actions)
+        for action in actions[: actions.index(coming[0])] if coming else actions:
+            if action.title not in self._told | self._course.done:
+                self._told.add(action.title)
+                self._means.progress(StepFinished(action.title, action.reason, reused=True, seconds=0.0))
+        with self._refused_is_last(view.compliance):
+            if not coming or coming[0].step not in {plan.ROOTFS, *plan.FOUND_OUT}:
+                self._hold_to_gates(view)
+        return view, coming
 
     def _hold_to_gates(self, view: View) -> None:
         """Nothing is made of a root file system that does not keep its standard or has vulnerabilities that the recipe
@@ -101,50 +117,79 @@ class Run:
                     records.remember(measured.key, measured.step, measured.name, measured.outputs, measured.facts)
             raise
 
-    def end(self, state: BuildState, error: tuple[str, str] | None = None) -> None:
-        if self._line is not None and self._line.build.state == BuildState.RUNNING:
-            self._means.records.move_build(self._line.build, state, error)
+    @property
+    def course(self) -> Course:
+        """How far this is."""
+        return self._course
+
+    def logged(self, digests: Mapping[str, str]) -> Course:
+        """The same, with these logs, by the name of their file; each with its SHA-256."""
+        self._course = replace(self._course, logs={**self._course.logs, **digests})
+        return self._course
+
+    @property
+    def targets(self) -> Mapping[str, CatalogueTarget | CloudTarget]:
+        """Where the recipe publishes to, by place; nothing where that is not wanted."""
+        return self._inputs.targets if self._publish else {}
+
+    def end(self, state: BuildState, error: tuple[str, str] | None = None) -> bool:
+        """Its build, if there is one and it runs, has ended so. Returns whether there was one."""
+        build = self._line.build if self._line else self._going_on()
+        if build is None or build.state != BuildState.RUNNING:
+            return False
+        self._means.records.move_build(build, state, error)
+        return True
 
     def clean(self) -> None:
         if self._line is not None:
             shutil.rmtree(self._line.work, ignore_errors=True)
 
-    def _look(self) -> View:
-        assert self._packages is not None  # noqa: S101 - to_the_end() sets it first
-        lookout = self._means.lookout
-        return lookout.view(self._inputs, self._packages, self._trust, self._fresh, self._done, self._publish)
+    def look(self) -> View:
+        """What is there."""
+        course, lookout = self._course, self._means.lookout
+        assert course.packages is not None  # noqa: S101 - ask() comes first
+        return lookout.view(self._inputs, course.packages, self._trust, self._fresh, course.done, self._publish)
 
     def _do(self, actions: Sequence[Action], view: View) -> None:
         """Do what comes next: one step, or several publications."""
-        for action in actions:
-            if action.title in self._done:
-                raise StateConflict(f"{action.title} is done and has no effect: {action.reason}")
+        self.require_new(actions)
         if actions[0].step == plan.PUBLISH:
             self._publish_all(actions, view)
         else:
-            self._step(actions[0], view)
+            self.step(actions[0], view)
 
-    def _step(self, action: Action, view: View) -> None:
+    def require_new(self, actions: Sequence[Action]) -> None:
+        """Raises StateConflict when what is to be done has been done."""
+        for action in actions:
+            if action.title in self._course.done:
+                raise StateConflict(f"{action.title} is done and has no effect: {action.reason}")
+
+    def step(self, action: Action, view: View) -> str:
+        """Do one step that is no publication. Returns in one line what came of it; raises whatever it raises."""
         started = time.monotonic()
-        log = str(self._reserved().log(action.title))
+        log = str(self.line.log(action.title))
         self._means.progress(StepStarted(action.title, action.reason, log))
         outcome = self._perform(action, view)
-        self._done |= {action.title}
-        self._worked = True
+        self._note(action.title)
         seconds = time.monotonic() - started
         self._means.progress(StepFinished(action.title, outcome, reused=False, seconds=seconds))
+        return outcome
+
+    def _note(self, *titles: str) -> None:
+        """These are done."""
+        self._course = replace(self._course, done=self._course.done | {*titles}, worked=True)
 
     def _perform(self, action: Action, view: View) -> str:
         """Do one step and say in one line what came of it."""
-        line = self._reserved()
+        line, packages = self.line, self._course.packages
         if action.step == plan.SIGN:
             log = line.log(plan.SIGN)
             release = self._means.signing.sign(attested(line, view), line.build, line.directory("sign"), log)
             return f"{release.name}@{release_version(release)}"
-        assert self._packages is not None  # noqa: S101 - to_the_end() sets it first
-        said = perform(line, action, view, self._packages.in_release)
+        assert packages is not None  # noqa: S101 - ask() comes first
+        said = perform(line, action, view, packages.in_release)
         if action.step == plan.ROOTFS:
-            self._packages = replace(self._packages, changes=())
+            self._course = replace(self._course, packages=replace(packages, changes=()))
         return said
 
     def _publish_all(self, actions: Sequence[Action], view: View) -> None:
@@ -153,9 +198,9 @@ class Run:
         targets = {action.subject: action for action in actions}
         errands = [Errand(self._inputs.targets[place], each.reason) for place, each in targets.items() if place]
         outcomes = self._means.publish_all(view.release, errands)
-        done = {targets[place].title for place, each in outcomes.items() if isinstance(each, Published)}
-        self._done |= done
-        self._worked = self._worked or bool(done)
+        done = [targets[place].title for place, each in outcomes.items() if isinstance(each, Published)]
+        if done:
+            self._note(*done)
         for each in outcomes.values() if len(outcomes) == 1 else ():
             if not isinstance(each, Published):
                 raise each
@@ -163,16 +208,13 @@ class Run:
         if failed is not None:
             raise failed
 
-    def _reserved(self) -> Line:
+    @property
+    def line(self) -> Line:
         """The build that this run's work belongs to; its version is reserved when the first step needs it."""
         if self._line is None:
-            means, loaded = self._means, self._inputs.loaded
-            self._require_catalogues()
-            signed = check(self._inputs, means.settings, self._trust, self._trust_file)
-            build = means.records.reserve(
-                loaded.recipe.name, loaded.files[0], loaded.digest, means.settings.logs, after=signed
-            )
-            means.records.move_build(build, BuildState.RUNNING)
+            means = self._means
+            build = self._going_on() or self._reserve()
+            self._course = replace(self._course, build=build.id)
             self._line = Line(
                 self._inputs,
                 build,
@@ -183,22 +225,46 @@ class Run:
                 self._trust_file,
                 means.progress,
                 means.boot_test,
+                self._course.logs,
             )
             self._line.work.mkdir(parents=True)
         return self._line
 
+    def _going_on(self) -> Build | None:
+        """The build of this course, unless somebody has ended it."""
+        builds = self._means.records.builds(self._inputs.recipe.name) if self._course.build else ()
+        return next(
+            (each for each in builds if each.id == self._course.build and each.state == BuildState.RUNNING), None
+        )
+
+    def _reserve(self) -> Build:
+        means, loaded, course = self._means, self._inputs.loaded, self._course
+        if course.checked:
+            signed = Version.parse(course.signed) if course.signed else None
+        else:
+            self._require_catalogues()
+            signed = means.signing.check(self.order())
+        build = means.records.reserve(
+            loaded.recipe.name, loaded.files[0], loaded.digest, means.settings.logs, after=signed
+        )
+        means.records.move_build(build, BuildState.RUNNING)
+        return build
+
+    def order(self) -> dict[str, Any]:
+        """What the signer is asked before any work; the builder's own half of it is seen to be well. Raises errors of
+        the builder's own key, StandardMissing and others of `standard.check`."""
+        return order(self._inputs, self._means.settings, self._trust, self._trust_file)
+
     def _require_catalogues(self) -> None:
         """Raises CatalogueUninitialised."""
-        catalogues = Catalogues(self._means.settings, self._trust_file)
-        for target in self._inputs.targets.values() if self._publish else ():
+        catalogues = Catalogues(self._means.settings, self._trust_file, others=self._means.hands)
+        for target in self.targets.values():
             if isinstance(target, CatalogueTarget):
                 catalogues.require_ready(target.place.root)
 
     def _outcome(self, view: View) -> Outcome:
         assert view.release is not None  # noqa: S101 - the plan signs before it has nothing left to run
-        reproduced = self._line is not None and self._line.build.state == BuildState.RUNNING
-        if reproduced:
-            self.end(BuildState.REPRODUCED)
+        reproduced = self.end(BuildState.REPRODUCED)
         there = {
             (where := published(view.release, publication)).target: (where, publication.verified)
             for publication in view.release.publications
@@ -208,7 +274,7 @@ class Run:
             release=view.release,
             published={target: where for target, (where, _) in there.items()},
             verified={target: at for target, (_, at) in there.items() if at is not None},
-            worked=self._worked,
+            worked=self._course.worked,
             reproduced=reproduced,
             build=self._line.build if self._line else None,
         )

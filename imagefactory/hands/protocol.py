@@ -33,18 +33,18 @@ def serve(actions: dict[str, Callable[[Document, Advance], Document]]) -> int:
             raise RequestInvalid(f"a hand that does {' and '.join(actions)} was asked for something else")
         result = actions[request["action"]](request, _advance)
     except FactoryError as error:
-        _send({"error": _document(error, error.log, error.lines)})
+        say({"error": _document(error, error.log, error.lines)})
         return error.exit_code
     except SigningError as error:
-        _send({"error": _document(error, None, ())})
+        say({"error": _document(error, None, ())})
         return error.exit_code
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         full = DiskFull(f"no space for {error.filename or 'what is being made'}")
-        _send({"error": _document(full, None, ())})
+        say({"error": _document(full, None, ())})
         return full.exit_code
-    _send({"result": result})
+    say({"result": result})
     return 0
 
 
@@ -59,10 +59,11 @@ def _document(error: FactoryError | SigningError, log: Path | None, lines: tuple
 
 
 def _advance(text: str, done: int = 0, total: int = 0) -> None:
-    _send({"advance": text, "done": done, "total": total})
+    say({"advance": text, "done": done, "total": total})
 
 
-def _send(document: Document) -> None:
+def say(document: Document) -> None:
+    """Tell the caller something on the way; `result` and `error` are the last words."""
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
 

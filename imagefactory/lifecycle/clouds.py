@@ -1,7 +1,7 @@
 """Clouds as places, asked through the publisher, who has their credentials."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,17 @@ from imagefactory.model.release import ReleaseRef
 from imagefactory.model.strays import Retired
 from imagefactory.model.survey import Survey
 from imagefactory.model.target import CloudPlace
-from imagefactory.progress import Progress, advancer
-from imagefactory.settings import Settings
+from imagefactory.progress import Advance, Progress, advancer
 from imagefactory.store.tables import Publication
-from imagefactory.tools.hand import call_publisher, rebuild
+from imagefactory.tools.hand import rebuild
 from signing.manifest import MANIFEST_FILE
 
 
 @dataclass(frozen=True)
 class Clouds:
-    """The clouds that the publisher has credentials for."""
+    """The clouds that the publisher has credentials for: `publish` asks it (factory.hands)."""
 
-    settings: Settings
+    publish: Callable[[str, Mapping[str, Any], Advance], dict[str, Any]]
 
     def settle(self, place: CloudPlace, orders: Sequence[Order], progress: Progress) -> Settlement:
         """Have images renamed, shown, hidden, deactivated and deleted, in this order, project by project; that of the
@@ -101,12 +100,8 @@ class Clouds:
         return {each.image_id: each for each in told}
 
     def _call(self, place: CloudPlace, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-        return call_publisher(
-            {**request, "cloud": place.cloud},
-            environment=self.settings.cloud_environment,
-            log=self.settings.publisher_log(place.cloud),
-            on_advance=advancer(progress, f"{request['action']} {place}"),
-        )
+        whole = {**request, "cloud": place.cloud}
+        return self.publish(place.cloud, whole, advancer(progress, f"{request['action']} {place}"))
 
 
 def owner_of(publication: Publication) -> str | None:

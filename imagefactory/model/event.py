@@ -56,6 +56,14 @@ class Event:
         return str(uuid5(_OURS, named))
 
 
+@dataclass(frozen=True)
+class Due:
+    """An event that somebody is still to be told of."""
+
+    event: Event
+    receiver: str
+
+
 def job_failed(job: str, name: str, code: str, message: str, advice: str, host: str, at: datetime) -> Event:
     """A job ended as failed; `code` and `message` say why, `host` where its last task ran."""
     facts = {"job": job, "name": name, "code": code, "host": host}

@@ -6,12 +6,17 @@ ones before them end. A task without a job is an errand: something that a worker
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 MOST_ATTEMPTS: Final = 3
 """How often a task is begun before it fails."""
 _FIRST_DELAY, _LONGEST_DELAY = 5.0, 300.0  # seconds
+
+
+AS_IT_IS: Final = "0" * 64
+"""The digest of a recipe that is taken as its file is when work begins."""
 
 
 class Role(StrEnum):
@@ -24,15 +29,26 @@ class Role(StrEnum):
     LIFECYCLE = "lifecycle"
 
 
+KEYS: Final[Mapping[Role, frozenset[str]]] = {
+    Role.BUILD: frozenset({"provenance"}),
+    Role.TEST: frozenset(),
+    Role.SIGN: frozenset({"release", "glance", "targets", "freshness"}),
+    Role.PUBLISH: frozenset(),
+    Role.LIFECYCLE: frozenset(),
+}
+"""The purposes of the private keys that each role has."""
+
+
 class JobState(StrEnum):
     """QUEUED until one of its tasks is begun. All but the first two are final: RELEASED has made a release, REPRODUCED
-    the same bytes as one that was there, and UNCHANGED had nothing to do."""
+    the same bytes as one that was there, and UNCHANGED had nothing to do; DONE is what makes no release at all."""
 
     QUEUED = "queued"
     RUNNING = "running"
     RELEASED = "released"
     REPRODUCED = "reproduced"
     UNCHANGED = "unchanged"
+    DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -67,8 +83,9 @@ TASK_TRANSITIONS: Final[Mapping[TaskState, frozenset[TaskState]]] = {
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What is asked for: a recipe by its file and its digest (SHA-256, hex), to be built by `account` for a `reason`;
-    `fresh` does every step again, and without `publish` the release goes nowhere."""
+    """What is asked for: a recipe by its file and its digest (SHA-256, hex; AS_IT_IS: whatever it is when work begins),
+    to be built by `account` for a `reason`; `fresh` does every step again, and without `publish` the release goes
+    nowhere. `scheduled` is the run of a schedule that it is, by when that was planned (UTC, without a zone)."""
 
     name: str
     recipe_file: str
@@ -77,6 +94,7 @@ class JobOrder:
     account: str
     fresh: bool = False
     publish: bool = True
+    scheduled: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from tenacity.wait import wait_base
 
 from imagefactory.errors.service import NotifyInvalid, NotifyRefused, NotifyUnreachable
-from imagefactory.model.event import Event
+from imagefactory.model.event import Due, Event
 from imagefactory.model.notify import Channel, MailChannel, Notify, WebhookChannel
 from imagefactory.tools import mail, webhook
 
@@ -23,14 +23,6 @@ SENT: Final = "sent"
 Failure = NotifyInvalid | NotifyRefused | NotifyUnreachable
 Told = Callable[[str, str], None]
 """Learns whom one tried to tell, and the outcome: sent, unreachable, refused or invalid."""
-
-
-@dataclass(frozen=True)
-class Due:
-    """An event that somebody is still to be told of."""
-
-    event: Event
-    receiver: str
 
 
 class Outbox(Protocol):

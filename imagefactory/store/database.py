@@ -18,7 +18,7 @@ from imagefactory.store.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest migration; a test compares it with the files. They are numbered, so that older ones are lesser.
-REVISION = "0007"
+REVISION = "0008"
 CONNECT_TIMEOUT = 10  # seconds
 # Nobody waits forever: for a lock, for an answer, for somebody who forgot a transaction, for a network that is gone.
 PATIENCE = "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"

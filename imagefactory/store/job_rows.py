@@ -118,8 +118,8 @@ def goes_on(session: Session, job: Job) -> bool:
     return session.scalar(unended) is not None
 
 
-def add(session: Session, job_id: str | None, tasks: Sequence[NewTask]) -> list[Call]:
-    """Queue tasks, which count as told of: whoever adds them tells, after the transaction."""
+def add(session: Session, job_id: str | None, tasks: Sequence[NewTask], *, told: bool = True) -> list[Call]:
+    """Queue tasks. Whoever adds them tells, after the transaction, so that they count as `told` of."""
     rows = [
         {
             "id": uuid4().hex,
@@ -137,5 +137,7 @@ def add(session: Session, job_id: str | None, tasks: Sequence[NewTask]) -> list[
         for task in tasks
     ]
     for row in rows:
-        session.execute(insert(Task).values(**row, created=from_now(), not_before=from_now(), sent=from_now()))
+        session.execute(
+            insert(Task).values(**row, created=from_now(), not_before=from_now(), sent=from_now() if told else None)
+        )
     return [Call(task.role, str(row["id"])) for task, row in zip(tasks, rows, strict=True)]

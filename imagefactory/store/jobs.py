@@ -65,48 +65,65 @@ class Jobs:
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    def request(self, order: JobOrder, first: NewTask, *, repeats: str | None = None) -> tuple[Job, Call | None]:
+    def request(
+        self, order: JobOrder, first: NewTask, *, repeats: str | None = None, told: bool = True
+    ) -> tuple[Job, Call | None]:
         """Ask for a build. Returns the job and whom to tell: nobody, where the same was asked for before and has not
-        ended, so that this is one job."""
+        ended, so that this is one job. Who cannot tell says so with `told`: then a beat does."""
+        with self._records.session() as session:
+            return self.request_in(session, order, first, repeats=repeats, told=told)
+
+    def request_in(
+        self, session: Session, order: JobOrder, first: NewTask, *, repeats: str | None = None, told: bool = True
+    ) -> tuple[Job, Call | None]:
+        """The same, within a transaction."""
         for _ in range(_MOST_JOINS):
             try:
-                return self._new(order, first, repeats)
+                with session.begin_nested():
+                    return self._new(session, order, first, repeats, told)
             except IntegrityError:
-                job = self._joined(order)
+                job = self._joined(session, order)
                 if job is not None:
                     return job, None
         raise StateConflict(f"jobs for {order.name} end as fast as they are asked for")
 
-    def _new(self, order: JobOrder, first: NewTask, repeats: str | None) -> tuple[Job, Call]:
+    def _new(
+        self, session: Session, order: JobOrder, first: NewTask, repeats: str | None, told: bool
+    ) -> tuple[Job, Call]:
         job_id = uuid4().hex
         values = {**vars(order), "id": job_id, "state": JobState.QUEUED, "repeats": repeats, "joined": 0, "course": {}}
-        with self._records.session() as session:
-            made = insert(Job).values(**values, created=from_now(), touched=from_now()).returning(Job)
-            job = session.scalars(made).one()
-            (call,) = add(session, job_id, [first])
+        made = insert(Job).values(**values, created=from_now(), touched=from_now()).returning(Job)
+        job = session.scalars(made).one()
+        (call,) = add(session, job_id, [first], told=told)
         return job, call
 
-    def _joined(self, order: JobOrder) -> Job | None:
+    def _joined(self, session: Session, order: JobOrder) -> Job | None:
         same = (
             Job.name == order.name,
             Job.recipe_digest == order.recipe_digest,
             Job.fresh == order.fresh,
             Job.publish == order.publish,
         )
-        with self._records.session() as session:
-            joined = (
-                update(Job)
-                .where(*same, Job.state.in_(ACTIVE), Job.ending.is_(None))
-                .values(joined=Job.joined + 1)
-                .returning(Job)
-            )
-            return session.scalars(joined).one_or_none()
+        joined = (
+            update(Job)
+            .where(*same, Job.state.in_(ACTIVE), Job.ending.is_(None))
+            .values(joined=Job.joined + 1)
+            .returning(Job)
+        )
+        return session.scalars(joined).one_or_none()
 
     def ask(self, task: NewTask) -> Call:
         """Ask another role for something that belongs to no job. Returns whom to tell."""
         with self._records.session() as session:
             (call,) = add(session, None, [task])
         return call
+
+    def call_off(self, task_id: str) -> bool:
+        """Have nobody do any more what was asked for without a job; False when somebody has begun."""
+        waiting = (Task.id == task_id, Task.job_id.is_(None), Task.state == TaskState.QUEUED)
+        off = update(Task).where(*waiting).values(state=TaskState.CANCELLED, finished=from_now()).returning(Task.id)
+        with self._records.session() as session:
+            return session.execute(off).first() is not None
 
     def cancel(self, job_id: str, account: str) -> Job:
         """Have a job end: what waits does not begin, what runs is stopped by its worker. Raises JobUnknown,
@@ -191,10 +208,12 @@ class Jobs:
                 raise AssertionError(f"{held.task.step} is the last task of job {job.id}, and does not end it")
             return calls
 
-    def fail(self, held: Held, code: str, message: str, *, again: bool) -> None:
-        """Record that a task failed: with `again` it is begun anew after a while, if it has an attempt left; else it
-        ends its job. Raises TaskLost."""
-        error = {"error_code": code, "error_message": message}
+    def fail(
+        self, held: Held, code: str, message: str, *, again: bool, details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that a task failed, with `details` as its result: with `again` it is begun anew after a while, if it
+        has an attempt left; else it ends its job. Raises TaskLost."""
+        error = {"error_code": code, "error_message": message, "result": dict(details or {})}
         with self._records.session() as session:
             job = job_of(session, held.task)
             if again and held.task.attempt < MOST_ATTEMPTS and not (job and job.ending):
@@ -206,16 +225,17 @@ class Jobs:
                     end_job(session, job, JobState.FAILED, (code, message))
                 close(session, job)
 
-    def hand_back(self, held: Held) -> Call | None:
-        """Give a task back as if it had not been begun: whoever stops does not use up an attempt. Raises TaskLost."""
+    def hand_back(self, held: Held, wait: float = 0.0) -> Call | None:
+        """Give a task back as if it had not been begun, to be begun in `wait` seconds: whoever stops does not use up an
+        attempt. Returns whom to tell now. Raises TaskLost."""
         with self._records.session() as session:
             job = job_of(session, held.task)
             if job is not None and job.ending is not None:
                 self._finish(session, held, TaskState.CANCELLED, {})
                 close(session, job)
                 return None
-            self._queue_again(session, held, 0.0, {"attempt": Task.attempt - 1})
-        return Call(Role(held.task.role), held.task.id)
+            self._queue_again(session, held, wait, {"attempt": Task.attempt - 1})
+        return None if wait else Call(Role(held.task.role), held.task.id)
 
     def stopped(self, held: Held) -> None:
         """Record that a task was stopped because its job is to end. Raises TaskLost."""
@@ -287,6 +307,16 @@ class Jobs:
             )
             told = update(Task).where(Task.id.in_(chosen), *waits).values(sent=from_now()).returning(Task.role, Task.id)
             return [Call(Role(role), task_id) for role, task_id in session.execute(told)]
+
+    def unsettled(self, most: int) -> Sequence[Job]:
+        """Jobs that have ended and of which nobody was told."""
+        query = select(Job).where(Job.state.in_(list(ENDS)), Job.told.is_(False)).order_by(Job.finished).limit(most)
+        with self._records.session() as session:
+            return session.scalars(query).all()
+
+    def settled(self, session: Session, job: Job) -> None:
+        """People are told of it."""
+        session.execute(update(Job).where(Job.id == job.id).values(told=True))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

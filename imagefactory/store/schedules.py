@@ -30,6 +30,9 @@ class Kind(StrEnum):
     """What runs."""
 
     REBUILD = "rebuild"
+    LIFECYCLE = "lifecycle"
+    AUDIT = "audit"
+    REFRESH = "refresh"
 
 
 class Outcome(StrEnum):
@@ -38,6 +41,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
     UNCHANGED = "unchanged"
     FAILED = "failed"
+    DONE = "done"
 
 
 class Change(StrEnum):
@@ -94,6 +98,13 @@ class Schedules:
         with self._records.session() as session:
             return session.scalars(select(ScheduleRow).order_by(ScheduleRow.name)).all()
 
+    def paused(self) -> dict[str, bool]:
+        """Which of them are."""
+        with self._records.session() as session:
+            return {
+                name: bool(paused) for name, paused in session.execute(select(ScheduleRow.name, ScheduleRow.paused))
+            }
+
     def one(self, name: str) -> ScheduleRow:
         """Raises ScheduleUnknown."""
         with self._records.session() as session:
@@ -104,7 +115,15 @@ class Schedules:
         with self._records.session() as session:
             return _aware(self._clock(session))
 
-    def register(self, name: str, recipe_file: Path, schedule: Schedule | None, *, dry_run: bool = False) -> Change:
+    def register(
+        self,
+        name: str,
+        recipe_file: Path,
+        schedule: Schedule | None,
+        *,
+        kind: Kind = Kind.REBUILD,
+        dry_run: bool = False,
+    ) -> Change:
         """Have `name` built by its schedule, or not any more if its recipe has none; say what that changes.
 
         The same again changes nothing. Another one keeps what is known of runs, and none of them runs twice.
@@ -122,7 +141,9 @@ class Schedules:
                 if schedule is None:
                     session.delete(known)
                 else:
-                    _put(session, known, name, recipe_file, schedule, self._clock(session))
+                    _put(
+                        session, known or ScheduleRow(name=name, kind=kind), recipe_file, schedule, self._clock(session)
+                    )
         return change
 
     def remove(self, name: str) -> None:
@@ -249,11 +270,8 @@ def _set(session: Session, name: str, **values: object) -> None:
     session.execute(update(ScheduleRow).where(ScheduleRow.name == name).values(**values))
 
 
-def _put(
-    session: Session, known: ScheduleRow | None, name: str, recipe_file: Path, schedule: Schedule, now: datetime
-) -> None:
-    row = known or ScheduleRow(name=name, kind=Kind.REBUILD)
-    run = next_run(name, schedule, _aware(now), _maybe_aware(row.claimed_run))
+def _put(session: Session, row: ScheduleRow, recipe_file: Path, schedule: Schedule, now: datetime) -> None:
+    run = next_run(row.name, schedule, _aware(now), _maybe_aware(row.claimed_run))
     row.recipe_file, row.spec = str(recipe_file), _spec(schedule)
     row.next_run, row.begins = _plain(run.planned), _plain(run.begins)
     session.add(row)

@@ -190,6 +190,9 @@ class Job(Base):
     # How far it has come, as the factory has it, and what it gave.
     course: Mapped[dict[str, Any]]
     release: Mapped[str | None] = mapped_column(String(96))
+    # The run of a schedule that it is, and whether its end was told of.
+    scheduled: Mapped[datetime | None]
+    told: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Task(Base):
@@ -256,3 +259,20 @@ class ScheduleRow(Base):
     failures: Mapped[int] = mapped_column(default=0, server_default="0")
     paused: Mapped[bool] = mapped_column(default=False, server_default=false())
     pause_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class Notice(Base):
+    """An event that one receiver is to be told of, or was."""
+
+    __tablename__ = "notices"
+    __table_args__ = (UniqueConstraint("event", "receiver"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event: Mapped[str] = mapped_column(String(36))
+    receiver: Mapped[str] = mapped_column(String(64))
+    document: Mapped[dict[str, Any]]
+    # When somebody is to send it: never, where it was sent or refused.
+    due: Mapped[datetime | None] = mapped_column(index=True)
+    attempts: Mapped[int]
+    sent: Mapped[datetime | None]
+    error_code: Mapped[str | None] = mapped_column(String(64))

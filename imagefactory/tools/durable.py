@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from signing.errors import Unwritable
 
 PUBLIC, PUBLIC_FOLDER = 0o644, 0o755
 """Modes of what everybody may read, such as a web server under an account of its own."""
+GROUPS = stat.S_ISGID | stat.S_IWGRP
+"""Modes of a directory that a group shares, with what is made in it."""
 
 
 @contextmanager
@@ -56,10 +59,12 @@ def put_file(path: Path, content: bytes) -> None:
 
 
 def make_public(directory: Path) -> None:
-    """Make a directory that everybody may read, whatever our umask is. Raises OSError."""
+    """Make a directory that everybody may read, whatever our umask is, and that its group may write to where that above
+    it is the group's, too: several accounts may keep what is below. Raises OSError."""
     directory.mkdir()
+    shared = directory.parent.stat().st_mode & GROUPS
     with _opened(directory, os.O_NOFOLLOW) as descriptor:
-        os.fchmod(descriptor, PUBLIC_FOLDER)
+        os.fchmod(descriptor, PUBLIC_FOLDER | shared)
 
 
 def sync_directory(path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,49 @@ def call_publisher(
     )
 
 
+def converse(
+    argv: Sequence[str],
+    request: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    hear: Callable[[Mapping[str, Any]], None],
+    timeout: float = HAND_TIMEOUT,
+) -> dict[str, Any]:
+    """Start a process that speaks as hands do, have it do `request`, and return its result; `hear` is told what else it
+    says. Raises whatever it raised, HandDied when it ended without a word."""
+    with (
+        log.open("ab") as complaints,
+        start(
+            argv,
+            env={**BASE_ENVIRONMENT, **environment},
+            timeout=timeout,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=complaints.fileno(),
+        ) as hand,
+    ):
+        hand.send((json.dumps(dict(request)) + "\n").encode())
+        for line in hand.lines():
+            try:
+                message = json.loads(line)
+            except ValueError:  # not its language
+                hand.end()
+                break
+            if "error" in message:
+                raise rebuild(message["error"])
+            if "result" in message:
+                return dict(message["result"])
+            hear(message)
+        status = hand.wait()
+    raise HandDied(f"{argv[-1]} ended with status {status} and without an answer", log=log, lines=tail(log))
+
+
+def advances(on_advance: Advance) -> Callable[[Mapping[str, Any]], None]:
+    """Hears how far a hand is."""
+    return lambda message: on_advance(message["advance"], message.get("done", 0), message.get("total", 0))
+
+
 def _python(hand: str) -> list[str]:
     return [sys.executable, "-I", "-m", f"imagefactory.hands.{hand}"]
 
@@ -89,32 +132,8 @@ def _call(
     on_advance: Advance,
     timeout: float = HAND_TIMEOUT,
 ) -> dict[str, Any]:
-    with (
-        log.open("ab") as complaints,
-        start(
-            argv,
-            env={**BASE_ENVIRONMENT, **environment},
-            timeout=timeout,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=complaints.fileno(),
-        ) as hand,
-    ):
-        hand.send((json.dumps(dict(request)) + "\n").encode())
-        for line in hand.lines():
-            try:
-                message = json.loads(line)
-            except ValueError:  # not its language
-                hand.end()
-                break
-            if "advance" in message:
-                on_advance(message["advance"], message.get("done", 0), message.get("total", 0))
-            elif "error" in message:
-                raise rebuild(message["error"])
-            else:
-                return dict(message["result"])
-        status = hand.wait()
-    raise HandDied(f"{argv[-1]} ended with status {status} and without an answer", log=log, lines=tail(log))
+    hear = advances(on_advance)
+    return converse(argv, request, environment=environment, log=log, hear=hear, timeout=timeout)
 
 
 def rebuild(document: Mapping[str, Any]) -> FactoryError:

@@ -8,7 +8,7 @@ what was true once is not signed as if it were new.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -94,3 +94,16 @@ class TrustedRoots:
 
     def _name(self, catalogue: Path) -> str:
         return name_in(self._home, address_of(catalogue))
+
+
+class PinnedRoots(TrustedRoots):
+    """What somebody knows who is not the signer: the root that was put into his home, like any client's, for every
+    catalogue; `files` are where it may be."""
+
+    def __init__(self, signed: Path, files: Sequence[Path]) -> None:
+        super().__init__(signed)
+        self._files = tuple(files)
+
+    def of(self, catalogue: Path) -> bytes | None:
+        found = next(filter(os.path.lexists, self._files), None)
+        return super().of(catalogue) or (read_document(found) if found else None)

@@ -78,6 +78,7 @@ class App(Celery):  # type: ignore[misc]  # it has no types
         self._address = address
         self._password_file = password_file
         self.slots = Slots(1)
+        self.on_tick: Callable[[], None] = lambda: None
         self.failure: Exception | None = None
 
     def connection_for_read(self, url: str | None = None, heartbeat: float | None = None) -> Connection:  # noqa: ARG002

@@ -75,17 +75,20 @@ class Broker:
         jobs: int,
         stop_within: float,
         on_stop: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> int:
         """Call `handle` with the id of each task that we are told of, in `jobs` threads, until SIGTERM or SIGINT.
 
         A message is acknowledged before `handle` sees it. Once told to stop, we take nothing more, call `on_stop`, and
-        wait for `stop_within` seconds. Returns how many calls did not end by then: Python waits for them at its exit,
-        so who gets any ends the process by os._exit. Called in the main thread, once in a process.
+        wait for `stop_within` seconds; `on_tick` is called every second as long as all is well here. Returns how many
+        calls did not end by then: Python waits for them at its exit, so who gets any ends the process by os._exit.
+        Called in the main thread, once in a process.
 
         Raises as check() when we begin, and BrokerRefused later; a broker that goes is waited for.
         """
         self.check()
         slots = self._app.slots = Slots(jobs)
+        self._app.on_tick = on_tick
         self._app.conf.task_queues = (role_queue(role),)
 
         def run(task_id: str) -> None:

@@ -45,7 +45,10 @@ class TaskConsumer(Consumer):  # type: ignore[misc]  # it has no types
 
     def register_with_event_loop(self, hub: object) -> None:
         super().register_with_event_loop(hub)
-        self.timer.call_repeatedly(LOOK, lambda: None)  # the loop looks whether it shall stop when something happens
+        self.timer.call_repeatedly(LOOK, self._tick)  # when something happens the loop looks whether it shall stop
+
+    def _tick(self) -> None:
+        self.app.on_tick()
 
     def look(self) -> None:
         """A thread may have become free."""

@@ -45,8 +45,8 @@ def boot(boot_test: Broken, tmp_path: Path, said: list[Event]) -> list[Any]:
         "inputs": SimpleNamespace(
             loaded=SimpleNamespace(recipe=recipe), recipe=recipe, measuring=None, boot_key=lambda _: "key"
         ),
-        "build": SimpleNamespace(id="1", logs=str(tmp_path / "logs")),
-        "settings": SimpleNamespace(work=tmp_path, environment={}),
+        "build": SimpleNamespace(id="1", name="it", version_day=20261101, version_number=1),
+        "settings": SimpleNamespace(work=tmp_path, environment={}, build_logs=lambda *_: tmp_path / "logs"),
         "records": SimpleNamespace(remember=lambda *facts: remembered.append(facts[-1])),
         "artifacts": SimpleNamespace(require=lambda digest: tmp_path / digest),
         "trust": None,

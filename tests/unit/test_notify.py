@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from imagefactory.errors.service import NotifyInvalid, NotifyRefused, NotifyUnreachable
-from imagefactory.model.event import EventKind, expiry_soon, job_failed, release_published, schedule_paused, trial
+from imagefactory.model.event import Due, EventKind, expiry_soon, job_failed, release_published, schedule_paused, trial
 from imagefactory.model.notify import MailChannel, Notify, WebhookChannel
-from imagefactory.service.notify import Due, Failure, Notifier
+from imagefactory.service.notify import Failure, Notifier
 from imagefactory.settings import read_settings
 from imagefactory.tools.mail import compose
 from imagefactory.tools.notify_file import load_notify, mail_password, webhook_secret

@@ -29,8 +29,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "os.environ": ("imagefactory/settings.py", "signing/command.py"),
     "os.getenv": (),
     "os.putenv": (),
-    "sys.exit": ("imagefactory/cli/", "imagefactory/hands/", "signing/command.py"),
-    "os._exit": ("imagefactory/hands/",),
+    "sys.exit": ("imagefactory/cli/", "imagefactory/hands/", "imagefactory/service/step.py", "signing/command.py"),
+    "os._exit": ("imagefactory/cli/worker.py", "imagefactory/hands/", "imagefactory/store/leases.py"),
     "os.abort": (),
     "sys.argv": ("imagefactory/cli/", "signing/command.py"),
     "sys.stdin": ("imagefactory/hands/", "imagefactory/cli/session.py"),  # requests; is somebody at a terminal

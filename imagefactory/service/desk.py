@@ -1,0 +1,201 @@
+"""What a worker does with a task that it is told of: claim it, have it done in a process of its own, say what came.
+
+The process gets its task, and everything else from its environment, which is the worker's. Beside it, one thread renews
+the lease; where that is lost, or the job is cancelled, the process is ended, with all that it has started.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from imagefactory.errors import Busy, FactoryError, HandDied, HostError, RemoteError
+from imagefactory.errors.service import DatabaseUnreachable
+from imagefactory.model.job import Role
+from imagefactory.service.logs import about, logger
+from imagefactory.service.metrics import Metrics
+from imagefactory.service.outcome import Errand, Outcome
+from imagefactory.store.job_rows import Call, Held
+from imagefactory.store.jobs import Jobs
+from imagefactory.tools.hand import converse
+from imagefactory.tools.process import ended_by
+
+LEASE: Final = 60.0  # seconds that a task is ours when nobody renews it
+PULSES: Final = 20  # how often it is renewed in that time; as often we see whether a step is to be stopped
+MARGIN: Final = 0.2  # of a lease, before its end, in which a step must have been stopped
+STEP_TIMEOUT: Final = 2 * 86400.0  # seconds; what a step starts has shorter deadlines of its own
+WAIT_FOR_OTHERS: Final = 30.0  # seconds until a task is begun again that found somebody else at work
+R = TypeVar("R")
+STEP: Final = (sys.executable, "-I", "-m", "imagefactory.service.step")
+
+
+@dataclass
+class Watched:
+    """What is known of a task while it runs. `why` says why it is to be stopped: it is lost, cancelled, or wanted
+    back."""
+
+    stop: int
+    progress: dict[str, Any] = field(default_factory=dict)
+    why: str | None = None
+
+    def end(self, why: str) -> None:
+        """Have the step end, for the first reason that there is."""
+        self.why = self.why or why
+        os.eventfd_write(self.stop, 1)
+
+
+@dataclass
+class Desk:
+    """Does the tasks of one role. `tell` sends messages; `log` takes what steps complain about."""
+
+    jobs: Jobs
+    role: Role
+    tell: Callable[[Sequence[Call]], None]
+    environment: Mapping[str, str]
+    log: Path
+    step: Sequence[str] = STEP
+    lease: float = LEASE
+    metrics: Metrics | None = None
+
+    def __post_init__(self) -> None:
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._all: dict[str, Watched] = {}
+        self._stopping = False
+
+    def run(self, task_id: str) -> None:
+        """Do a task, if it is there to be had. What goes wrong with it is in the records; what goes wrong with these is
+        in our log, and left to whoever sweeps."""
+        try:
+            held = None if self._stopping else self.jobs.claim(task_id, self.role, self._name, self.lease)
+            if held is not None:
+                with about(held.task.job_id, task_id):
+                    self._do(held)
+        except (RemoteError, HostError) as error:
+            logger().warning("a task is left to others", task=task_id, code=error.code, why=error.message)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._stopping = True
+
+    def hand_back(self) -> None:
+        """Give back what runs."""
+        for watched in list(self._all.values()):
+            watched.end("stopping")
+
+    def _do(self, held: Held) -> None:
+        step, started = held.task.step, time.monotonic()
+        logger().info("a step begins", step=step, subject=held.task.subject, attempt=held.task.attempt)
+        with self._alive(held) as watched:
+            try:
+                outcome = self._step(held, watched)
+            except KeyboardInterrupt:
+                logger().warning("a step was stopped", step=step, why=watched.why)
+                self._stopped(held, watched)
+            except FactoryError as error:
+                logger().error("a step failed", step=step, code=error.code, why=error.message, lines=error.lines)
+                self._failed(held, error)
+            else:
+                self._done(held, outcome)
+                logger().info("a step is done", step=step, said=outcome.result.get("said"))
+        if self.metrics is not None:
+            self.metrics.stepped(step, time.monotonic() - started)
+
+    def _step(self, held: Held, watched: Watched) -> Outcome:
+        def hear(message: Mapping[str, Any]) -> None:
+            if "call" in message:
+                role, task_id = message["call"]
+                self.tell([Call(Role(role), task_id)])
+            elif "note" in message:
+                logger().warning("a step says", note=message["note"])
+            else:
+                watched.progress = {"text": message["advance"], "done": message["done"], "total": message["total"]}
+
+        errand = Errand.of(held.task, held.job)
+        request = {"action": "run", "errand": errand.to_json()}
+        with ended_by(watched.stop):
+            answer = converse(
+                self.step, request, environment=self.environment, log=self.log, hear=hear, timeout=STEP_TIMEOUT
+            )
+        return Outcome.from_json(answer)
+
+    def _done(self, held: Held, outcome: Outcome) -> None:
+        calls = self._patiently(
+            self.jobs.done,
+            held,
+            outcome.result,
+            outcome.then,
+            course=outcome.course,
+            end=outcome.end,
+            release=outcome.release,
+        )
+        self.tell(calls)
+
+    def _failed(self, held: Held, error: FactoryError) -> None:
+        if isinstance(error, Busy):
+            self._patiently(self.jobs.hand_back, held, WAIT_FOR_OTHERS)
+            return
+        document = {
+            "code": error.code,
+            "message": error.message,
+            "advice": error.advice,
+            "log": str(error.log) if error.log else None,
+            "lines": list(error.lines),
+        }
+        if self.metrics is not None:
+            self.metrics.failed(error.code)
+        again = isinstance(error, RemoteError | HostError | HandDied)
+        details = {"error": document, "host": socket.gethostname()}
+        self._patiently(self.jobs.fail, held, error.code, error.message, again=again, details=details)
+
+    def _patiently(self, record: Callable[..., R], *args: object, **options: object) -> R:
+        """Record something for as long as the task is ours, though the database may be restarted meanwhile."""
+        patient = Retrying(
+            retry=retry_if_exception_type(DatabaseUnreachable),
+            stop=stop_after_delay(self.lease * (1 - MARGIN)),
+            wait=wait_fixed(self.lease / PULSES),
+            reraise=True,
+        )
+        return patient(record, *args, **options)
+
+    def _stopped(self, held: Held, watched: Watched) -> None:
+        if watched.why == "cancelled":
+            self.jobs.stopped(held)
+        elif watched.why == "stopping":
+            call = self.jobs.hand_back(held)
+            self.tell([call] if call else [])
+
+    @contextmanager
+    def _alive(self, held: Held) -> Iterator[Watched]:
+        """Renew the lease of a task until we are done with it."""
+        watched, over = Watched(os.eventfd(0)), threading.Event()
+        self._all[held.task.id] = watched
+        renewing = threading.Thread(target=self._renew, args=(held, watched, over), daemon=True)
+        renewing.start()
+        try:
+            yield watched
+        finally:
+            over.set()
+            renewing.join()
+            del self._all[held.task.id]
+            os.close(watched.stop)
+
+    def _renew(self, held: Held, watched: Watched, over: threading.Event) -> None:
+        renewed = time.monotonic()
+        while not over.wait(self.lease / PULSES):
+            with suppress(DatabaseUnreachable):
+                beat = self.jobs.beat(held, self.lease, watched.progress)
+                renewed = time.monotonic()
+                if not beat.alive:
+                    watched.end("lost")
+                elif beat.cancel:
+                    watched.end("cancelled")
+            if time.monotonic() - renewed > self.lease * (1 - MARGIN):
+                watched.end("lost")
