@@ -117,7 +117,7 @@ def test_a_step_that_fails_ends_its_job_and_says_why(workers: Crew) -> None:
 
 
 def test_a_cancelled_step_is_ended_with_all_that_it_started(workers: Crew) -> None:
-    with paused(workers.host, "disk-image-create.begin"), workers.working(lease=4.0):
+    with paused(workers.host, "disk-image-create.begin"), workers.working():
         job = workers.ask()
         wait(lambda: reached(workers.host))
         workers.jobs.cancel(job.id, "ana")
@@ -142,7 +142,7 @@ def test_whoever_is_stopped_hands_back_and_somebody_else_goes_on(workers: Crew) 
 
 def test_a_lost_lease_stops_the_step_and_what_was_finished_counts(workers: Crew) -> None:
     job = workers.ask()
-    with paused(workers.host, "qemu-img.begin"), workers.working(lease=2.0) as desks:
+    with paused(workers.host, "qemu-img.begin"), workers.working(lease=10.0) as desks:
         wait(lambda: reached(workers.host))
         before = workers.jobs.tasks(job.id)[-1]
         for desk in desks:
