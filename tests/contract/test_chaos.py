@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,100 +18,111 @@ from signing.trust import load_trust
 from signing.verify import verify_folder
 from tests.fakes import traces
 from tests.fakes.host import FakeHost, folders
-from tests.fakes.team import BEAT, Team, team
+from tests.fakes.team import team
 from tests.servers.directories import open_to_others
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
+from tests.servers.team import BEAT, Team
 
 NAMES = ("chaos-a", "chaos-b", "chaos-c")
 WITHIN = 900.0  # seconds until all jobs have ended
 ROUNDS = 10
 
 
+@dataclass(frozen=True)
+class World:
+    """Everybody at work, and what they work with."""
+
+    host: FakeHost
+    team: Team
+    place: Place
+    vhost: VirtualHost
+
+
 @pytest.fixture
-def everybody(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[Team]:
+def world(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[World]:
     open_to_others(tmp_path)
     with traces.adopting(), team(host, service_database, vhost, tmp_path / "service") as made:
-        yield made
+        yield World(host, made, service_database, vhost)
 
 
-def kill(everybody: Team, dice: random.Random) -> str:
+def kill(world: World, dice: random.Random) -> str:
     """A worker, or the beat, and another one takes its place."""
     who = dice.choice([*Role, BEAT])
-    everybody.kill(who)
-    everybody.start(who)
+    world.team.kill(who)
+    world.team.start(who)
     return f"killed {who}"
 
 
-def stop(everybody: Team, dice: random.Random) -> str:
+def stop(world: World, dice: random.Random) -> str:
     """As an administrator does, for an upgrade."""
     who = dice.choice([*Role, BEAT])
-    everybody.stop(who)
-    everybody.start(who)
+    world.team.stop(who)
+    world.team.start(who)
     return f"stopped {who}"
 
 
-def restart_database(everybody: Team, dice: random.Random) -> str:
+def restart_database(world: World, dice: random.Random) -> str:
     del dice
-    everybody.place.server.restart()
+    world.place.server.restart()
     return "restarted PostgreSQL"
 
 
-def restart_broker(everybody: Team, dice: random.Random) -> str:
+def restart_broker(world: World, dice: random.Random) -> str:
     if dice.random() < 0.5:
-        everybody.vhost.broker.kill()
+        world.vhost.broker.kill()
     else:
-        everybody.vhost.broker.stop()
+        world.vhost.broker.stop()
     time.sleep(dice.uniform(0, 2))
-    everybody.vhost.broker.start()
+    world.vhost.broker.start()
     return "restarted RabbitMQ"
 
 
-def empty_broker(everybody: Team, dice: random.Random) -> str:
+def empty_broker(world: World, dice: random.Random) -> str:
     del dice
-    everybody.vhost.empty()
+    world.vhost.empty()
     return "emptied RabbitMQ"
 
 
-def repeat(everybody: Team, dice: random.Random) -> str:
+def repeat(world: World, dice: random.Random) -> str:
     """Every message once more, to whoever has its queue, in another order."""
-    with everybody.jobs() as jobs:
+    with world.team.jobs() as jobs:
         tasks = [task for job in jobs.jobs() for task in jobs.tasks(job.id)]
     dice.shuffle(tasks)
-    everybody.send([(task.role, task.id) for task in tasks])
+    world.team.send([(task.role, task.id) for task in tasks])
     return f"sent {len(tasks)} messages again"
 
 
-EVENTS: tuple[Callable[[Team, random.Random], str], ...] = (
+EVENTS: tuple[Callable[[World, random.Random], str], ...] = (
     *(kill, kill, kill, stop, restart_database, restart_broker, empty_broker, repeat),
 )
 
 
-def ask(everybody: Team) -> list[str]:
+def ask(world: World) -> list[str]:
     """A build of each name. Returns the ids of the jobs."""
     asked = []
     for name in NAMES:
-        recipe = everybody.host.recipe_file.with_name(f"{name}.yaml")
-        recipe.write_text(everybody.host.recipe_file.read_text().replace("fake-debian-12", name))
-        done = everybody.command("builds", "request", str(recipe), "--json")
+        recipe = world.host.recipe_file.with_name(f"{name}.yaml")
+        recipe.write_text(world.host.recipe_file.read_text().replace("fake-debian-12", name))
+        done = world.team.run("builds", "request", str(recipe), "--json")
         assert done.returncode == 0, done.stderr
         asked.append(str(json.loads(done.stdout)["job"]))
     return asked
 
 
-def disturb(everybody: Team, dice: random.Random, rounds: int, pause: float) -> list[str]:
+def disturb(world: World, dice: random.Random, rounds: int, pause: float) -> list[str]:
     done = []
     for _ in range(rounds):
         time.sleep(dice.uniform(0, pause))
-        done.append(dice.choice(EVENTS)(everybody, dice))
+        done.append(dice.choice(EVENTS)(world, dice))
     return done
 
 
-def check(everybody: Team, asked: list[str], story: list[str]) -> None:
+def check(world: World, asked: list[str], story: list[str]) -> None:
     for job_id in asked:
-        job = everybody.ended(job_id, WITHIN)
+        job = world.team.ended(job_id, WITHIN)
         assert job.state == JobState.RELEASED, (job.name, job.error_code, job.error_message, story)
-    records = Records(everybody.place.parsed())
+    records = Records(world.place.parsed())
     try:
         releases = records.releases()
         builds = Counter(build.state for name in NAMES for build in records.builds(name))
@@ -120,44 +132,44 @@ def check(everybody: Team, asked: list[str], story: list[str]) -> None:
     assert all(len(release.publications) == 1 for release in releases), story
     assert builds["released"] == len(NAMES), (builds, story)
     assert builds["running"] == 0, (builds, story)
-    signed = {entry.details["about"]: entry.details["manifest"] for entry in log(everybody, "signed")}
+    signed = {entry.details["about"]: entry.details["manifest"] for entry in log(world, "signed")}
     assert {about.partition("@")[0] for about in signed} == set(NAMES)
     assert len(signed) == len(NAMES), story
-    trust = load_trust(everybody.host.home / "trust.json")
+    trust = load_trust(world.host.home / "trust.json")
     for name in NAMES:
-        (folder,) = folders(everybody.catalogue, name)
+        (folder,) = folders(world.team.catalogue, name)
         verify_folder(folder, trust, now=datetime.now(UTC), name=name)
-    assert list(everybody.catalogue.glob("targets/*/.*")) == [], story
-    with everybody.jobs() as jobs:
+    assert list(world.team.catalogue.glob("targets/*/.*")) == [], story
+    with world.team.jobs() as jobs:
         tasks = [task for job_id in asked for task in jobs.tasks(job_id)]
     assert {task.state for task in tasks} == {TaskState.DONE}, story
 
 
-def log(everybody: Team, event: str) -> list[Entry]:
-    return [entry for entry in AuditLog(everybody.base / Role.SIGN / "audit.log").entries() if entry.event == event]
+def log(world: World, event: str) -> list[Entry]:
+    return [entry for entry in AuditLog(world.team.base / Role.SIGN / "audit.log").entries() if entry.event == event]
 
 
-def test_what_dies_costs_at_most_the_step_that_it_hit(everybody: Team, dice: random.Random) -> None:
+def test_what_dies_costs_at_most_the_step_that_it_hit(world: World, dice: random.Random) -> None:
     before = traces.Host.now()
-    everybody.start(jobs=2)
-    asked = ask(everybody)
-    story = disturb(everybody, dice, ROUNDS, pause=4.0)
-    check(everybody, asked, story)
-    everybody.stop()
-    everybody.vhost.broker.stop()
-    everybody.place.server.stop()
+    world.team.start(jobs=2)
+    asked = ask(world)
+    story = disturb(world, dice, ROUNDS, pause=4.0)
+    check(world, asked, story)
+    world.team.stop()
+    world.vhost.broker.stop()
+    world.place.server.stop()
     assert traces.gone(30.0) == {}
     assert traces.Host.now() == before
-    assert [path for role in Role for path in (everybody.base / role / "work").glob("*")] == [], story
+    assert [path for role in Role for path in (world.team.base / role / "work").glob("*")] == [], story
 
 
 @pytest.mark.soak
-def test_fifty_rounds(everybody: Team, dice: random.Random) -> None:
-    everybody.start(jobs=2)
+def test_fifty_rounds(world: World, dice: random.Random) -> None:
+    world.team.start(jobs=2)
     for _ in range(5):
-        everybody.host.say("salt", str(dice.random()))
-        asked = ask(everybody)
-        story = disturb(everybody, dice, 10, pause=6.0)
+        world.host.say("salt", str(dice.random()))
+        asked = ask(world)
+        story = disturb(world, dice, 10, pause=6.0)
         for job_id in asked:
-            job = everybody.ended(job_id, WITHIN)
+            job = world.team.ended(job_id, WITHIN)
             assert job.state in {JobState.RELEASED, JobState.UNCHANGED}, (job.error_code, job.error_message, story)

@@ -8,10 +8,11 @@ import pytest
 
 from imagefactory.model.job import JobState
 from tests.fakes.host import FakeHost, folders
-from tests.fakes.team import Team, team
+from tests.fakes.team import team
 from tests.servers.directories import open_to_others
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
+from tests.servers.team import Team
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def everybody(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_p
         yield made
 
 
-def test_from_a_request_to_a_published_release(everybody: Team) -> None:
+def test_from_a_request_to_a_published_release(everybody: Team, host: FakeHost) -> None:
     everybody.start()
-    asked = everybody.command("builds", "request", str(everybody.host.recipe_file), "--json")
+    asked = everybody.run("builds", "request", str(host.recipe_file), "--json")
     assert asked.returncode == 0, asked.stderr
     job = everybody.ended(json.loads(asked.stdout)["job"])
     assert job.state == JobState.RELEASED, (job.error_code, job.error_message)

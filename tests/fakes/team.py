@@ -1,187 +1,26 @@
-"""Workers of all roles as processes of their own, each under its own account and with a home of its own, on one host
-with fake programs, with a real broker and a real database."""
+"""A team on a host with fake programs."""
 
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagefactory.factory.catalogues import Catalogues
-from imagefactory.factory.provision import provision
-from imagefactory.model.broker import parse_broker
-from imagefactory.model.job import ENDS, JobState, Role
-from imagefactory.store.jobs import Jobs
-from imagefactory.store.records import Records
-from imagefactory.store.tables import Job
-from imagefactory.worker.broker import Broker
 from tests.fakes.host import FakeHost
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
+from tests.servers.team import Service, Team, working
 
-BEAT = "beat"
-GROUP = 64100
-ACCOUNTS: Mapping[str, int] = {each: GROUP + number for number, each in enumerate((*Role, BEAT), 1)} | {Role.BUILD: 0}
-"""The number of each account, which needs no name. Who builds is root."""
-PATIENCE = 120.0  # seconds until a process is ready
-
-
-@dataclass
-class Team:
-    """`base` is where everybody's home is."""
-
-    host: FakeHost
-    place: Place
-    vhost: VirtualHost
-    base: Path
-    running: dict[str, list["subprocess.Popen[bytes]"]] = field(default_factory=dict)
-
-    @property
-    def catalogue(self) -> Path:
-        return self.base / "catalogue"
-
-    def environ(self, who: str) -> dict[str, str]:
-        """The environment of a role, or of the beat."""
-        home = self.base / who
-        return {
-            **self.host.environ,
-            "HOME": str(home),
-            "IMAGEFACTORY_HOME": str(home),
-            "IMAGEFACTORY_CATALOGUE": str(self.catalogue),
-            "IMAGEFACTORY_STORE": str(self.base / "store"),
-            "IMAGEFACTORY_DATABASE": self.place.url().partition("?")[0],
-            "IMAGEFACTORY_BROKER": self.vhost.url(),
-            "IMAGEFACTORY_BROKER_PASSWORD_FILE": str(self.base / f"{who}.broker"),
-            "PGPASSFILE": str(self.base / f"{who}.pgpass"),
-        }
-
-    def make(self) -> None:
-        """Homes, and what all share: artifacts by those who make them, the catalogue by who publishes and who signs."""
-        self.base.mkdir()
-        self.base.chmod(0o755)
-        settings = replace(self.host.settings, own_catalogue=self.catalogue)
-        Catalogues(settings, settings.home / "trust.json").begin(self.catalogue)
-        for folder, role in (("metadata", Role.SIGN), ("targets", Role.PUBLISH)):
-            (self.catalogue / folder).mkdir(exist_ok=True)
-            for path in (self.catalogue / folder, *(self.catalogue / folder).rglob("*")):
-                os.chown(path, ACCOUNTS[role], GROUP)
-        (self.catalogue / "targets").chmod(0o2775)
-        self._shared(self.base / "store")
-        secrets = {"broker": self.vhost.broker.password, "pgpass": self.place.server.passfile.read_text()}
-        for who, account in ACCOUNTS.items():
-            if who == BEAT:
-                (self.base / who).mkdir(mode=0o700)
-            else:
-                provision(settings, Role(who), self.base / who, (account, GROUP))
-            for name, secret in secrets.items():
-                path = self.base / f"{who}.{name}"
-                path.write_text(secret)
-                path.chmod(0o600)
-                os.chown(path, account, GROUP)
-        self.host.control.chmod(0o777)
-        for path in self.host.control.iterdir():
-            path.chmod(0o666)
-
-    def _shared(self, directory: Path) -> None:
-        directory.mkdir()
-        os.chown(directory, 0, GROUP)
-        directory.chmod(0o2775)
-
-    # -- processes -----------------------------------------------------------------------------------------------------
-
-    def start(self, *roles: str, jobs: int = 1) -> None:
-        """Start a worker of each role, or a beat, and wait until they are ready."""
-        begun = []
-        for role in roles or ACCOUNTS:
-            argv = ["beat"] if role == BEAT else ["worker", "--role", role, "--jobs", str(jobs), "--grace", "5"]
-            log = self.log(role)
-            before = log.stat().st_size if log.exists() else 0
-            with log.open("ab") as stream:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.fakes.processes", *argv],
-                    env=self.environ(role),
-                    user=ACCOUNTS[role],
-                    group=GROUP,
-                    extra_groups=[],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stream,
-                    cwd="/",
-                )
-            self.running.setdefault(role, []).append(process)
-            begun.append((process, log, before))
-        until = time.monotonic() + PATIENCE
-        for process, log, before in begun:
-            while b'"event": "ready"' not in log.read_bytes()[before:]:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
-
-    def log(self, role: str) -> Path:
-        return self.base / f"{role}.log"
-
-    def stop(self, *roles: str) -> dict[str, list[int]]:
-        """Stop these, or all, as an administrator would. Returns their statuses."""
-        chosen = {role: self.running.pop(role, []) for role in roles or tuple(self.running)}
-        for processes in chosen.values():
-            for process in processes:
-                process.terminate()
-        return {role: [process.wait(60) for process in processes] for role, processes in chosen.items()}
-
-    def kill(self, role: str) -> None:
-        """End one without a word."""
-        for process in self.running.pop(role, []):
-            process.kill()
-            process.wait()
-
-    def send(self, messages: Sequence[tuple[str, str]]) -> None:
-        """Send messages, each to a role about a task."""
-        address = parse_broker(self.vhost.url())
-        with Broker(address, self.base / f"{Role.BUILD}.broker") as broker:
-            for role, task_id in messages:
-                broker.send(role, [task_id])
-
-    # -- asking --------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def jobs(self) -> Iterator[Jobs]:
-        """The jobs, as somebody sees them who may do anything."""
-        records = Records(self.place.parsed())
-        try:
-            yield Jobs(records)
-        finally:
-            records.close()
-
-    def command(self, *argv: str) -> "subprocess.CompletedProcess[str]":
-        """A command line of people."""
-        return subprocess.run(
-            [sys.executable, "-m", "tests.fakes.processes", *argv],
-            env=self.environ(BEAT),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def ended(self, job_id: str, seconds: float = 400.0) -> Job:
-        """A job, when it has ended."""
-        until = time.monotonic() + seconds
-        with self.jobs() as jobs:
-            while JobState((job := jobs.job(job_id)).state) not in ENDS:
-                assert time.monotonic() < until, [(each.step, each.state, each.progress) for each in jobs.tasks(job.id)]
-                time.sleep(0.2)
-        return job
+COMMAND = (sys.executable, "-m", "tests.fakes.processes")
 
 
 @contextmanager
 def team(host: FakeHost, place: Place, vhost: VirtualHost, base: Path) -> Iterator[Team]:
     """A team of which nobody has started yet."""
-    made = Team(host, place, vhost, base)
-    made.make()
-    try:
+    service = Service(
+        place.url().partition("?")[0], place.server.passfile.read_text(), vhost.url(), vhost.broker.password
+    )
+    host.control.chmod(0o777)  # where fakes of all accounts leave words
+    for path in host.control.iterdir():
+        path.chmod(0o666)
+    with working(Team(host.settings, service, base, host.environ, COMMAND)) as made:
         yield made
-    finally:
-        made.stop()

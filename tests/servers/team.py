@@ -1,0 +1,198 @@
+"""Workers of all roles as processes of their own, each under its own account and with a home of its own, on one host,
+and a beat."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagefactory.factory.catalogues import Catalogues
+from imagefactory.factory.provision import provision
+from imagefactory.model.broker import parse_broker
+from imagefactory.model.database_url import parse_database_url
+from imagefactory.model.job import ENDS, JobState, Role
+from imagefactory.settings import Settings
+from imagefactory.store.jobs import Jobs
+from imagefactory.store.records import Records
+from imagefactory.store.tables import Job
+from imagefactory.worker.broker import Broker
+
+BEAT = "beat"
+GROUP = 64100
+ACCOUNTS: Mapping[str, int] = {each: GROUP + number for number, each in enumerate((*Role, BEAT), 1)} | {Role.BUILD: 0}
+"""The number of each account, which needs no name. Who builds is root."""
+COMMAND = (str(Path(sys.executable).with_name("imagefactory")),)
+PATIENCE = 120.0  # seconds until a process is ready
+
+
+@dataclass(frozen=True)
+class Service:
+    """The database and the broker of everybody: addresses without passwords, and these, as files have them."""
+
+    database: str
+    database_password: str = field(repr=False)
+    broker: str
+    broker_password: str = field(repr=False)
+
+
+@dataclass
+class Team:
+    """`base` is where everybody's home is. Keys come from the home of `settings`; `environ` is everybody's environment,
+    `more` is what some roles have besides; `command` is the command line that workers are started with."""
+
+    settings: Settings
+    service: Service
+    base: Path
+    environment: Mapping[str, str]
+    command: Sequence[str] = COMMAND
+    more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    running: dict[str, list["subprocess.Popen[bytes]"]] = field(default_factory=dict)
+
+    @property
+    def catalogue(self) -> Path:
+        return self.base / "catalogue"
+
+    def environ(self, who: str) -> dict[str, str]:
+        """The environment of a role, or of the beat."""
+        home = self.base / who
+        return {
+            **self.environment,
+            "HOME": str(home),
+            "IMAGEFACTORY_HOME": str(home),
+            "IMAGEFACTORY_CATALOGUE": str(self.catalogue),
+            "IMAGEFACTORY_STORE": str(self.base / "store"),
+            "IMAGEFACTORY_DATABASE": self.service.database,
+            "IMAGEFACTORY_BROKER": self.service.broker,
+            "IMAGEFACTORY_BROKER_PASSWORD_FILE": str(self.base / f"{who}.broker"),
+            "PGPASSFILE": str(self.base / f"{who}.pgpass"),
+            **self.more.get(who, {}),
+        }
+
+    def make(self) -> None:
+        """Homes, and what all share: artifacts by those who make them, the catalogue by who publishes and who signs."""
+        self.base.mkdir()
+        self.base.chmod(0o755)
+        settings = replace(self.settings, own_catalogue=self.catalogue)
+        Catalogues(settings, settings.home / "trust.json").begin(self.catalogue)
+        for folder, role in (("metadata", Role.SIGN), ("targets", Role.PUBLISH)):
+            (self.catalogue / folder).mkdir(exist_ok=True)
+            for path in (self.catalogue / folder, *(self.catalogue / folder).rglob("*")):
+                os.chown(path, ACCOUNTS[role], GROUP)
+        (self.catalogue / "targets").chmod(0o2775)
+        self._shared(self.base / "store")
+        secrets = {"broker": self.service.broker_password, "pgpass": self.service.database_password}
+        for who, account in ACCOUNTS.items():
+            if who == BEAT:
+                (self.base / who).mkdir(mode=0o700)
+            else:
+                provision(settings, Role(who), self.base / who, (account, GROUP))
+            for name, secret in secrets.items():
+                path = self.base / f"{who}.{name}"
+                path.write_text(secret)
+                path.chmod(0o600)
+                os.chown(path, account, GROUP)
+
+    def _shared(self, directory: Path) -> None:
+        directory.mkdir()
+        os.chown(directory, 0, GROUP)
+        directory.chmod(0o2775)
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def start(self, *roles: str, jobs: int = 1) -> None:
+        """Start a worker of each role, or a beat, and wait until they are ready."""
+        begun = []
+        for role in roles or ACCOUNTS:
+            argv = ["beat"] if role == BEAT else ["worker", "--role", role, "--jobs", str(jobs), "--grace", "5"]
+            log = self.log(role)
+            before = log.stat().st_size if log.exists() else 0
+            with log.open("ab") as stream:
+                process = subprocess.Popen(
+                    [*self.command, *argv],
+                    env=self.environ(role),
+                    user=ACCOUNTS[role],
+                    group=GROUP,
+                    extra_groups=[],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stream,
+                    cwd="/",
+                )
+            self.running.setdefault(role, []).append(process)
+            begun.append((process, log, before))
+        until = time.monotonic() + PATIENCE
+        for process, log, before in begun:
+            while b'"event": "ready"' not in log.read_bytes()[before:]:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.05)
+
+    def log(self, role: str) -> Path:
+        return self.base / f"{role}.log"
+
+    def stop(self, *roles: str) -> dict[str, list[int]]:
+        """Stop these, or all, as an administrator would. Returns their statuses."""
+        chosen = {role: self.running.pop(role, []) for role in roles or tuple(self.running)}
+        for processes in chosen.values():
+            for process in processes:
+                process.terminate()
+        return {role: [process.wait(60) for process in processes] for role, processes in chosen.items()}
+
+    def kill(self, role: str) -> None:
+        """End one without a word."""
+        for process in self.running.pop(role, []):
+            process.kill()
+            process.wait()
+
+    def send(self, messages: Sequence[tuple[str, str]]) -> None:
+        """Send messages, each to a role about a task."""
+        address = parse_broker(self.service.broker)
+        with Broker(address, self.base / f"{Role.BUILD}.broker") as broker:
+            for role, task_id in messages:
+                broker.send(role, [task_id])
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def jobs(self) -> Iterator[Jobs]:
+        """The jobs, as somebody sees them who may do anything."""
+        database = f"{self.service.database}?passfile={self.base / 'build.pgpass'}"
+        records = Records(parse_database_url(database))
+        try:
+            yield Jobs(records)
+        finally:
+            records.close()
+
+    def run(self, *argv: str) -> "subprocess.CompletedProcess[str]":
+        """A command line of people."""
+        return subprocess.run(
+            [*self.command, *argv],
+            env=self.environ(BEAT),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def ended(self, job_id: str, seconds: float = 400.0) -> Job:
+        """A job, when it has ended."""
+        until = time.monotonic() + seconds
+        with self.jobs() as jobs:
+            while JobState((job := jobs.job(job_id)).state) not in ENDS:
+                assert time.monotonic() < until, [(each.step, each.state, each.progress) for each in jobs.tasks(job.id)]
+                time.sleep(0.2)
+        return job
+
+
+@contextmanager
+def working(team: Team) -> Iterator[Team]:
+    """A team that is made, of which nobody has started yet; nobody works in the end."""
+    team.make()
+    try:
+        yield team
+    finally:
+        team.stop()
