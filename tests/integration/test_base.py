@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.tools import sfdisk
-from tests.integration.conftest import BUILD_TIMEOUT, RECIPE, Built, imagefactory
+from tests.integration.homes import BUILD_TIMEOUT, RECIPE, Built, imagefactory
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWVib2R5IHdobyBtYXkgbm90IGdldCBpbiE= somebody\n"

@@ -16,7 +16,8 @@ from imagefactory.tools.firmware import probe_kvm
 from imagefactory.tools.guest_checks import INLINE, GuestCheck
 from imagefactory.tools.guest_upgrade import GuestUpgrade
 from tests.fakes.scanner import make_package
-from tests.integration.conftest import BUILD_TIMEOUT, ROOT, BootableImage, Built, imagefactory
+from tests.integration.conftest import BootableImage
+from tests.integration.homes import BUILD_TIMEOUT, ROOT, Built, imagefactory
 from tests.integration.test_docs import settle
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

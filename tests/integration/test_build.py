@@ -20,7 +20,7 @@ from imagefactory.model.disk import DiskLayout
 from imagefactory.tools.recipe_file import load_recipe
 from tests.database import records_at
 from tests.homes import copy_home
-from tests.integration.conftest import BIN, ROOT, Built, imagefactory
+from tests.integration.homes import BIN, ROOT, Built, imagefactory
 
 DOCUMENTS = {"SHA256SUMS", "SHA256SUMS.sig", "provenance.sigstore.json", "release.sigstore.json"}
 

@@ -13,7 +13,7 @@ from imagefactory.store.tables import StepResult
 from imagefactory.tools.apt import Index, host_sources
 from imagefactory.tools.hand import call_builder
 from imagefactory.tools.scap import data_stream, fetch
-from tests.integration.conftest import Built
+from tests.integration.homes import Built
 
 PROFILE = "anssi_bp28_enhanced"
 ENVIRONMENT = read_settings({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}).root_environment

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Built
+from tests.integration.homes import Built
 from tests.integration.test_boot import FIRST, SECURE, SETTLED, checks_of
 
 # Left to soe-debian-12-separate.

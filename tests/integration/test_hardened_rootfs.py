@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.database import records_at
-from tests.integration.conftest import Built
+from tests.integration.homes import Built
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 # The kernel's own values where the file says nothing else; the ones here keep others from the machine or it from harm.

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.database import records_at
-from tests.integration.conftest import BIN, RECIPE, Built
+from tests.integration.homes import BIN, RECIPE, Built
 
 AS_USER = Path(__file__).with_name("as_user.sh")
 STEP_TIMEOUT = 900.0  # seconds

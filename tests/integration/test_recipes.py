@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import BUILD_TIMEOUT, HARDENED, RECIPE, ROOT, imagefactory
+from tests.integration.homes import BUILD_TIMEOUT, HARDENED, RECIPE, ROOT, imagefactory
 
 OTHERS = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if path not in {RECIPE, HARDENED})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import BIN, RECIPE, Built, Ran, imagefactory
+from tests.integration.homes import BIN, RECIPE, Built, Ran, imagefactory
 
 FAR = """
 repositories:

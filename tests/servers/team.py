@@ -158,14 +158,20 @@ class Team:
     # -- asking --------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def jobs(self) -> Iterator[Jobs]:
-        """The jobs, as somebody sees them who may do anything."""
+    def records(self) -> Iterator[Records]:
+        """The records, as somebody sees them who may do anything."""
         database = f"{self.service.database}?passfile={self.base / 'build.pgpass'}"
-        records = Records(parse_database_url(database))
+        made = Records(parse_database_url(database))
         try:
-            yield Jobs(records)
+            yield made
         finally:
-            records.close()
+            made.close()
+
+    @contextmanager
+    def jobs(self) -> Iterator[Jobs]:
+        """The jobs in them."""
+        with self.records() as records:
+            yield Jobs(records)
 
     def run(self, *argv: str) -> "subprocess.CompletedProcess[str]":
         """A command line of people."""
@@ -177,6 +183,15 @@ class Team:
             timeout=120,
             check=False,
         )
+
+    def newest(self, name: str, seconds: float, after: str = "") -> str:
+        """The id of the newest job of a name, as soon as it is another one than `after`."""
+        until = time.monotonic() + seconds
+        with self.jobs() as jobs:
+            while not (found := jobs.jobs(name, most=1)) or found[0].id == after:
+                assert time.monotonic() < until, self.log(BEAT).read_text()
+                time.sleep(0.2)
+        return found[0].id
 
     def ended(self, job_id: str, seconds: float = 400.0) -> Job:
         """A job, when it has ended."""
