@@ -1,5 +1,4 @@
-"""The service with nothing fake in it: RabbitMQ, PostgreSQL, a cloud, real programs, and each role under an account of its
-own."""
+"""The service with nothing fake in it: broker, database, cloud and programs; each role has an account of its own."""
 
 import json
 import os

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.provision import provision
@@ -20,6 +21,8 @@ from imagefactory.store.jobs import Jobs
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Job
 from imagefactory.worker.broker import Broker
+from tests.openstack.install import ROOT
+from tests.servers.directories import open_to_others
 
 BEAT = "beat"
 GROUP = 64100
@@ -74,6 +77,7 @@ class Team:
 
     def make(self) -> None:
         """Homes, and what all share: artifacts by those who make them, the catalogue by who publishes and who signs."""
+        open_to_others(ROOT)
         self.base.mkdir()
         self.base.chmod(0o755)
         settings = replace(self.settings, own_catalogue=self.catalogue)
@@ -103,11 +107,12 @@ class Team:
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
-    def start(self, *roles: str, jobs: int = 1) -> None:
+    def start(self, *roles: str, jobs: int = 1, more: Sequence[str] = ()) -> None:
         """Start a worker of each role, or a beat, and wait until they are ready."""
         begun = []
         for role in roles or ACCOUNTS:
             argv = ["beat"] if role == BEAT else ["worker", "--role", role, "--jobs", str(jobs), "--grace", "5"]
+            argv += more
             log = self.log(role)
             before = log.stat().st_size if log.exists() else 0
             with log.open("ab") as stream:
@@ -173,11 +178,18 @@ class Team:
         with self.records() as records:
             yield Jobs(records)
 
-    def run(self, *argv: str) -> "subprocess.CompletedProcess[str]":
-        """A command line of people."""
+    def run(
+        self, *argv: str, who: str = BEAT, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> "subprocess.CompletedProcess[str]":
+        """A command line, of people or of somebody here; what is empty in `environ` is not set for it."""
+        whole = {key: value for key, value in {**self.environ(who), **environ}.items() if value}
         return subprocess.run(
             [*self.command, *argv],
-            env=self.environ(BEAT),
+            env=whole,
+            user=ACCOUNTS[who],
+            group=GROUP,
+            extra_groups=[],
+            cwd="/",
             capture_output=True,
             text=True,
             timeout=120,
