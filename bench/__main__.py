@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from bench import cases, catalogues, clouds, lifecycle
+from bench import cases, catalogues, clouds, lifecycle, service
 from bench.measure import Comparison
 from bench.memory import Peaks
 
@@ -54,6 +54,12 @@ OF_CLOUDS: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
     "lifecycle-growth": (lifecycle.plan_grows, 3),
 }
 
+# These need a broker and a database, which they start.
+OF_SERVICE: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
+    "service-messages": (service.messages, 5),
+    "service-tick": (service.tick, 9),
+}
+
 MEMORY_GOAL = 150 << 20  # bytes
 INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
 
@@ -61,7 +67,9 @@ INSIDE = "IMAGEFACTORY_BENCH_NAMESPACE"
 def main() -> int:
     """Run the cases and print what they gave. Returns 1 when a goal was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *OF_CATALOGUES, *OF_CLOUDS, *CASES], help="default: all")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *OF_CATALOGUES, *OF_SERVICE, *OF_CLOUDS, *CASES], help="default: all"
+    )
     parser.add_argument("--runs", type=int, help="interleaved runs of each candidate")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/imagefactory-bench"))  # noqa: S108 - root's own
     arguments = parser.parse_args()
@@ -76,9 +84,10 @@ def main() -> int:
             {**os.environ, INSIDE: "1"},
         )
     arguments.work.mkdir(mode=0o700, exist_ok=True)
-    wanted = arguments.names or [*OF_CATALOGUES, *OF_CLOUDS, *CASES]
+    wanted = arguments.names or [*OF_CATALOGUES, *OF_SERVICE, *OF_CLOUDS, *CASES]
     results = itertools.chain(
         _of_catalogues(arguments.work, wanted, arguments.runs),
+        _of_service(arguments.work, wanted, arguments.runs),
         _of_clouds(arguments.work, wanted, arguments.runs),
         _of_builds(arguments.work, wanted, arguments.runs),
     )
@@ -94,6 +103,15 @@ def _of_catalogues(work: Path, wanted: Sequence[str], runs: int | None) -> Itera
     if chosen:
         yield catalogues.rewritten(work)
         yield catalogues.flat(work)
+
+
+def _of_service(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:
+    chosen = [name for name in wanted if name in OF_SERVICE]
+    for name in chosen:
+        case, usual = OF_SERVICE[name]
+        yield case(work, runs or usual)
+    if "service-messages" in chosen:
+        yield service.memory(work)
 
 
 def _of_clouds(work: Path, wanted: Sequence[str], runs: int | None) -> Iterator[Result]:
