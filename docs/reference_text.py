@@ -37,6 +37,7 @@ The environment:
 | `IMAGEFACTORY_TRUST` | the trust file; it must exist | `trust.json` in the home, then `/etc/imagefactory/trust.json` |
 | `IMAGEFACTORY_PATH` | folders of programs that come before those of this installation and of `PATH` | none |
 | `IMAGEFACTORY_ELEMENTS` | more folders of elements, separated by `:` | none |
+| `IMAGEFACTORY_RECIPES` | folders of recipes that workers build, separated by `:`; no others are | none |
 | `IMAGEFACTORY_CATALOGUE` | the built-in catalogue: a directory | `catalogue` in the home |
 | `IMAGEFACTORY_BROKER` | the RabbitMQ of workers: `amqp[s]://USER@HOST:PORT/VHOST`, without a password | none |
 | `IMAGEFACTORY_BROKER_PASSWORD_FILE` | a file with its password, which only you can read | none |

@@ -49,6 +49,7 @@ class Settings:
     broker_password_file: Path | None = None
     storage: Storage | None = None  # where workers of several hosts share artifacts
     notify: Path | None = None  # who is told of what
+    recipes: tuple[Path, ...] = ()  # below which workers take recipes from
     own_catalogue: Path | None = None  # where it does not lie in the home
     environ: Mapping[str, str] = field(repr=False, default_factory=dict)  # all of it: for processes of ours alone
     ask: Ask | None = field(repr=False, default=None)  # the command line's, where somebody is at a terminal
@@ -192,7 +193,7 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read IMAGEFACTORY_HOME, _CATALOGUE, _DATABASE, _BROKER, _BROKER_PASSWORD_FILE, _STORE, _TRUST, _POLICY,
-    _PASSPHRASE_FILE, _NOTIFY, _ELEMENTS and _PATH (both like PATH), PATH and the proxies.
+    _PASSPHRASE_FILE, _NOTIFY, _RECIPES, _ELEMENTS and _PATH (all three like PATH), PATH and the proxies.
 
     Programs come from IMAGEFACTORY_PATH, then from beside our Python (diskimage-builder must be the one whose elements
     and version we know), then from PATH, which root does not follow. Raises UsageError when a path of ours is not
@@ -207,8 +208,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     storage, notify = seen.get("IMAGEFACTORY_STORE"), seen.get("IMAGEFACTORY_NOTIFY")
     catalogue = seen.get("IMAGEFACTORY_CATALOGUE")
     elements = _parts(seen.get("IMAGEFACTORY_ELEMENTS", ""))
-    programs = _parts(seen.get("IMAGEFACTORY_PATH", ""))
-    for value in (home, catalogue, trust, policy, passphrase, password, notify, *elements, *programs):
+    programs, recipes = _parts(seen.get("IMAGEFACTORY_PATH", "")), _parts(seen.get("IMAGEFACTORY_RECIPES", ""))
+    for value in (home, catalogue, trust, policy, passphrase, password, notify, *elements, *programs, *recipes):
         if value and not Path(value).is_absolute():
             raise UsageError(f"{value} is not an absolute path", advice="give IMAGEFACTORY_* absolute paths")
     inherited = [part for part in _parts(seen.get("PATH", "")) if Path(part).is_absolute()]
@@ -228,6 +229,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         broker_password_file=Path(password) if password else None,
         storage=parse_storage(storage) if storage else None,
         notify=Path(notify) if notify else None,
+        recipes=tuple(map(Path, recipes)),
         own_catalogue=Path(catalogue) if catalogue else None,
         environ=dict(seen),
         account=account_of(os.getuid(), seen),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from imagefactory.errors import InputsChanged
+from imagefactory.errors import InputsChanged, RequestInvalid
 from imagefactory.factory.attested import logs_in
 from imagefactory.factory.course import Course
 from imagefactory.factory.loop import Factory
@@ -42,8 +42,8 @@ ROLES: Final[Mapping[str, Role]] = {
 
 
 def make(errand: Errand, order: Order, factory: Factory) -> Outcome:
-    """Do one of these steps, unless it has been done meanwhile. Raises InputsChanged when the recipe is another one
-    than it was when the job began, and whatever the step raises."""
+    """Do one of these steps, unless it has been done meanwhile. Raises RequestInvalid for a recipe that nobody put
+    where recipes are, InputsChanged when it is another one than when the job began, and whatever the step raises."""
     course = Course.from_json(order.course) if order.course else Course()
     loaded = _recipe(order, course, factory)
     course = replace(course, recipe=loaded.digest)
@@ -55,7 +55,15 @@ def make(errand: Errand, order: Order, factory: Factory) -> Outcome:
 
 
 def _recipe(order: Order, course: Course, factory: Factory) -> LoadedRecipe:
-    loaded = load_recipe(Path(order.recipe_file))
+    path = Path(order.recipe_file)
+    if not any(path.is_relative_to(each) for each in factory.settings.recipes) or ".." in path.parts:
+        raise RequestInvalid(
+            f"{order.recipe_file} is in none of the folders that IMAGEFACTORY_RECIPES names",
+            advice="put recipes there, and ask for them by these paths",
+        )
+    loaded = load_recipe(path)
+    if loaded.recipe.name != order.name:
+        raise InputsChanged(f"{order.recipe_file} is the recipe of {loaded.recipe.name}, not of {order.name}")
     expected = course.recipe or order.recipe_digest
     if expected not in {loaded.digest, AS_IT_IS}:
         raise InputsChanged(

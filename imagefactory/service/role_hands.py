@@ -13,6 +13,7 @@ from imagefactory.progress import Advance
 from imagefactory.settings import Settings
 from imagefactory.store.job_rows import Call
 from imagefactory.store.jobs import Jobs
+from imagefactory.store.tables import Task
 from imagefactory.tools.hand import rebuild
 from imagefactory.tools.process import go_on
 from imagefactory.tools.trusted_roots import PinnedRoots, TrustedRoots
@@ -78,8 +79,13 @@ class RoleHands:
             if found is not None and state is TaskState.DONE:
                 return dict(found.result)
             if found is not None and state is TaskState.FAILED:
-                raise rebuild(found.result["error"])
+                raise rebuild(found.result.get("error") or _died(found))
             late = state is TaskState.QUEUED and time.monotonic() - asked > PATIENCE
             if state is TaskState.CANCELLED or (late and self.jobs.call_off(call.task_id)):
                 raise RoleSilent(f"nobody of {task.role} does {task.title}")
             time.sleep(_LOOK)
+
+
+def _died(task: Task) -> dict[str, Any]:
+    """The error of a task that nobody ended."""
+    return {"code": task.error_code, "message": task.error_message, "advice": None, "log": None, "lines": ()}

@@ -11,10 +11,11 @@ from imagefactory.factory.course import Course
 from imagefactory.factory.loop import Factory
 from imagefactory.model import plan
 from imagefactory.model.job import JobState, NewTask, Role
+from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import advancer
 from imagefactory.service.outcome import Errand, Order, Outcome
-from imagefactory.store.records import release_version
-from imagefactory.store.tables import Build, Release
+from imagefactory.store.records import build_version
+from imagefactory.store.tables import Build
 from imagefactory.tools.durable import translated
 from imagefactory.tools.scratch import scratch
 
@@ -39,17 +40,19 @@ def sign(errand: Errand, order: Order, factory: Factory) -> Outcome:
     """Sign what a builder attested. Raises what the signer raises, ArtifactMissing, StateConflict."""
     payload = errand.payload
     attested = Attested.from_json(payload["attested"])
-    builds = factory.records.builds(order.name)
+    ref = ReleaseRef.parse(f"{order.name}@{attested.version}")  # it becomes names of files
+    builds = factory.records.builds(ref.name)
     build = next((each for each in builds if each.id == payload["build"]), None)
-    if build is None or attested.name != order.name:
-        raise StateConflict(f"there is no build {payload['build']} of {order.name}")
-    with factory.locks.name(order.name):
-        release = _there(factory, attested, build) or _signed(factory, attested, build)
-    ref = f"{release.name}@{release_version(release)}"
+    if build is None or (attested.name, build_version(build)) != (ref.name, ref.version):
+        raise StateConflict(f"there is no build {payload['build']} of {ref}")
+    with factory.locks.name(ref.name):
+        if not _is_there(factory, build):
+            _sign(factory, attested, build)
+    said = {"said": str(ref)}
     if not payload["targets"]:
-        return Outcome({"said": ref}, end=JobState.RELEASED, release=ref)
-    then = {"release": ref, "targets": payload["targets"], "end": JobState.RELEASED}
-    return Outcome({"said": ref}, [NewTask(Role.PUBLISH, plan.PUBLISH, payload=then)], release=ref)
+        return Outcome(said, end=JobState.RELEASED, release=str(ref))
+    then = {"release": str(ref), "targets": payload["targets"], "end": JobState.RELEASED}
+    return Outcome(said, [NewTask(Role.PUBLISH, plan.PUBLISH, payload=then)], release=str(ref))
 
 
 def in_catalogue(errand: Errand, factory: Factory) -> Outcome:
@@ -61,15 +64,14 @@ def in_catalogue(errand: Errand, factory: Factory) -> Outcome:
     return Outcome(hands.sign(request, factory.trust_file, None, on_advance))
 
 
-def _there(factory: Factory, attested: Attested, build: Build) -> Release | None:
-    """The release of a build, where somebody died right after it."""
-    releases = factory.records.releases(attested.name)
-    return next((each for each in releases if each.build_id == build.id), None)
+def _is_there(factory: Factory, build: Build) -> bool:
+    """Whether a build has its release: somebody died right after that."""
+    return any(each.build_id == build.id for each in factory.records.releases(build.name))
 
 
-def _signed(factory: Factory, attested: Attested, build: Build) -> Release:
+def _sign(factory: Factory, attested: Attested, build: Build) -> None:
     log = factory.settings.build_logs(build.name, attested.version) / f"{plan.SIGN}.log"
     with translated(log.parent):
         log.parent.mkdir(parents=True, exist_ok=True)
     with scratch(factory.settings.work, f"{plan.SIGN}.") as work:
-        return factory.signing.sign(attested, build, work, log)
+        factory.signing.sign(attested, build, work, log)

@@ -73,6 +73,11 @@ def work(
     Raises Overprivileged, KeysMissing, UsageError, WatchUnusable, errors of the database and of the broker.
     """
     custody.require(role, settings)
+    if role in {Role.BUILD, Role.TEST} and not settings.recipes:
+        raise UsageError(
+            "IMAGEFACTORY_RECIPES is not set",
+            advice="name the folders of recipes that may be built here, separated by ':'; nobody else may write there",
+        )
     with _office(settings, role, stream, listen) as office:
         settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = settings.logs / f"{role}-worker.log"

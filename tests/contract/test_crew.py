@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from imagefactory.model.job import JobState, NewTask, Role, TaskState
+from imagefactory.service.asking import PLAN, order_of
 from imagefactory.store.tables import Job
 from tests.fakes import traces
 from tests.fakes.crew import Crew, crew
@@ -192,6 +195,24 @@ def test_who_can_write_into_the_database_and_has_no_key_has_nothing_signed(worke
     assert ended.error_code not in {None, "system-failure", "hand-died"}
     with workers.host.factory() as factory:
         assert factory.records.releases() == []
+
+
+def test_no_recipe_is_built_that_nobody_put_where_recipes_are(workers: Crew, tmp_path: Path) -> None:
+    """Else who can write into the database would have anything run as root."""
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text(workers.host.recipe_file.read_text())
+    order = order_of(workers.host.load(), "to see what happens", "eve")
+    around = workers.host.recipe_file.parent / ".." / ".." / elsewhere.name
+    assert around.exists()
+    for forged, code in (
+        (replace(order, name="a", recipe_file=str(elsewhere)), "request-invalid"),
+        (replace(order, name="b", recipe_file=str(around)), "request-invalid"),
+        (replace(order, name="another"), "inputs-changed"),
+    ):
+        job, call = workers.jobs.request(forged, PLAN)
+        assert call is not None
+        workers.desk(Role.BUILD).run(call.task_id)
+        assert workers.jobs.job(job.id).error_code == code
 
 
 def test_several_at_once_join(workers: Crew) -> None:

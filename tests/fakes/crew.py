@@ -42,7 +42,8 @@ class Crew:
 
     def desk(self, role: Role, lease: float = LEASE) -> Desk:
         log = self.host.root / f"{role}.log"
-        return Desk(self.jobs, role, self.calls.extend, self.host.environ, log, STEP, lease)
+        environ = {**self.host.environ, "IMAGEFACTORY_RECIPES": str(self.host.recipe_file.parent)}
+        return Desk(self.jobs, role, self.calls.extend, environ, log, STEP, lease)
 
     def ask(self, *, fresh: bool = False, publish: bool = True) -> Job:
         """Ask for a build of the host's recipe."""

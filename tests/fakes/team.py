@@ -22,5 +22,5 @@ def team(host: FakeHost, place: Place, vhost: VirtualHost, base: Path) -> Iterat
     host.control.chmod(0o777)  # where fakes of all accounts leave words
     for path in host.control.iterdir():
         path.chmod(0o666)
-    with working(Team(host.settings, service, base, host.environ, COMMAND)) as made:
+    with working(Team(host.settings, service, base, host.environ, host.recipe_file.parent, COMMAND)) as made:
         yield made

@@ -56,7 +56,10 @@ def team(whole: Path, service_database: Place, vhost: VirtualHost, cloud: Cloud,
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "IMAGEFACTORY_"))}
     settings = read_settings({**environment, "IMAGEFACTORY_HOME": str(whole)})
     more = {"publish": {"OS_CLIENT_CONFIG_FILE": str(clouds)}}
-    with traces.adopting(), working(Team(settings, service, tmp_path / "service", environment, more=more)) as made:
+    with (
+        traces.adopting(),
+        working(Team(settings, service, tmp_path / "service", environment, tmp_path, more=more)) as made,
+    ):
         yield made
 
 

@@ -44,13 +44,14 @@ class Service:
 
 @dataclass
 class Team:
-    """`base` is where everybody's home is. Keys come from the home of `settings`; `environ` is everybody's environment,
-    `more` is what some roles have besides; `command` is the command line that workers are started with."""
+    """`base` is where everybody's home is. Keys come from the home of `settings`; `environment` is everybody's, `recipes`
+    a folder, `more` is what some roles have besides; `command` is the command line that workers are started with."""
 
     settings: Settings
     service: Service
     base: Path
     environment: Mapping[str, str]
+    recipes: Path
     command: Sequence[str] = COMMAND
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     running: dict[str, list["subprocess.Popen[bytes]"]] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Team:
             "HOME": str(home),
             "IMAGEFACTORY_HOME": str(home),
             "IMAGEFACTORY_CATALOGUE": str(self.catalogue),
+            "IMAGEFACTORY_RECIPES": str(self.recipes),
             "IMAGEFACTORY_STORE": str(self.base / "store"),
             "IMAGEFACTORY_DATABASE": self.service.database,
             "IMAGEFACTORY_BROKER": self.service.broker,
