@@ -35,12 +35,14 @@ class Maintained(StrEnum):
     LIFECYCLE = "lifecycle"
     AUDIT = "audit"
     REFRESH = "refresh"
+    KEYS = "keys"
 
 
 DAILY: Final[Mapping[Maintained, str]] = {
     Maintained.LIFECYCLE: "30 3 * * *",
     Maintained.AUDIT: "30 4 * * *",
     Maintained.REFRESH: "15 * * * *",
+    Maintained.KEYS: "30 5 * * *",
 }
 OWN: Final = frozenset(f".{kind}" for kind in Maintained)
 
@@ -79,7 +81,7 @@ def add(
 @verb
 def maintain(
     kind: Annotated[
-        Maintained, typer.Argument(metavar="WHAT", help="lifecycle, audit or refresh.", show_default=False)
+        Maintained, typer.Argument(metavar="WHAT", help="lifecycle, audit, refresh or keys.", show_default=False)
     ],
     cron: Annotated[
         str | None,
@@ -90,7 +92,8 @@ def maintain(
     as_json: Json = False,
 ) -> None:
     """Have releases looked after: retired by their policies (lifecycle), held in clouds against what was signed
-    (audit), listings in catalogues signed anew in time (refresh). Each is a schedule, .lifecycle for instance."""
+    (audit), listings in catalogues signed anew in time (refresh), keys that expire told of (keys). Each is a schedule,
+    such as .lifecycle."""
     spec = {"cron": cron or DAILY[kind], "timezone": timezone}
     try:
         schedule = Schedule.model_validate(spec)

@@ -10,6 +10,8 @@ from imagefactory.store.tables import Job
 
 PLAN: Final = NewTask(Role.BUILD, "plan")
 """What every build begins with."""
+EXPIRIES: Final = "expiries"
+"""The step of those who sign that says when their keys expire."""
 
 
 def order_of(loaded: LoadedRecipe, reason: str, account: str, *, fresh: bool = False, publish: bool = True) -> JobOrder:

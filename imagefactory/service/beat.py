@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from imagefactory.errors import FactoryError
 from imagefactory.model.job import AS_IT_IS, JobOrder, NewTask, Role
-from imagefactory.service.asking import PLAN
+from imagefactory.service.asking import EXPIRIES, PLAN
 from imagefactory.service.logs import logger
 from imagefactory.service.notify import Notifier
 from imagefactory.service.settling import Settling
@@ -28,6 +28,7 @@ FIRST: Final[Mapping[Kind, NewTask]] = {
     Kind.LIFECYCLE: NewTask(Role.LIFECYCLE, "apply"),
     Kind.AUDIT: NewTask(Role.LIFECYCLE, "audit"),
     Kind.REFRESH: NewTask(Role.LIFECYCLE, "refresh"),
+    Kind.KEYS: NewTask(Role.SIGN, EXPIRIES),
 }
 """What a run of each kind of schedule begins with."""
 

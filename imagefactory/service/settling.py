@@ -5,14 +5,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from imagefactory.errors import catalogue
-from imagefactory.model.event import Event, EventKind, job_failed, release_published, schedule_paused
+from imagefactory.model.event import Event, EventKind, expiry_soon, job_failed, release_published, schedule_paused
 from imagefactory.model.job import JobState
 from imagefactory.model.release import ReleaseRef
+from imagefactory.service.asking import EXPIRIES
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.notices import Notices
 from imagefactory.store.records import Records
 from imagefactory.store.schedules import Outcome, Schedules
-from imagefactory.store.tables import Job
+from imagefactory.store.tables import Job, Task
 
 MOST: Final = 100  # jobs at once
 Receivers = Callable[[EventKind], Sequence[str]]
@@ -68,10 +69,22 @@ class Settling:
             ref = ReleaseRef.parse(job.release)
             places = [each.target for each in self._records.release(ref).publications]
             events += [release_published(ref.name, str(ref.version), place, at) for place in places]
+        for task in self._jobs.tasks(job.id) if job.state == JobState.DONE else ():
+            events += _expiring(task, at)
         if paused:
             reason = self._schedules.one(job.name).pause_reason or ""
             events.append(schedule_paused(job.name, reason, self._host, at))
         return events
+
+
+def _expiring(task: Task, now: datetime) -> list[Event]:
+    """What a signer said of its keys."""
+    host = str(task.result.get("host", ""))
+    told = (
+        expiry_soon(each["purpose"], each["keyid"], datetime.fromisoformat(each["expires"]), now, host)
+        for each in task.result.get(EXPIRIES, ())
+    )
+    return [event for event in told if event is not None]
 
 
 def _aware(moment: datetime) -> datetime:

@@ -1,5 +1,6 @@
 """Steps of those who sign: they have keys, and what they are handed says nothing that they believe."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -8,16 +9,21 @@ from imagefactory.errors import StateConflict
 from imagefactory.factory.attested import Attested
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.course import Course
+from imagefactory.factory.key_inventory import inventory
 from imagefactory.factory.loop import Factory
 from imagefactory.model import plan
 from imagefactory.model.job import JobState, NewTask, Role
+from imagefactory.model.quantity import counted
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import advancer
+from imagefactory.service.asking import EXPIRIES
 from imagefactory.service.outcome import Errand, Order, Outcome
 from imagefactory.store.records import build_version
 from imagefactory.store.tables import Build
 from imagefactory.tools.durable import translated
 from imagefactory.tools.scratch import scratch
+from signing.keys import KeyRing
+from signing.trust import load_trust
 
 CATALOGUE_ACTIONS: Final = frozenset({"begin", "list", "relist", "refresh"})
 """What the signer does in a catalogue for whoever may ask it (hands/signer.py). Roots are not among them."""
@@ -53,6 +59,20 @@ def sign(errand: Errand, order: Order, factory: Factory) -> Outcome:
         return Outcome(said, end=JobState.RELEASED, release=str(ref))
     then = {"release": str(ref), "targets": payload["targets"], "end": JobState.RELEASED}
     return Outcome(said, [NewTask(Role.PUBLISH, plan.PUBLISH, payload=then)], release=str(ref))
+
+
+def expiries(errand: Errand, order: Order, factory: Factory) -> Outcome:
+    """When the keys and certificates that are used here expire. Raises KeyDamaged, KeysMissing, errors of the trust
+    file."""
+    del errand, order
+    entries = inventory(load_trust(factory.trust_file), KeyRing(factory.settings.keys))
+    found = [
+        {"purpose": each.purpose, "keyid": each.keyid, "expires": each.expires.isoformat()}
+        for each in entries
+        if each.expires is not None
+    ]
+    said = f"looked at {counted(len(found), 'key')} with an end"
+    return Outcome({"said": said, EXPIRIES: found, "host": socket.gethostname()}, end=JobState.DONE)
 
 
 def in_catalogue(errand: Errand, factory: Factory) -> Outcome:

@@ -17,6 +17,7 @@ from imagefactory.model import plan
 from imagefactory.model.job import Role
 from imagefactory.progress import Advance, Event, Note, StepAdvanced, StepStarted
 from imagefactory.service import keeping_steps, making, publishing_steps, signing_steps
+from imagefactory.service.asking import EXPIRIES
 from imagefactory.service.outcome import Errand, Order, Outcome
 from imagefactory.service.role_hands import RoleHands
 from imagefactory.settings import read_settings
@@ -29,6 +30,7 @@ OF_JOBS: Final[Mapping[tuple[Role, str], Callable[[Errand, Order, Factory], Outc
     **{(role, step): making.make for step, role in making.ROLES.items()},
     (Role.SIGN, making.CHECK): signing_steps.check,
     (Role.SIGN, plan.SIGN): signing_steps.sign,
+    (Role.SIGN, EXPIRIES): signing_steps.expiries,
     (Role.PUBLISH, plan.PUBLISH): publishing_steps.publish,
     (Role.LIFECYCLE, "apply"): keeping_steps.apply,
     (Role.LIFECYCLE, "audit"): keeping_steps.audit,

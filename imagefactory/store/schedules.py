@@ -33,6 +33,7 @@ class Kind(StrEnum):
     LIFECYCLE = "lifecycle"
     AUDIT = "audit"
     REFRESH = "refresh"
+    KEYS = "keys"
 
 
 class Outcome(StrEnum):

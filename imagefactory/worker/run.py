@@ -3,20 +3,21 @@
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
 from imagefactory.errors import RemoteError, UsageError
+from imagefactory.factory.key_inventory import inventory
 from imagefactory.model.job import Role
 from imagefactory.model.notify import Notify
 from imagefactory.service import beat, custody, logs
 from imagefactory.service.desk import LEASE, STEP, Desk
 from imagefactory.service.health import Check, Pulse, Watch, serving, writable
 from imagefactory.service.logs import Redactor, logger
-from imagefactory.service.metrics import Metrics
+from imagefactory.service.metrics import Expiry, Metrics, expiries_of
 from imagefactory.service.notify import Notifier
 from imagefactory.service.step import STEPS
 from imagefactory.settings import Settings
@@ -27,7 +28,8 @@ from imagefactory.store.schedules import Schedules
 from imagefactory.store.watched import Watched
 from imagefactory.tools.notify_file import load_notify
 from imagefactory.worker.broker import Broker
-from signing.keys import read_secret
+from signing.keys import KeyRing, read_secret
+from signing.trust import find_trust, load_trust
 
 STOP_MARGIN: Final = 20.0  # seconds that it takes to hand back what runs
 BEAT: Final = "beat"
@@ -127,12 +129,19 @@ def _office(settings: Settings, who: str, stream: TextIO, listen: tuple[str, int
         broker = stack.enter_context(Broker(settings.broker, settings.broker_password_file))
         watched = Watched(records)
         schedules = Schedules(records)
-        metrics, pulse = Metrics(STEPS, watched, paused=schedules.paused), Pulse()
+        metrics, pulse = Metrics(STEPS, watched, _expiries(settings), schedules.paused), Pulse()
         if listen is not None:
             checks = [Check("database", watched.answers), Check("broker", broker.check), *_stores(settings)]
             port = stack.enter_context(serving(Watch(pulse, checks, metrics), *listen))
             logger().info("listening", host=listen[0], port=port)
         yield Office(settings, records, broker, metrics, pulse)
+
+
+def _expiries(settings: Settings) -> Callable[[], Collection[Expiry]] | None:
+    """When keys expire, where there are any."""
+    if not settings.keys.exists():
+        return None
+    return lambda: expiries_of(inventory(load_trust(find_trust(settings.trust_files())), KeyRing(settings.keys)))
 
 
 def _stores(settings: Settings) -> list[Check]:

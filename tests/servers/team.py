@@ -44,8 +44,8 @@ class Service:
 
 @dataclass
 class Team:
-    """`base` is where everybody's home is. Keys come from the home of `settings`; `environment` is everybody's, `recipes`
-    a folder, `more` is what some roles have besides; `command` is the command line that workers are started with."""
+    """Everybody's home is in `base`. Keys come from the home of `settings`; `environment` is everybody's, `recipes` a
+    folder, `more` what some roles have besides; `command` is the command line that workers are started with."""
 
     settings: Settings
     service: Service

@@ -25,7 +25,7 @@ from imagefactory.store.tables import Job, Notice, ScheduleRow
 
 RECIPE = Path("/recipes/soe.yaml")
 NIGHTLY = Schedule.model_validate({"cron": "30 2 * * *", "pause_after": 2})
-WANTED = {EventKind.JOB_FAILED: ["chat", "mail"], EventKind.SCHEDULE_PAUSED: ["mail"]}
+WANTED = {EventKind.JOB_FAILED: ["chat", "mail"], EventKind.SCHEDULE_PAUSED: ["mail"], EventKind.EXPIRY_SOON: ["mail"]}
 
 
 class World:
@@ -108,6 +108,24 @@ def test_what_is_looked_after_is_the_keepers_work(world: World, kind: Kind) -> N
     world.tick()
     (job,) = world.jobs.jobs()
     assert [task.role for task in world.jobs.tasks(job.id)] == [Role.LIFECYCLE]
+
+
+def test_keys_that_expire_soon_are_told_of_once(world: World) -> None:
+    Schedules(world.records).register(".keys", Path(), NIGHTLY, kind=Kind.KEYS)
+    soon, late = (datetime.now(UTC) + timedelta(days=days) for days in (5, 500))
+    keys = [{"purpose": "glance", "keyid": f"{each:%Y}" * 16, "expires": each.isoformat()} for each in (soon, late)]
+    for _ in range(2):
+        world.make_due(".keys")
+        world.tick()
+        call = world.calls.pop()
+        assert call.role is Role.SIGN
+        held = world.jobs.claim(call.task_id, call.role, "worker", 60.0)
+        assert held is not None
+        world.jobs.done(held, {"expiries": keys, "host": "signer"}, end=JobState.DONE)
+        world.settling.settle()
+    (notice,) = world.notices()
+    assert "expires in 5 days" in notice.document["what"]
+    assert notice.document["where"] == "signer"
 
 
 def test_failures_in_a_row_pause_it_and_are_told(world: World) -> None:
