@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imagefactory.errors import ReleaseRevoked
-from imagefactory.factory import catalogues
+from imagefactory.factory import hands
 from imagefactory.model.build import PublicationState
 from imagefactory.model.listing import Listing, ListingState
 from imagefactory.model.release import ReleaseRef
@@ -249,7 +249,7 @@ def test_killed_around_the_listing_the_next_build_ends_it(
     """The records say intended, the folder is there, and it is listed or not."""
     on(host)
     with monkeypatch.context() as patch:
-        patch.setattr(catalogues, "call_signer", dying("list", after=after))
+        patch.setattr(hands, "call_signer", dying("list", after=after))
         with pytest.raises(Killed):
             host.build()
     assert len(folders(host.settings.catalogue)) == 1
@@ -334,7 +334,7 @@ def test_a_rotation_killed_before_the_root_is_out_is_taken_up_again(
     old = keyid(built, "targets")
     for after in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(catalogues, "call_signer", dying("publish-root", after=after))
+            patch.setattr(hands, "call_signer", dying("publish-root", after=after))
             with pytest.raises(Killed):
                 shell.json("catalogue", "rotate", "targets")
         assert keyid(built, "targets") == old

@@ -17,7 +17,7 @@ from imagefactory.errors import (
     ReleaseUnknown,
     StateConflict,
 )
-from imagefactory.factory import catalogues
+from imagefactory.factory import hands
 from imagefactory.factory.catalogue_places import CataloguePlaces, Intent
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.model.lifecycle import Stage
@@ -45,7 +45,7 @@ class Bench:
         self.root = host.settings.catalogue
         self.catalogues = Catalogues(host.settings, host.home / "trust.json")
         self.places = CataloguePlaces(self.catalogues)
-        monkeypatch.setattr(catalogues, "call_signer", self._call)
+        monkeypatch.setattr(hands, "call_signer", self._call)
 
     def _call(
         self, request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path, on_advance: Advance
