@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from imagefactory.errors import RemoteError, UsageError
 from imagefactory.factory.key_inventory import inventory
-from imagefactory.model.job import Role
+from imagefactory.model.job import KEYS, Role
 from imagefactory.model.notify import Notify
 from imagefactory.service import beat, custody, logs
 from imagefactory.service.desk import LEASE, STEP, Desk
@@ -129,7 +129,7 @@ def _office(settings: Settings, who: str, stream: TextIO, listen: tuple[str, int
         broker = stack.enter_context(Broker(settings.broker, settings.broker_password_file))
         watched = Watched(records)
         schedules = Schedules(records)
-        metrics, pulse = Metrics(STEPS, watched, _expiries(settings), schedules.paused), Pulse()
+        metrics, pulse = Metrics(STEPS, watched, _expiries(settings, who), schedules.paused), Pulse()
         if listen is not None:
             checks = [Check("database", watched.answers), Check("broker", broker.check), *_stores(settings)]
             port = stack.enter_context(serving(Watch(pulse, checks, metrics), *listen))
@@ -137,9 +137,9 @@ def _office(settings: Settings, who: str, stream: TextIO, listen: tuple[str, int
         yield Office(settings, records, broker, metrics, pulse)
 
 
-def _expiries(settings: Settings) -> Callable[[], Collection[Expiry]] | None:
-    """When keys expire, where there are any."""
-    if not settings.keys.exists():
+def _expiries(settings: Settings, who: str) -> Callable[[], Collection[Expiry]] | None:
+    """When keys expire, of those who have any."""
+    if who not in KEYS or not KEYS[Role(who)]:
         return None
     return lambda: expiries_of(inventory(load_trust(find_trust(settings.trust_files())), KeyRing(settings.keys)))
 

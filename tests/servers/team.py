@@ -94,6 +94,7 @@ class Team:
         for who, account in ACCOUNTS.items():
             if who == BEAT:
                 (self.base / who).mkdir(mode=0o700)
+                os.chown(self.base / who, account, GROUP)
             else:
                 provision(settings, Role(who), self.base / who, (account, GROUP))
             for name, secret in secrets.items():
