@@ -37,10 +37,8 @@ test: check
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/contract
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) $(CLOUDS)
 	@built=$$(mktemp --directory); trap '$(AS_ROOT) rm -rf "$$built"' EXIT; set -ex; \
-	$(AS_ROOT) $(BIN)/python -m tests.integration.homes "$$built"; \
-	homes="--built-home=$$built/tiny/home --hardened-home=$$built/hardened/home"; \
-	$(AS_ROOT) $(BIN)/pytest $$homes $(addprefix --ignore=,$(CLOUDS) $(PAGES)) tests/integration; \
-	$(AS_ROOT) $(BIN)/pytest $$homes $(PAGE_BY_PAGE) $(PAGES)
+	$(AS_ROOT) $(BIN)/pytest --built-home="$$built/home" $(addprefix --ignore=,$(CLOUDS) $(PAGES)) tests/integration; \
+	$(AS_ROOT) $(BIN)/pytest --built-home="$$built/home" $(PAGE_BY_PAGE) $(PAGES)
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/conformance
 
 check: lint unit

@@ -1,15 +1,9 @@
-"""Builds of recipes that many tests share, each in a home of its own.
-
-`python -m tests.integration.homes DIRECTORY` builds both at once, `tiny` and `hardened` below DIRECTORY: each keeps one
-core busy for most of its time.
-"""
+"""Builds of recipes that many tests share, each in a home of its own."""
 
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,16 +91,3 @@ def _build(recipe: Path, home: Path) -> dict[str, Any]:
     ran = imagefactory(home, "build", recipe, "--json", timeout=BUILD_TIMEOUT)
     assert ran.status == 0, ran.stderr
     return ran.document
-
-
-def main(argv: Sequence[str]) -> int:
-    (directory,) = map(Path, argv)
-    wanted = {RECIPE: directory / "tiny/home", HARDENED: directory / "hardened/home"}
-    with ThreadPoolExecutor(len(wanted)) as both:
-        for built in [both.submit(build, recipe, home) for recipe, home in wanted.items()]:
-            print(f"built {built.result().release}", flush=True)  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

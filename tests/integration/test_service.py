@@ -21,7 +21,7 @@ from tests.servers.team import ACCOUNTS, GROUP, Service, Team, working
 PATIENCE = 60.0  # seconds until a beat has asked for what is due
 NAME = "served-debian-12"
 MORE = f"""\
-extends: {RECIPE}
+extends: {RECIPE.name}
 name: {NAME}
 disk: {{firmware: [uefi]}}
 formats: {{qcow2: {{}}}}
@@ -67,6 +67,7 @@ def test_a_scheduled_build_is_signed_and_published_and_the_next_one_has_nothing_
     team: Team, whole: Path, cloud: Cloud, tmp_path: Path
 ) -> None:
     before = traces.Host.now()
+    shutil.copy(RECIPE, tmp_path)
     recipe = tmp_path / "served.yaml"
     recipe.write_text(MORE.replace("CATALOGUE", str(team.catalogue)))
     team.start()
