@@ -155,6 +155,8 @@ def _id_in(document: object, key: str, what: str) -> str:
 def _canonical(image_id: str) -> str:
     """A UUID as Glance writes it: some write it in capitals, or without hyphens."""
     try:
-        return str(UUID(image_id))
+        found = UUID(image_id)
     except ValueError:
         return image_id.lower()
+    # Python reads numbers there: blanks, signs and digits of other scripts would be one, too.
+    return str(found) if found.hex in image_id.lower().replace("-", "") else image_id.lower()

@@ -103,6 +103,13 @@ def test_ids_that_are_no_uuids_are_nothing_special(cloud: FakeCloud) -> None:
     assert ask("admin", IMAGE, "an-old-image").used == {IMAGE: Users(1, 0), "an-old-image": Users(1, 0)}
 
 
+@pytest.mark.parametrize("before", [" ", "+", "-", "\N{ARABIC-INDIC DIGIT ZERO}", "_"])
+def test_what_python_reads_as_a_number_is_not_an_id(cloud: FakeCloud, before: str) -> None:
+    nought = "00000000-0000-0000-0000-000000000001"
+    cloud.nova.servers.append(server(before + nought[1:]))
+    assert ask("admin", nought).used == {nought: Users(0, 0)}
+
+
 def test_image_metadata_without_an_id_is_of_no_image(cloud: FakeCloud) -> None:
     cloud.cinder.volumes.append(FakeVolume(uuid(), THEIRS, {"hw_disk_bus": "scsi"}, bootable=True))
     assert users() == Users(0, 0)
