@@ -59,3 +59,8 @@ def parse_broker(url: str) -> BrokerAddress:
 def queue_name(role: str) -> str:
     """Of the queue of a role, and of the exchange that leads there and nowhere else."""
     return f"imagefactory.{role}"
+
+
+def account_name(role: str) -> str:
+    """Of the account of a role, of `beat` or of `operator`, in the broker and in the database."""
+    return f"imagefactory-{role}"

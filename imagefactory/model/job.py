@@ -38,6 +38,16 @@ KEYS: Final[Mapping[Role, frozenset[str]]] = {
 }
 """The purposes of the private keys that each role has."""
 
+TELLS: Final[Mapping[Role, frozenset[Role]]] = {
+    Role.BUILD: frozenset({Role.BUILD, Role.TEST, Role.SIGN, Role.PUBLISH}),
+    # Whoever reads hostile images asks neither signer nor publisher for anything.
+    Role.TEST: frozenset({Role.BUILD, Role.TEST}),
+    Role.SIGN: frozenset({Role.BUILD, Role.TEST, Role.PUBLISH}),
+    Role.PUBLISH: frozenset({Role.SIGN}),
+    Role.LIFECYCLE: frozenset({Role.SIGN, Role.PUBLISH}),
+}
+"""Whose tasks each role may add. The grants of the database and the permissions of the broker are made of it."""
+
 
 class JobState(StrEnum):
     """QUEUED until one of its tasks is begun. All but the first two are final: RELEASED has made a release, REPRODUCED

@@ -13,17 +13,15 @@ from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 
-from imagefactory.model.broker import ROLES, queue_name
+from imagefactory.errors import ProgramFailed, ProgramMissing, ProgramTimeout
+from imagefactory.model.broker import ROLES, account_name, queue_name
+from imagefactory.model.job import TELLS, Role
 from imagefactory.tools.process import run
 
-# Who finishes a step tells the role that has the next one; everybody may put a task of its own back. Messages are
-# hints: one too many does no harm. Reading is another matter, and nobody reads what is for others.
+# Who adds a task tells its role; everybody may put a task of its own back. Messages are hints: one too many does no
+# harm. Reading is another matter, and nobody reads what is for others.
 SENDS: Mapping[str, tuple[str, ...]] = {
-    "build": ("build", "test"),
-    "test": ("test", "sign"),
-    "sign": ("sign", "publish"),
-    "publish": ("publish", "sign", "lifecycle"),
-    "lifecycle": ("lifecycle", "build", "sign", "publish"),
+    **{str(role): tuple(str(other) for other in Role if other is role or other in TELLS[role]) for role in Role},
     "beat": ROLES,
 }
 
@@ -31,13 +29,9 @@ SENDS: Mapping[str, tuple[str, ...]] = {
 MAX_MESSAGES = 100_000
 MAX_BYTES = 64 << 20
 
+PING_TIMEOUT = 60.0  # seconds
 IMPORT_TIMEOUT = 120.0  # seconds; rabbitmqctl starts a virtual machine of its own
 SALT = 4  # bytes: RabbitMQ's form
-
-
-def account_name(role: str) -> str:
-    """The user of a role, or of `beat`."""
-    return f"imagefactory-{role}"
 
 
 def definitions(vhost: str, passwords: Mapping[str, str]) -> dict[str, object]:
@@ -81,6 +75,15 @@ def permissions(role: str) -> dict[str, str]:
         "write": _any_of([queue_name(other) for other in SENDS[role]]),
         "read": _any_of(own),
     }
+
+
+def usable(environment: Mapping[str, str]) -> bool:
+    """Whether there is a RabbitMQ on this host that runs, and whose administrator we are."""
+    try:
+        run(["rabbitmqctl", "--quiet", "ping"], env=environment, timeout=PING_TIMEOUT)
+    except (ProgramMissing, ProgramFailed, ProgramTimeout):
+        return False
+    return True
 
 
 def import_definitions(document: Mapping[str, object], environment: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ class _Making:
         view, coming = run.coming()
         if title == PLAN:
             self._said = coming[0].reason if coming else "nothing is to be done"
-        if title == ATTEST:
+        if title == ATTEST and coming and coming[0].step == plan.SIGN:
             return self._attest(view)
         if coming and coming[0].title == title:
             self._said = run.step(coming[0], view)
@@ -106,9 +106,10 @@ class _Making:
         if not coming:
             return self._ended(view)
         first = coming[0]
-        if first.step == plan.PUBLISH:
+        if first.step == plan.PUBLISH and self._errand.role is not Role.TEST:
             return self._publish(view, coming)
-        step = ATTEST if first.step == plan.SIGN else first.step
+        # Who tests has nothing published: a builder looks what there is.
+        step = ATTEST if first.step in {plan.SIGN, plan.PUBLISH} else first.step
         task = NewTask(ROLES[step], step, first.subject)
         if self._run.course.checked:
             return self._outcome([task])

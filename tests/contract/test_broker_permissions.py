@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import amqp
 import pytest
 
-from imagefactory.model.broker import ROLES, queue_name
-from imagefactory.service.broker_setup import SENDS, account_name, definitions
+from imagefactory.model.broker import ROLES, account_name, queue_name
+from imagefactory.service.broker_setup import SENDS, definitions
 from tests.servers.rabbitmq import HOST
 from tests.servers.rabbitmq_fixtures import VirtualHost
 

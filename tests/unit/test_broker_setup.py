@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 from imagefactory.model.broker import ROLES, queue_name
+from imagefactory.model.job import TELLS, Role
 from imagefactory.service.broker_setup import SENDS, definitions, permissions
 
 PASSWORDS = {role: f"the password of {role}" for role in SENDS}
@@ -33,8 +34,10 @@ def test_the_beat_reads_nothing_and_tells_all() -> None:
 
 
 def test_a_role_sends_to_those_after_it_only() -> None:
-    assert matches(permissions("build")["write"]) == {"imagefactory.build", "imagefactory.test"}
-    assert matches(permissions("test")["write"]) == {"imagefactory.test", "imagefactory.sign"}
+    assert matches(permissions("test")["write"]) == {"imagefactory.build", "imagefactory.test"}
+    assert matches(permissions("publish")["write"]) == {"imagefactory.sign", "imagefactory.publish"}
+    for role in Role:
+        assert matches(permissions(role)["write"]) == {queue_name(other) for other in (role, *TELLS[role])}
 
 
 def test_no_password_is_in_the_document() -> None:
