@@ -13,7 +13,6 @@ from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 
-from imagefactory.errors import ProgramFailed, ProgramMissing, ProgramTimeout
 from imagefactory.model.broker import ROLES, account_name, queue_name
 from imagefactory.model.job import TELLS, Role
 from imagefactory.tools.process import run
@@ -29,7 +28,6 @@ SENDS: Mapping[str, tuple[str, ...]] = {
 MAX_MESSAGES = 100_000
 MAX_BYTES = 64 << 20
 
-PING_TIMEOUT = 60.0  # seconds
 IMPORT_TIMEOUT = 120.0  # seconds; rabbitmqctl starts a virtual machine of its own
 SALT = 4  # bytes: RabbitMQ's form
 
@@ -75,15 +73,6 @@ def permissions(role: str) -> dict[str, str]:
         "write": _any_of([queue_name(other) for other in SENDS[role]]),
         "read": _any_of(own),
     }
-
-
-def usable(environment: Mapping[str, str]) -> bool:
-    """Whether there is a RabbitMQ on this host that runs, and whose administrator we are."""
-    try:
-        run(["rabbitmqctl", "--quiet", "ping"], env=environment, timeout=PING_TIMEOUT)
-    except (ProgramMissing, ProgramFailed, ProgramTimeout):
-        return False
-    return True
 
 
 def import_definitions(document: Mapping[str, object], environment: Mapping[str, str]) -> None:

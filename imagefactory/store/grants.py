@@ -248,7 +248,7 @@ class _Granting:
             self._do(f"revoke all on {what} from public, {self._everybody}")
         self._do(f"grant connect on database {database} to {self._everybody}")
         self._do(f"grant usage on schema {schema} to {self._everybody}")
-        for kind in ("tables", "sequences", "functions"):
+        for kind in ("tables", "sequences"):
             self._do(f"revoke all on all {kind} in schema {schema} from public, {self._everybody}")
 
     def _tables(self) -> None:
@@ -278,6 +278,7 @@ class _Granting:
             f"create or replace function {GUARD}() returns trigger language plpgsql "
             f"set search_path = pg_catalog, pg_temp as $guard${_GUARD_BODY}$guard$"
         )
+        self._do(f"revoke all on function {GUARD}() from public, {self._everybody}")  # a trigger needs no right to it
         self._do(
             f"create or replace trigger {GUARD} before update on {self._quote(Task.__tablename__)} "
             f"for each row execute function {GUARD}()"
