@@ -17,8 +17,8 @@ RUN apt-get update -qq \
 # Everything that may be installed, by its hash; what is installed is chosen from these files without a network.
 COPY requirements.lock /source/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/imagefactory/bin/pip wheel --quiet --no-cache-dir --no-deps --require-hashes \
-        --requirement /source/requirements.lock --wheel-dir /wheels
+    /opt/imagefactory/bin/pip download --quiet --no-cache-dir --no-deps --require-hashes \
+        --requirement /source/requirements.lock --dest /wheels
 COPY pyproject.toml README.md LICENSE /source/
 COPY elements /source/elements
 COPY recipes /source/recipes
