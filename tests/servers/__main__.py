@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.openstack.errors import CloudError
-from tests.servers import debian, postgres, rabbitmq, swift
+from tests.servers import containers, debian, postgres, rabbitmq, swift
 from tests.servers.errors import ServerError
 
 
@@ -13,7 +13,8 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write("Usage: python -m tests.servers prepare\n")
         return 2
     try:
-        debian.install((*postgres.PACKAGES, *rabbitmq.PACKAGES), lambda line: print(line, flush=True))  # noqa: T201
+        packages = (*postgres.PACKAGES, *rabbitmq.PACKAGES, *containers.PACKAGES)
+        debian.install(packages, lambda line: print(line, flush=True))  # noqa: T201
         swift.prepare(lambda line: print(line, flush=True))  # noqa: T201
     except (CloudError, ServerError) as error:
         sys.stderr.write(f"{error}\n")
