@@ -99,11 +99,11 @@ def pip_configuration() -> tuple[str, list[Path]]:
     for line in listed.stdout.splitlines():
         key, _, value = line.partition("=")
         found[key.rpartition(".")[2]] = value.strip("'").replace("\\n", " ")
-    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items()), list(_places(found))
+    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items()), _places(found)
 
 
-def _places(found: Mapping[str, str]) -> dict[Path, None]:
-    """The directory below the root of each path, once."""
-    words = [word.removeprefix("file://") for value in found.values() for word in value.split()]
-    paths = [Path(word) for word in words if word.startswith("/")]
-    return {path if path.is_dir() else path.parent: None for path in paths if path != BUNDLE and path.exists()}
+def _places(found: Mapping[str, str]) -> list[Path]:
+    """What has to be seen for these values: directories with packages, and all that lies beside a list of packages."""
+    words = [word for value in found.values() for word in value.split()]
+    lists = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file://")]
+    return sorted({*lists, *(Path(word) for word in words if word.startswith("/") and Path(word).is_dir())})

@@ -33,8 +33,6 @@ NOT_RUN = {
     "openstack image set --activate --unhidden --protected IMAGE",
     "mkdir -m 700 secrets",
     "(umask 077; openssl rand -hex 32 > secrets/postgres-password)",
-    "cp ~/.config/openstack/clouds.yaml secrets/ && sudo chown 64104 secrets/clouds.yaml && sudo chmod 600 secrets/clouds.yaml",
-    "docker compose build && docker compose --profile operator build",
     "docker compose run --rm provision",
     "docker compose up --detach --wait",
     "docker compose run --rm operator schedule add /etc/imagefactory/recipes/soe-debian-12.yaml",
@@ -50,13 +48,16 @@ NOT_RUN = {
     "sudo systemd-sysusers imagefactory.conf",
     "sudo systemd-tmpfiles --create imagefactory.conf",
     "sudo systemctl daemon-reload",
-    "sudo --preserve-env /opt/imagefactory/bin/imagefactory service init --secrets /etc/imagefactory",
-    "sudo --preserve-env /opt/imagefactory/bin/imagefactory keys provision sign /var/lib/imagefactory/sign --owner imagefactory-sign",
-    "sudo systemd-tmpfiles --create imagefactory.conf",
     "sudo systemctl enable --now imagefactory.target imagefactory-beat.service",
     "sudo systemctl enable --now imagefactory-worker@build imagefactory-worker@test imagefactory-worker@sign",
     "sudo systemctl enable --now imagefactory-worker@publish imagefactory-worker@lifecycle",
     "journalctl --follow --unit 'imagefactory-*'",
+    "sudo install -m 0600 -o 64104 ~/.config/openstack/clouds.yaml secrets/clouds.yaml",
+    "docker compose build",
+    'export PATH="/opt/imagefactory/bin:$PATH"',
+    "imagefactory service init --secrets /etc/imagefactory",
+    "imagefactory keys provision sign /var/lib/imagefactory/sign --owner imagefactory-sign",
+    "systemd-tmpfiles --create imagefactory.conf",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
