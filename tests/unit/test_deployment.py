@@ -202,6 +202,7 @@ def test_secrets_are_made_where_they_are_read() -> None:
     assert f"load_definitions = {SECRETS}/rabbitmq.json\n" in configuration
     homes = {place for place in mounts(SERVICES["provision"]) if place.startswith(BASE)}
     assert homes == {f"{BASE}/catalogue", *(f"{BASE}/{role}" for role in Role)}
+    assert f"for role in {' '.join(Role)}; do\n" in (ROOT / "deploy/compose/provision").read_text()
 
 
 def test_volumes_are_those_that_are_mounted() -> None:
