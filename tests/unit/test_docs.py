@@ -34,7 +34,7 @@ NOT_RUN = {
     "mkdir -m 700 secrets",
     "(umask 077; openssl rand -hex 32 > secrets/postgres-password)",
     "docker compose run --rm provision",
-    "docker compose up --detach --wait",
+    "docker compose up --detach",
     "docker compose run --rm operator schedule add /etc/imagefactory/recipes/soe-debian-12.yaml",
     "docker compose run --rm operator builds list",
     "docker compose ps",
