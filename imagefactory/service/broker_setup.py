@@ -6,9 +6,7 @@ import_definitions` takes it from its standard input, the management's HTTP inte
 it changes nothing.
 """
 
-import json
 import re
-import secrets
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -28,6 +26,9 @@ SENDS: Mapping[str, tuple[str, ...]] = {
 MAX_MESSAGES = 100_000
 MAX_BYTES = 64 << 20
 
+PROGRAM = "rabbitmqctl"
+_KNOWN = frozenset({"PATH", "HOME", "LANG", "LC_ALL"})
+_OF_ERLANG = ("RABBITMQ_", "ERL_")
 IMPORT_TIMEOUT = 120.0  # seconds; rabbitmqctl starts a virtual machine of its own
 SALT = 4  # bytes: RabbitMQ's form
 
@@ -75,16 +76,17 @@ def permissions(role: str) -> dict[str, str]:
     }
 
 
-def import_definitions(document: Mapping[str, object], environment: Mapping[str, str]) -> None:
-    """Have the RabbitMQ of this host make what is missing, and its users as they are to be; as its administrator.
+def import_definitions(document: bytes, environ: Mapping[str, str]) -> None:
+    """Have the RabbitMQ of this host make what is missing, and its users as they are to be; as its administrator, by
+    what `environ` says of it.
 
     Raises ProgramMissing, ProgramFailed, ProgramTimeout.
     """
     run(
-        ["rabbitmqctl", "--quiet", "import_definitions"],
-        env=environment,
+        [PROGRAM, "--quiet", "import_definitions"],
+        env={name: value for name, value in environ.items() if name in _KNOWN or name.startswith(_OF_ERLANG)},
         timeout=IMPORT_TIMEOUT,
-        input_=json.dumps(document).encode(),
+        input_=document,
     )
 
 
@@ -92,7 +94,8 @@ _KEPT: Mapping[str, object] = {"durable": True, "auto_delete": False, "arguments
 
 
 def _user(role: str, password: str) -> dict[str, object]:
-    salt = secrets.token_bytes(SALT)
+    # Passwords are random and no two are the same. A salt of its own for each time would make each document another.
+    salt = sha256(f"{account_name(role)} {password}".encode()).digest()[:SALT]
     return {
         "name": account_name(role),
         "password_hash": b64encode(salt + sha256(salt + password.encode()).digest()).decode(),

@@ -169,6 +169,8 @@ def granted(database: ServiceDatabase) -> bool:
             return bool(connection.scalar(rows))
     except DBAPIError as error:
         raise database.failure(error) from error
+    finally:
+        database.engine.dispose()
 
 
 def grant(database: ServiceDatabase, passwords: Mapping[str, str], *, dry_run: bool = False) -> bool:

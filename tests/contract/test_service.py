@@ -1,6 +1,7 @@
 """The service on a real broker and a real database, each role under an account of its own; its programs are fakes."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -18,7 +19,7 @@ from tests.servers.directories import open_to_others
 from tests.servers.postgres import free_port
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import BEAT, Team
+from tests.servers.team import ACCOUNTS, BEAT, GROUP, Team
 
 
 @pytest.fixture
@@ -49,12 +50,21 @@ def refused(team: Team, role: str, *argv: str, **environ: str) -> tuple[int, str
     return done.returncode, found[1]
 
 
+def passwords_for(team: Team, role: str, place: Place) -> Path:
+    """All passwords of a server, as somebody may read them."""
+    path = team.base / "passwords"
+    path.write_text(place.server.passfile.read_text())
+    path.chmod(0o600)
+    os.chown(path, ACCOUNTS[role], GROUP)
+    return path
+
+
 @pytest.mark.parametrize("role", [Role.TEST, BEAT])
 def test_what_is_wrong_at_the_start_is_said(
     everybody: Team, empty_database: Place, vhost: VirtualHost, tmp_path: Path, role: str
 ) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    empty = empty_database.url().partition("?")[0]
+    empty = f"{empty_database.url().partition('?')[0]}?passfile={passwords_for(everybody, role, empty_database)}"
     assert refused(everybody, role, IMAGEFACTORY_BROKER="") == (2, "usage")
     assert refused(everybody, role, IMAGEFACTORY_BROKER=f"amqp://guest@{nowhere}/x") == (4, "broker-unreachable")
     assert refused(everybody, role, IMAGEFACTORY_BROKER=f"{vhost.url()}-other") == (4, "broker-refused")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.fakes.host import FakeHost
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import Service, Team, working
+from tests.servers.team import Team, working
 
 COMMAND = (sys.executable, "-m", "tests.fakes.processes")
 
@@ -16,11 +16,8 @@ COMMAND = (sys.executable, "-m", "tests.fakes.processes")
 @contextmanager
 def team(host: FakeHost, place: Place, vhost: VirtualHost, base: Path) -> Iterator[Team]:
     """A team of which nobody has started yet."""
-    service = Service(
-        place.url().partition("?")[0], place.server.passfile.read_text(), vhost.url(), vhost.broker.password
-    )
     host.control.chmod(0o777)  # where fakes of all accounts leave words
     for path in host.control.iterdir():
         path.chmod(0o666)
-    with working(Team(host.settings, service, base, host.environ, host.recipe_file.parent, COMMAND)) as made:
+    with working(Team(host.settings, place, vhost, base, host.environ, host.recipe_file.parent, COMMAND)) as made:
         yield made

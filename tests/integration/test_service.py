@@ -16,7 +16,7 @@ from tests.openstack.fixtures import Cloud
 from tests.servers.directories import open_to_others
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import ACCOUNTS, GROUP, Service, Team, working
+from tests.servers.team import ACCOUNTS, GROUP, Team, working
 
 PATIENCE = 60.0  # seconds until a beat has asked for what is due
 NAME = "served-debian-12"
@@ -47,18 +47,14 @@ def team(whole: Path, service_database: Place, vhost: VirtualHost, cloud: Cloud,
     shutil.copyfile(cloud.clouds_yaml, clouds)
     clouds.chmod(0o600)
     os.chown(clouds, ACCOUNTS["publish"], GROUP)
-    service = Service(
-        service_database.url().partition("?")[0],
-        service_database.server.passfile.read_text(),
-        vhost.url(),
-        vhost.broker.password,
-    )
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "IMAGEFACTORY_"))}
     settings = read_settings({**environment, "IMAGEFACTORY_HOME": str(whole)})
     more = {"publish": {"OS_CLIENT_CONFIG_FILE": str(clouds)}}
     with (
         traces.adopting(),
-        working(Team(settings, service, tmp_path / "service", environment, tmp_path, more=more)) as made,
+        working(
+            Team(settings, service_database, vhost, tmp_path / "service", environment, tmp_path, more=more)
+        ) as made,
     ):
         yield made
 

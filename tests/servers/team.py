@@ -1,7 +1,9 @@
-"""Workers of all roles as processes of their own, each under its own account and with a home of its own, on one host,
-and a beat."""
+"""Workers of all roles as processes of their own, on one host, and a beat: each with an account of its own in the
+system, the database and the broker, and with a home of its own; and whoever asks them for something."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,32 +16,28 @@ from types import MappingProxyType
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.provision import provision
 from imagefactory.model.broker import parse_broker
-from imagefactory.model.database_url import parse_database_url
-from imagefactory.model.job import ENDS, JobState, Role
+from imagefactory.model.job import ENDS, KEYS, JobState, Role
+from imagefactory.service.secrets_folder import BROKER_PASSWORD, DEFINITIONS, ENVIRONMENT
 from imagefactory.settings import Settings
+from imagefactory.store.grants import OPERATOR
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.records import Records
 from imagefactory.store.tables import Job
 from imagefactory.worker.broker import Broker
 from tests.openstack.install import ROOT
 from tests.servers.directories import open_to_others
+from tests.servers.postgres_fixtures import Place
+from tests.servers.rabbitmq_fixtures import VirtualHost
 
 BEAT = "beat"
 GROUP = 64100
-ACCOUNTS: Mapping[str, int] = {each: GROUP + number for number, each in enumerate((*Role, BEAT), 1)} | {Role.BUILD: 0}
+WORKERS = (*map(str, Role), BEAT)
+ACCOUNTS: Mapping[str, int] = {each: GROUP + number for number, each in enumerate((*WORKERS, OPERATOR), 1)} | {
+    Role.BUILD: 0
+}
 """The number of each account, which needs no name. Who builds is root."""
 COMMAND = (str(Path(sys.executable).with_name("imagefactory")),)
 PATIENCE = 120.0  # seconds until a process is ready
-
-
-@dataclass(frozen=True)
-class Service:
-    """The database and the broker of everybody: addresses without passwords, and these, as files have them."""
-
-    database: str
-    database_password: str = field(repr=False)
-    broker: str
-    broker_password: str = field(repr=False)
 
 
 @dataclass
@@ -48,7 +46,8 @@ class Team:
     folder, `more` what some roles have besides; `command` is the command line that workers are started with."""
 
     settings: Settings
-    service: Service
+    database: Place
+    vhost: VirtualHost
     base: Path
     environment: Mapping[str, str]
     recipes: Path
@@ -60,8 +59,12 @@ class Team:
     def catalogue(self) -> Path:
         return self.base / "catalogue"
 
+    @property
+    def secrets(self) -> Path:
+        return self.base / "secrets"
+
     def environ(self, who: str) -> dict[str, str]:
-        """The environment of a role, or of the beat."""
+        """The environment of somebody in ACCOUNTS."""
         home = self.base / who
         return {
             **self.environment,
@@ -70,10 +73,7 @@ class Team:
             "IMAGEFACTORY_CATALOGUE": str(self.catalogue),
             "IMAGEFACTORY_RECIPES": str(self.recipes),
             "IMAGEFACTORY_STORE": str(self.base / "store"),
-            "IMAGEFACTORY_DATABASE": self.service.database,
-            "IMAGEFACTORY_BROKER": self.service.broker,
-            "IMAGEFACTORY_BROKER_PASSWORD_FILE": str(self.base / f"{who}.broker"),
-            "PGPASSFILE": str(self.base / f"{who}.pgpass"),
+            **dict(line.split("=", 1) for line in shlex.split((self.secrets / who / ENVIRONMENT).read_text())),
             **self.more.get(who, {}),
         }
 
@@ -90,18 +90,29 @@ class Team:
                 os.chown(path, ACCOUNTS[role], GROUP)
         (self.catalogue / "targets").chmod(0o2775)
         self._shared(self.base / "store")
-        secrets = {"broker": self.service.broker_password, "pgpass": self.service.database_password}
+        self._accounts()
         for who, account in ACCOUNTS.items():
-            if who == BEAT:
+            if who in KEYS:
+                provision(settings, Role(who), self.base / who, (account, GROUP))
+            else:
                 (self.base / who).mkdir(mode=0o700)
                 os.chown(self.base / who, account, GROUP)
-            else:
-                provision(settings, Role(who), self.base / who, (account, GROUP))
-            for name, secret in secrets.items():
-                path = self.base / f"{who}.{name}"
-                path.write_text(secret)
-                path.chmod(0o600)
+            for path in (self.secrets / who).iterdir():
                 os.chown(path, account, GROUP)
+
+    def _accounts(self) -> None:
+        addresses = {"IMAGEFACTORY_DATABASE": self.database.url(), "IMAGEFACTORY_BROKER": self.vhost.url()}
+        done = subprocess.run(
+            [*self.command, "service", "init", "--secrets", str(self.secrets), "--no-rabbitmq"],
+            env={**self.environment, **addresses},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        document = json.loads((self.secrets / DEFINITIONS).read_text())
+        self.vhost.broker.api("POST", "definitions", body=document)  # as rabbitmqctl does, but in no time
 
     def _shared(self, directory: Path) -> None:
         directory.mkdir()
@@ -113,7 +124,7 @@ class Team:
     def start(self, *roles: str, jobs: int = 1, more: Sequence[str] = ()) -> None:
         """Start a worker of each role, or a beat, and wait until they are ready."""
         begun = []
-        for role in roles or ACCOUNTS:
+        for role in roles or WORKERS:
             argv = ["beat"] if role == BEAT else ["worker", "--role", role, "--jobs", str(jobs), "--grace", "5"]
             argv += more
             log = self.log(role)
@@ -158,8 +169,8 @@ class Team:
 
     def send(self, messages: Sequence[tuple[str, str]]) -> None:
         """Send messages, each to a role about a task."""
-        address = parse_broker(self.service.broker)
-        with Broker(address, self.base / f"{Role.BUILD}.broker") as broker:
+        address = parse_broker(self.environ(BEAT)["IMAGEFACTORY_BROKER"])
+        with Broker(address, self.secrets / BEAT / BROKER_PASSWORD) as broker:
             for role, task_id in messages:
                 broker.send(role, [task_id])
 
@@ -168,8 +179,7 @@ class Team:
     @contextmanager
     def records(self) -> Iterator[Records]:
         """The records, as somebody sees them who may do anything."""
-        database = f"{self.service.database}?passfile={self.base / 'build.pgpass'}"
-        made = Records(parse_database_url(database))
+        made = Records(self.database.parsed())
         try:
             yield made
         finally:
@@ -182,7 +192,7 @@ class Team:
             yield Jobs(records)
 
     def run(
-        self, *argv: str, who: str = BEAT, environ: Mapping[str, str] = MappingProxyType({})
+        self, *argv: str, who: str = OPERATOR, environ: Mapping[str, str] = MappingProxyType({})
     ) -> "subprocess.CompletedProcess[str]":
         """A command line, of people or of somebody here; what is empty in `environ` is not set for it."""
         whole = {key: value for key, value in {**self.environ(who), **environ}.items() if value}

@@ -10,20 +10,19 @@ import pytest
 import yaml
 
 from docs import make_reference
-from imagefactory.model.broker import parse_broker
+from imagefactory.model.broker import account_name, parse_broker
 from imagefactory.model.database_url import parse_database_url
 from imagefactory.model.job import KEYS, Role
-from imagefactory.service import broker_setup
 from imagefactory.settings import read_settings
+from imagefactory.store.grants import OPERATOR
 from imagefactory.worker.run import STOP_MARGIN
 from tests.doc_pages import ROOT
-from tests.servers.team import ACCOUNTS, BEAT, GROUP
+from tests.servers.team import ACCOUNTS, BEAT, GROUP, WORKERS
 
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 SYSTEMD = ROOT / "deploy/systemd"
-OPERATOR = "operator"
-WHO = (*map(str, Role), BEAT)
+WHO = WORKERS
 BASE, SECRETS = "/var/lib/imagefactory", "/etc/imagefactory"
 OUTSIDE = {Role.BUILD: {"mirrors"}, Role.PUBLISH: {"clouds"}, BEAT: {"notices"}}
 ours = pytest.mark.parametrize("who", WHO)
@@ -85,7 +84,7 @@ def test_the_environment_is_one_that_settings_read(who: str) -> None:
     known = set(re.findall(r'"(IMAGEFACTORY_[A-Z_]+)"', (ROOT / "imagefactory/settings.py").read_text()))
     assert {name for name in environment if name.startswith("IMAGEFACTORY_")} <= known
     settings = read_settings(environment)
-    account = broker_setup.account_name(who)
+    account = account_name(who)
     assert settings.broker is not None
     assert (settings.broker.user, settings.broker.host) == (account, "rabbitmq")
     assert settings.broker == parse_broker(f"amqp://{account}@rabbitmq/imagefactory")
@@ -313,7 +312,7 @@ def test_units_run_as_nobody_else(who: str) -> None:
     if who == Role.BUILD:
         assert users[-1] == "root"
         return
-    assert users == [broker_setup.account_name(who)]
+    assert users == [account_name(who)]
     assert settings["NoNewPrivileges"] == ["yes"]
     assert settings["CapabilityBoundingSet"] == []
     assert settings["ProtectSystem"] == ["strict"]
@@ -338,21 +337,20 @@ def lines(name: str) -> list[list[str]]:
 def test_accounts_are_those_of_the_roles() -> None:
     assert lines("sysusers.conf")[0] == ["g", "imagefactory", str(GROUP)]
     users = {line[1]: (line[2], line[-1]) for line in lines("sysusers.conf")[1:]}
-    expected = {broker_setup.account_name(who): (f"{ACCOUNTS[who]}:{GROUP}", f"{BASE}/{who}") for who in WHO}
-    del expected[broker_setup.account_name(Role.BUILD)]
-    operator = broker_setup.account_name(OPERATOR)
-    assert service(OPERATOR)["user"] == users[operator][0]
-    assert users == {**expected, operator: (users[operator][0], f"{BASE}/{OPERATOR}")}
+    expected = {account_name(who): (f"{account}:{GROUP}", f"{BASE}/{who}") for who, account in ACCOUNTS.items()}
+    del expected[account_name(Role.BUILD)]
+    assert service(OPERATOR)["user"] == users[account_name(OPERATOR)][0]
+    assert users == expected
 
 
 def test_directories_belong_to_those_whose_they_are() -> None:
     found = {line[1]: (line[0], *line[2:]) for line in lines("tmpfiles.conf")}
     for who in (*WHO, OPERATOR):
-        account = "root" if who == Role.BUILD else broker_setup.account_name(who)
+        account = "root" if who == Role.BUILD else account_name(who)
         assert found[f"{BASE}/{who}"] == ("d", "0700", account, "imagefactory")
         assert found[f"{SECRETS}/{who}"] == ("d", "0755", "root", "root")
         for name in ("pgpass", "env", *(["broker-password"] if who != OPERATOR else [])):
             assert found[f"{SECRETS}/{who}/{name}"] == ("z", "0600", account, "imagefactory")
     assert found[f"{BASE}/store"] == ("d", "3775", "root", "imagefactory")
-    assert found[f"{BASE}/catalogue/metadata"][-2] == broker_setup.account_name(Role.SIGN)
+    assert found[f"{BASE}/catalogue/metadata"][-2] == account_name(Role.SIGN)
     assert found[f"{BASE}/catalogue/targets"] == ("d", "2775", "imagefactory-publish", "imagefactory")
