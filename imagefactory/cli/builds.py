@@ -1,36 +1,45 @@
 """imagefactory builds: what workers are asked for, what is going on, and what came of it."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from imagefactory.cli.common import DryRun, image_name
-from imagefactory.cli.output import Json, answer, leave, say, verb
+from imagefactory.cli.jobs_shown import (
+    SHORT,
+    Wait,
+    follow,
+    lines_of,
+    said_of,
+    seconds_between,
+    show_end,
+    shown_time,
+    stamp,
+    summary,
+    title_of,
+    why_of,
+)
+from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import RecipeFile, read_recipe
 from imagefactory.cli.tables import print_table, table_of
-from imagefactory.errors import FactoryError
-from imagefactory.model.job import ENDS, JobState, TaskState
+from imagefactory.model.job import ENDS, JobState
 from imagefactory.service.asking import PLAN, again, order_of, require_ended
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.tables import Job, Task
-from imagefactory.tools.hand import rebuild
 from imagefactory.tools.process import tail
 from imagefactory.wiring import records_of
 
 app = typer.Typer(
     no_args_is_help=True, help="Builds by workers: what was asked for, what is going on, what came of it."
 )
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or the beginning of it.", show_default=False)]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="Its id, the beginning of it, or a name: its newest.", show_default=False)
+]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Say what is going on until it has ended.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Say what is going on until it has ended; fail as it does.")]
-LOOK = 1.0  # seconds between two looks at what is going on
-SHORT = 8  # digits of an id that people are shown
 LINES = 200  # of each log
 
 
@@ -68,13 +77,19 @@ def list_(
     with _jobs(read_settings()) as jobs:
         found = jobs.jobs(image_name(name) if name else None, states, most=most)
     if as_json:
-        answer({"builds": [_summary(job) for job in found]}, "", as_json=True)
+        answer({"builds": [summary(job) for job in found]}, "", as_json=True)
         return
     table = table_of("JOB", "NAME", "STATE", "CREATED", "TOOK", "RELEASE", "REASON")
     for job in found:
-        took = _seconds(job.created, job.finished)
+        took = seconds_between(job.created, job.finished)
         table.add_row(
-            job.id[:SHORT], job.name, job.state, _time(job.created), took, job.release or "", _why(job) or job.reason
+            job.id[:SHORT],
+            job.name,
+            job.state,
+            shown_time(job.created),
+            took,
+            job.release or "",
+            why_of(job) or job.reason,
         )
     print_table(table)
 
@@ -84,29 +99,29 @@ def list_(
 def show(job_id: JobId, as_json: Json = False) -> None:
     """Show one build: its steps, who did them, and what came of each."""
     with _jobs(read_settings()) as jobs:
-        job = jobs.job(job_id)
+        job = _one(jobs, job_id)
         tasks = jobs.tasks(job.id)
     if as_json:
-        answer({**_summary(job), "tasks": [_task(task) for task in tasks]}, "", as_json=True)
+        answer({**summary(job), "tasks": [_task(task) for task in tasks]}, "", as_json=True)
         return
-    for line in _lines(job):
+    for line in lines_of(job):
         say(line)
     table = table_of("STEP", "ROLE", "STATE", "ATTEMPT", "TOOK", "WORKER", "")
     for task in tasks:
-        took = _seconds(task.claimed, task.finished)
-        row = (_title(task), task.role, task.state, str(task.attempt), took, _worker(task), _said(task))
+        took = seconds_between(task.claimed, task.finished)
+        row = (title_of(task), task.role, task.state, str(task.attempt), took, _worker(task), said_of(task))
         table.add_row(*row)
     print_table(table)
 
 
 @app.command("logs", epilog="Example: imagefactory builds logs 3f9a12c0 -f")
 @verb
-def logs(job_id: JobId, follow: Follow = False) -> None:
+def logs(job_id: JobId, follow_it: Follow = False) -> None:
     """Show what the steps of a build said, as far as their logs are on this host, and where the others are."""
     with _jobs(read_settings()) as jobs:
-        job = jobs.job(job_id)
-        if follow:
-            job = _follow(jobs, job)
+        job = _one(jobs, job_id)
+        if follow_it:
+            job = follow(jobs, job)
         for task in jobs.tasks(job.id):
             for line in _log(task):
                 say(line)
@@ -118,11 +133,11 @@ def cancel(job_id: JobId, dry_run: DryRun = False, as_json: Json = False) -> Non
     """Cancel a build: what waits does not begin, what runs is stopped. What was finished is kept."""
     settings = read_settings()
     with _jobs(settings) as jobs:
-        job = jobs.job(job_id)
+        job = _one(jobs, job_id)
         if not dry_run:
             job = jobs.cancel(job.id, settings.account)
     done = "would be cancelled" if dry_run else "is cancelled" if job.state in ENDS else "will be as soon as it stops"
-    answer({**_summary(job), "dry_run": dry_run}, f"{job.id[:SHORT]} {job.name}: {done}", as_json)
+    answer({**summary(job), "dry_run": dry_run}, f"{job.id[:SHORT]} {job.name}: {done}", as_json)
 
 
 @app.command("retry", epilog="Example: imagefactory builds retry 3f9a12c0 --wait")
@@ -131,11 +146,11 @@ def retry(job_id: JobId, wait: Wait = False, dry_run: DryRun = False, as_json: J
     """Ask again for what a build was to do. What was finished is not done again."""
     settings = read_settings()
     with _jobs(settings) as jobs:
-        job = jobs.job(job_id)
+        job = _one(jobs, job_id)
         require_ended(job)
         loaded = read_recipe(Path(job.recipe_file), settings)
         if dry_run:
-            answer({**_summary(job), "dry_run": True}, f"{job.name} would be asked for again", as_json)
+            answer({**summary(job), "dry_run": True}, f"{job.name} would be asked for again", as_json)
             return
         asked = again(jobs, job, loaded, settings.account)
         _asked(jobs, asked, joined=asked.repeats != job.id, wait=wait, as_json=as_json)
@@ -147,58 +162,18 @@ def _jobs(settings: Settings) -> Iterator[Jobs]:
         yield Jobs(records)
 
 
+def _one(jobs: Jobs, named: str) -> Job:
+    """Raises JobUnknown."""
+    newest = jobs.jobs(named, most=1)
+    return newest[0] if newest else jobs.job(named)
+
+
 def _asked(jobs: Jobs, job: Job, *, joined: bool, wait: bool, as_json: bool) -> None:
     if wait:
-        job = _follow(jobs, job, quiet=as_json)
-    text = (
-        "\n".join(_lines(job))
-        if wait
-        else f"{job.id[:SHORT]} {job.name}: {'goes on already' if joined else 'asked for'}"
-    )
-    failure = _failure(job)
-    if failure is not None:
-        raise leave(failure, as_json, _summary(job))
-    answer({**_summary(job), "goes_on": joined}, text, as_json)
-
-
-def _follow(jobs: Jobs, job: Job, *, quiet: bool = False) -> Job:
-    """Say what changes, until the job has ended."""
-    told: dict[str, str] = {}
-    while True:
-        job = jobs.job(job.id)
-        for task in jobs.tasks(job.id):
-            line = f"{_title(task)}: {task.state}{f', {said}' if (said := _said(task)) else ''}"
-            if told.get(task.id) != line and not quiet:
-                say(line)
-            told[task.id] = line
-        if JobState(job.state) in ENDS:
-            return job
-        time.sleep(LOOK)
-
-
-def _failure(job: Job) -> FactoryError | None:
-    if job.error_code is None:
-        return None
-    advice = f"imagefactory builds show {job.id[:SHORT]}"
-    document = {"code": job.error_code, "message": job.error_message, "advice": advice, "log": None, "lines": ()}
-    return rebuild(document)
-
-
-def _summary(job: Job) -> dict[str, Any]:
-    return {
-        "job": job.id,
-        "name": job.name,
-        "recipe": job.recipe_file,
-        "state": job.state,
-        "reason": job.reason,
-        "account": job.account,
-        "created": _stamp(job.created),
-        "finished": _stamp(job.finished),
-        "release": job.release,
-        "repeats": job.repeats,
-        "joined": job.joined,
-        "why": {"code": job.error_code, "message": job.error_message} if job.error_code else None,
-    }
+        show_end(jobs, job, as_json, goes_on=joined)
+        return
+    text = f"{job.id[:SHORT]} {job.name}: {'goes on already' if joined else 'asked for'}"
+    answer({**summary(job), "goes_on": joined}, text, as_json)
 
 
 def _task(task: Task) -> dict[str, Any]:
@@ -210,8 +185,8 @@ def _task(task: Task) -> dict[str, Any]:
         "state": task.state,
         "attempt": task.attempt,
         "worker": _worker(task) or None,
-        "claimed": _stamp(task.claimed),
-        "finished": _stamp(task.finished),
+        "claimed": stamp(task.claimed),
+        "finished": stamp(task.finished),
         "progress": task.progress or None,
         "said": task.result.get("said"),
         "error": task.result.get("error"),
@@ -219,57 +194,19 @@ def _task(task: Task) -> dict[str, Any]:
     }
 
 
-def _lines(job: Job) -> list[str]:
-    lines = [f"{job.id} {job.name}: {job.state}", f"  asked      {_time(job.created)} by {job.account}: {job.reason}"]
-    lines += [f"  release    {job.release}"] if job.release else []
-    lines += [f"  took       {_seconds(job.created, job.finished)}"] if job.finished else []
-    return lines + ([f"  because    {why}"] if (why := _why(job)) else [])
-
-
-def _why(job: Job) -> str:
-    return f"{job.error_message} [{job.error_code}]" if job.error_code else ""
-
-
-def _said(task: Task) -> str:
-    """What is to be told of a task in one line."""
-    if task.state == TaskState.DONE:
-        return str(task.result.get("said", ""))
-    if task.error_code and task.state != TaskState.RUNNING:
-        return f"{task.error_message} [{task.error_code}]"
-    done, total = task.progress.get("done", 0), task.progress.get("total", 0)
-    share = f" ({100 * done // total} %)" if total else ""
-    return f"{task.progress.get('text', '')}{share}"
-
-
 def _log(task: Task) -> Sequence[str]:
     """The log of one step, or what is known of it."""
     error = task.result.get("error") or {}
     directory = task.result.get("logs")
-    path = Path(error["log"]) if error.get("log") else Path(directory) / f"{_title(task)}.log" if directory else None
+    path = Path(error["log"]) if error.get("log") else Path(directory) / f"{title_of(task)}.log" if directory else None
     if path is not None:
         path = path.with_name(path.name.replace(" ", "-"))
-    lines = [f"== {_title(task)}: {task.state}{f' on {host}' if (host := task.result.get('host')) else ''}"]
+    lines = [f"== {title_of(task)}: {task.state}{f' on {host}' if (host := task.result.get('host')) else ''}"]
     if path is not None and path.is_file():
         return [*lines, *tail(path, LINES)]
     lines += [f"  | {line}" for line in error.get("lines", ())]
     return lines + ([f"  its log is there: {path}"] if path else [])
 
 
-def _title(task: Task) -> str:
-    return f"{task.step} {task.subject}" if task.subject else task.step
-
-
 def _worker(task: Task) -> str:
     return (task.worker or "").partition("#")[0]
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment.replace(tzinfo=UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
-
-
-def _stamp(moment: datetime | None) -> str | None:
-    return moment.replace(tzinfo=UTC).isoformat().replace("+00:00", "Z") if moment else None
-
-
-def _seconds(begun: datetime | None, ended: datetime | None) -> str:
-    return f"{(ended - begun).total_seconds():.0f} s" if begun and ended else ""

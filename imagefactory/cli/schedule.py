@@ -1,5 +1,6 @@
 """imagefactory schedule: when images are built again by themselves."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,20 +14,23 @@ import typer
 from pydantic import ValidationError
 
 from imagefactory.cli.common import DryRun, image_name
+from imagefactory.cli.jobs_shown import LOOK, Wait, show_end
 from imagefactory.cli.output import Json, answer, say, verb
 from imagefactory.cli.session import read_recipe
 from imagefactory.cli.tables import print_table, table_of
 from imagefactory.errors import UsageError
-from imagefactory.errors.service import ScheduleMissing
+from imagefactory.errors.service import RoleSilent, ScheduleMissing
 from imagefactory.lifecycle.verbs import require_reason
 from imagefactory.model.recipe_schedule import Schedule
 from imagefactory.model.schedule import Run, next_runs
 from imagefactory.settings import read_settings
+from imagefactory.store.jobs import Jobs
 from imagefactory.store.schedules import Change, Kind, Schedules, refuse_paused, schedule_of, upcoming
-from imagefactory.store.tables import ScheduleRow
+from imagefactory.store.tables import Job, ScheduleRow
 from imagefactory.wiring import records_of
 
 MOST_SHOWN = 1000
+BEAT_WITHIN = 60.0  # seconds in which a beat takes up what is due
 
 
 class Maintained(StrEnum):
@@ -205,14 +209,31 @@ def resume(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
 
 @app.command("run-now", epilog="Example: imagefactory schedule run-now soe-debian-12")
 @verb
-def run_now(name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
+def run_now(name: Name, wait: Wait = False, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Have the next run of a schedule begin now, by the service, and not when it is planned."""
-    with _schedules() as schedules:
+    with records_of(read_settings()) as records:
+        schedules = Schedules(records)
         row = schedules.one(_known(name))
         refuse_paused(row)
         if not dry_run:
             schedules.run_now(row.name)
+        if wait and not dry_run:
+            show_end(jobs := Jobs(records), _begun(schedules, jobs, row), as_json, decision="due now")
+            return
     _done(row.name, "due now", dry_run, as_json)
+
+
+def _begun(schedules: Schedules, jobs: Jobs, before: ScheduleRow) -> Job:
+    """The job of the run that came next, as soon as a beat has asked for it. Raises RoleSilent."""
+    until = time.monotonic() + BEAT_WITHIN
+    while schedules.one(before.name).claimed_run != before.next_run:
+        if time.monotonic() > until:
+            raise RoleSilent(
+                f"no beat has taken up {before.name} within {BEAT_WITHIN:.0f} s",
+                advice="start one, or look at its log: it is due, and the first that comes takes it up",
+            )
+        time.sleep(LOOK)
+    return jobs.jobs(before.name, most=1)[0]
 
 
 @contextmanager
