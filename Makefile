@@ -2,6 +2,7 @@
 # make test    every test, real build and real boots included
 # make check   lint, types, import rules, quick tests
 # make cloud   a Keystone, Glance and Barbican on loopback to play with; make cloud-down stops it
+# make service a PostgreSQL, a RabbitMQ, a worker of each role and a beat to play with; make service-down stops them
 # make clouds  two of them, independent of each other; make clouds-down stops both
 # make fuzz    each parser of what strangers write, for FUZZ_SECONDS each; finds are kept in .fuzz
 # make compliance  docs/reference/compliance.md anew: RELEASES of this home, compared with its PLAIN one
@@ -24,7 +25,7 @@ PAGES := tests/integration/test_docs.py
 PAGE_BY_PAGE := --numprocesses auto --maxprocesses 8 --dist worksteal
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
-.PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down clouds clouds-down
+.PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down clouds clouds-down service service-down
 
 image: install
 	@$(if $(AS_ROOT),sudo -v,:)
@@ -91,6 +92,12 @@ clouds: cloud
 
 clouds-down: cloud-down
 	@$(BIN)/python -m tests.openstack down --state .cloud-second
+
+service: install
+	@$(AS_ROOT) $(BIN)/python -m tests.servers up
+
+service-down: install
+	@$(AS_ROOT) $(BIN)/python -m tests.servers down
 
 install:
 	@.ci/install

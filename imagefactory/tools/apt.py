@@ -2,8 +2,6 @@
 does the fetching, the signature checks and the version comparison that nobody should write again.
 """
 
-import os
-import pwd
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ QUERY_TIMEOUT = 60.0
 DOWNLOAD_TIMEOUT = 900.0
 MAX_DOWNLOAD = 512 << 20  # bytes of all archives that one call fetches
 
+# APT::Sandbox::User: whoever calls fetches, into directories of his own. By this name apt changes nobody.
+SANDBOX_USER = "root"
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 # What is configured, whether or not it was ever fetched; without the host's lists apt answers at once.
@@ -76,11 +76,6 @@ def host_sources(codename: str, environment: Mapping[str, str]) -> tuple[Source,
 def through(proxy: str | None, environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with the recipe's proxy, which comes before the caller's."""
     return {**environment, **(dict.fromkeys(("http_proxy", "https_proxy"), proxy) if proxy else {})}
-
-
-def sandbox_user() -> str:
-    """The user that apt fetches as, APT::Sandbox::User: ourselves, because it writes to directories of ours."""
-    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 @dataclass(frozen=True)
@@ -191,7 +186,7 @@ class Index:
             "Dir::Etc::preferencesparts": "/dev/null",
             "APT::Architecture": "amd64",
             "APT::Architectures": "amd64",
-            "APT::Sandbox::User": sandbox_user(),
+            "APT::Sandbox::User": SANDBOX_USER,
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
             "Debug::NoLocking": "true",

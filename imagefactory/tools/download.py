@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagefactory.errors import FactoryError, ProgramFailed, ProgramTimeout
-from imagefactory.tools.apt import sandbox_user
+from imagefactory.tools.apt import SANDBOX_USER
 from imagefactory.tools.process import Limits, run
 
 HELPER = "/usr/lib/apt/apt-helper"
@@ -32,7 +32,7 @@ def download(
     Raises what `refusals` say, ProgramMissing, DiskFull.
     """
     settings = {
-        "APT::Sandbox::User": sandbox_user(),
+        "APT::Sandbox::User": SANDBOX_USER,
         "Acquire::Retries": 2,
         "Acquire::https::Timeout": STALLED,
     }

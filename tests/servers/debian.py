@@ -1,6 +1,7 @@
-"""Debian packages of servers, without the service that each would start."""
+"""Debian packages of servers, without the service that each would start, and accounts."""
 
 import os
+import pwd
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,17 @@ def install(packages: Sequence[str], say: Say) -> None:
     with nothing_starts():
         apt_get("update", "-qq")
         apt_get("install", "-y", "-qq", "--no-install-recommends", *missing)
+
+
+def make_accounts(file: Path, say: Say) -> None:
+    """Make the accounts that a file of sysusers.d(5) names, unless they are there. Raises ServerError."""
+    wanted = {words[1] for words in map(str.split, file.read_text().splitlines()) if words[:1] == ["u"]}
+    if wanted <= {entry.pw_name for entry in pwd.getpwall()}:
+        return
+    say(f"Making the accounts of {file.name}: {' '.join(sorted(wanted))}")
+    done = subprocess.run(["systemd-sysusers", str(file)], env=QUIET, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServerError(f"systemd-sysusers failed with status {done.returncode}.\n{done.stderr[-2000:]}")
 
 
 def installed(package: str) -> bool:

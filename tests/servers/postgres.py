@@ -25,6 +25,7 @@ PACKAGES = ("postgresql",)
 HOST = "127.0.0.1"
 PROGRAMS = Path("/usr/lib/postgresql")  # with a directory for each version
 ADMIN = "postgres"
+PASSFILE = "passwords"
 START_TIMEOUT = 60.0  # seconds: 1 on a quiet machine
 STOP_TIMEOUT = 30.0
 # What was committed survives SIGKILL, and does not have to survive the machine. What SIGKILL leaves behind is in the
@@ -56,7 +57,7 @@ class Postgres:
 
     @property
     def passfile(self) -> Path:
-        return self.directory / "passwords"
+        return self.directory / PASSFILE
 
     @property
     def log(self) -> Path:
@@ -113,6 +114,11 @@ class Postgres:
         self._end(signal.SIGQUIT)
         for number in memory_segments(self.data):
             subprocess.run(["ipcrm", "-m", number], capture_output=True, check=False)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a database."""
+        with psycopg.connect(self.url()) as connection:
+            return connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount == 1
 
     def database(self, name: str, template: str = "template0") -> str:
         """Make a database; its URL for ADMIN. Nobody may be connected to the template."""
@@ -172,19 +178,29 @@ class Postgres:
 
 @contextmanager
 def postgres(directory: Path) -> Iterator[Postgres]:
-    """A PostgreSQL whose data are in `directory`, which must be new. Nothing of it runs afterwards. Raises
+    """A PostgreSQL whose data are in `directory`, which may be new. Nothing of it runs afterwards. Raises
     ServerError."""
     missing = [package for package in PACKAGES if not installed(package)]
     if missing:
         raise ServerError(f"{', '.join(missing)} is not installed: python -m tests.servers prepare")
-    directory.mkdir(parents=True)
-    server = Postgres(directory, free_port(), secrets.token_hex(16))
-    make(server)
+    directory.mkdir(parents=True, exist_ok=True)
+    server = Postgres(directory, free_port(), _password(directory) or secrets.token_hex(16))
+    if server.data.exists():
+        remember(server, ADMIN, server.password)
+    else:
+        make(server)
     try:
         server.start()
         yield server
     finally:
         server.close()
+
+
+def _password(directory: Path) -> str | None:
+    """Of ADMIN, if somebody made a cluster there."""
+    file = directory / PASSFILE
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.rpartition(":")[2] for line in lines if line.split(":")[3] == ADMIN), None)
 
 
 def make(server: Postgres) -> None:

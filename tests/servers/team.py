@@ -16,7 +16,7 @@ from types import MappingProxyType
 from imagefactory.factory.catalogues import Catalogues
 from imagefactory.factory.provision import provision
 from imagefactory.model.broker import parse_broker
-from imagefactory.model.job import ENDS, KEYS, JobState, Role
+from imagefactory.model.job import ENDS, JobState, Role
 from imagefactory.service.secrets_folder import BROKER_PASSWORD, DEFINITIONS, ENVIRONMENT
 from imagefactory.settings import Settings
 from imagefactory.store.grants import OPERATOR
@@ -29,13 +29,14 @@ from tests.servers.directories import open_to_others
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
 
+SYSUSERS = ROOT / "deploy/systemd/sysusers.conf"
 BEAT = "beat"
 GROUP = 64100
 WORKERS = (*map(str, Role), BEAT)
 ACCOUNTS: Mapping[str, int] = {each: GROUP + number for number, each in enumerate((*WORKERS, OPERATOR), 1)} | {
     Role.BUILD: 0
 }
-"""The number of each account, which needs no name. Who builds is root."""
+"""The number of each account, as SYSUSERS has it: ssh works for nobody without a name. Who builds is root."""
 COMMAND = (str(Path(sys.executable).with_name("imagefactory")),)
 PATIENCE = 120.0  # seconds until a process is ready
 
@@ -78,10 +79,19 @@ class Team:
         }
 
     def make(self) -> None:
-        """Homes, and what all share: artifacts by those who make them, the catalogue by who publishes and who signs."""
+        """Accounts, and homes and what all share unless they are there already."""
         open_to_others(ROOT)
-        self.base.mkdir()
-        self.base.chmod(0o755)
+        begun = self.base.exists()
+        self.base.mkdir(mode=0o755, exist_ok=True)
+        self._accounts()
+        if not begun:
+            self._directories()
+        for who, account in ACCOUNTS.items():
+            for path in (self.secrets / who).iterdir():
+                os.chown(path, account, GROUP)
+
+    def _directories(self) -> None:
+        """Homes, and what all share: artifacts by those who make them, the catalogue by who publishes and who signs."""
         settings = replace(self.settings, own_catalogue=self.catalogue)
         Catalogues(settings, settings.home / "trust.json").begin(self.catalogue)
         for folder, role in (("metadata", Role.SIGN), ("targets", Role.PUBLISH)):
@@ -90,15 +100,12 @@ class Team:
                 os.chown(path, ACCOUNTS[role], GROUP)
         (self.catalogue / "targets").chmod(0o2775)
         self._shared(self.base / "store")
-        self._accounts()
         for who, account in ACCOUNTS.items():
-            if who in KEYS:
-                provision(settings, Role(who), self.base / who, (account, GROUP))
-            else:
-                (self.base / who).mkdir(mode=0o700)
-                os.chown(self.base / who, account, GROUP)
-            for path in (self.secrets / who).iterdir():
-                os.chown(path, account, GROUP)
+            if who != BEAT:  # people know whom to trust as those do who look after releases
+                role = Role.LIFECYCLE if who == OPERATOR else Role(who)
+                provision(settings, role, self.base / who, (account, GROUP))
+        (self.base / BEAT).mkdir(mode=0o700)
+        os.chown(self.base / BEAT, ACCOUNTS[BEAT], GROUP)
 
     def _accounts(self) -> None:
         addresses = {"IMAGEFACTORY_DATABASE": self.database.url(), "IMAGEFACTORY_BROKER": self.vhost.url()}
