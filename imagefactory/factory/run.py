@@ -187,6 +187,8 @@ class Run:
             release = self._means.signing.sign(attested(line, view), line.build, line.directory("sign"), log)
             return f"{release.name}@{release_version(release)}"
         assert packages is not None  # noqa: S101 - ask() comes first
+        if action.step in {plan.COMPLIANCE, plan.BOOT}:  # which take packages to the system
+            self._inputs.index(self._means.settings.environment).have(packages.in_release)
         said = perform(line, action, view, packages.in_release)
         if action.step == plan.ROOTFS:
             self._course = replace(self._course, packages=replace(packages, changes=()))

@@ -103,17 +103,24 @@ class Index:
             )
         except ProgramFailed as error:
             raise MirrorUnreachable("the package lists could not be fetched", lines=error.lines) from error
-        releases = sorted((*lists.glob("*_InRelease"), *lists.glob("*_Release")))
+        releases = self._releases()
         # apt names the files by address and suite, without the scheme.
         wanted = {(_SCHEME.sub("", source.uri).rstrip("/"), source.suite) for source in self.sources}
         missing = len(wanted) - len({release.name.rpartition("_")[0] for release in releases})
         if missing > 0:
             where = ", ".join(sorted({f"{source.uri} {source.suite}" for source in self.sources}))
             raise MirrorUnreachable(f"{missing} of these gave neither InRelease nor Release: {where}")
-        digest = sha256()
-        for release in releases:
-            digest.update(release.name.encode() + b"\0" + sha256(release.read_bytes()).digest())
-        return digest.hexdigest()
+        return _digest(releases)
+
+    def have(self, wanted: str) -> None:
+        """Fetch the lists unless they have the digest `wanted`: on another host somebody else has asked the mirrors,
+        which may have newer ones by now. Raises MirrorUnreachable."""
+        if _digest(self._releases()) != wanted:
+            self.refresh()
+
+    def _releases(self) -> list[Path]:
+        lists = self.directory / "lists"
+        return sorted((*lists.glob("*_InRelease"), *lists.glob("*_Release")))
 
     def require(self, packages: Sequence[str]) -> None:
         """Raises PackageMissing, naming all of `packages` that no source offers."""
@@ -192,6 +199,13 @@ class Index:
             "Debug::NoLocking": "true",
         }
         return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def _digest(releases: Sequence[Path]) -> str:
+    digest = sha256()
+    for release in releases:
+        digest.update(release.name.encode() + b"\0" + sha256(release.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _archive(line: str) -> Archive:

@@ -10,8 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import pytest
@@ -27,10 +28,12 @@ from tests.openstack.install import alone
 FROM_NOTHING = {"README.md", "docs/tutorial/first-image.md"}
 TIMEOUT = 900.0  # seconds a page
 SOAK_TIMEOUT = 5400.0
+WHOLE = ("Makefile", "pyproject.toml", "requirements.lock", ".ci", "tests", "deploy", ".venv-openstack")
 MARK = "\x1e"  # ASCII record separator: no command prints it
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
-RUN = [page for page in pages() if any(isinstance(step, Command) for step in steps(page))]
+SERVICE = ROOT / "docs/tutorial/run-the-service.md"  # a whole build, which test_service.py follows
+RUN = [page for page in pages() if page != SERVICE and any(isinstance(step, Command) for step in steps(page))]
 SLOW = "imagefactory build"  # whole builds, which soak runs
 SOAKED = [page for page in pages() if len(list(steps(page, host=SLOW))) > len(list(steps(page)))]
 
@@ -61,23 +64,42 @@ def test_page_with_its_builds(page: Path, built: Built, tmp_path: Path) -> None:
 
 
 def follow(page: Path, todo: Sequence[Command | tuple[str, str]], built: Built, work: Path, timeout: float) -> None:
-    """Do what a page says and compare what came out."""
+    """Do what a page says in a home and a clone of its own."""
     home, clone = work / "home", work / "clone"
     with alone(built.home.parent, 0o700):  # another worker may have come to build there
         settle(built, home / ".local/share/imagefactory", from_nothing=name_of(page) in FROM_NOTHING)
-    shutil.copytree(ROOT / "recipes", clone / "recipes")
-    (clone / ".venv").symlink_to(sys.prefix)
-    if any(isinstance(step, Command) and step.text in {"make cloud", "make clouds"} for step in todo):
+    clouds = any(isinstance(step, Command) and step.text in {"make cloud", "make clouds"} for step in todo)
+    if clouds:
         prepare(print)
-        for name in ("Makefile", "pyproject.toml", "requirements.lock", ".ci", "tests", ".venv-openstack"):
-            (clone / name).symlink_to(ROOT / name)
-    script, output = work / "page.sh", work / "output"
-    script.write_text("".join(map(shell, range(len(todo)), todo)))
+    make_clone(clone, whole=clouds)
     try:
-        status = bash(script, clone, home, output, timeout)
+        converse(page, todo, work, timeout)
     finally:
         for cloud in (".cloud", ".cloud-second"):
             down(clone / cloud, print, purge=True)  # a page that failed has left it running
+    for used in (home, clone):  # gigabytes that pytest would keep
+        shutil.rmtree(used)
+
+
+def make_clone(clone: Path, *, whole: bool) -> None:
+    """What a reader has before him; with `whole`, what `make` needs, too."""
+    shutil.copytree(ROOT / "recipes", clone / "recipes")
+    (clone / ".venv").symlink_to(sys.prefix)
+    for name in WHOLE if whole else ():
+        (clone / name).symlink_to(ROOT / name)
+
+
+def converse(
+    page: Path,
+    todo: Sequence[Command | tuple[str, str]],
+    work: Path,
+    timeout: float,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Do what a page says in `work`/clone, at home in `work`/home, and compare what came out."""
+    script, output = work / "page.sh", work / "output"
+    script.write_text("".join(map(shell, range(len(todo)), todo)))
+    status = bash(script, work / "clone", work / "home", output, timeout, environment)
     said = [part.partition("\n")[2] for part in output.read_text(errors="replace").split(MARK)[1:]]
     for step, text in zip(todo, said, strict=False):
         if isinstance(step, Command) and step.expected and not (status and text is said[-1]):
@@ -88,8 +110,6 @@ def follow(page: Path, todo: Sequence[Command | tuple[str, str]], built: Built, 
         step = todo[max(0, len(said) - 1)]
         where = f"line {step.number}: $ {step.text}" if isinstance(step, Command) else f"file {step[0]}"
         pytest.fail(f"{name_of(page)}, {where}\nstatus {status}\n{said[-1] if said else ''}")
-    for used in (home, clone):  # gigabytes that pytest would keep
-        shutil.rmtree(used)
 
 
 def shell(number: int, step: Command | tuple[str, str]) -> str:
@@ -100,7 +120,7 @@ def shell(number: int, step: Command | tuple[str, str]) -> str:
     return f"printf '\\036{number}\\n'\ncat > \"$CLONE\"/{path} <<'END OF FILE'\n{content}END OF FILE\n"
 
 
-def bash(script: Path, clone: Path, home: Path, output: Path, timeout: float) -> int:
+def bash(script: Path, clone: Path, home: Path, output: Path, timeout: float, more: Mapping[str, str]) -> int:
     """Run a page's session; its end is the end of everything that it started."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -109,6 +129,7 @@ def bash(script: Path, clone: Path, home: Path, output: Path, timeout: float) ->
         "COLUMNS": "240",
         "LC_ALL": "C.UTF-8",
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **more,
     }
     with output.open("wb") as stream:
         session = subprocess.Popen(

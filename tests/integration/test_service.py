@@ -1,99 +1,77 @@
-"""The service with nothing fake in it: broker, database, cloud and programs; each role has an account of its own."""
+"""The service with nothing fake in it: broker, database, cloud and programs; each role has an account of its own. What
+is done is what its tutorial says."""
 
 import json
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imagefactory.model.job import JobState, TaskState
-from imagefactory.settings import read_settings
+from tests.doc_pages import Command, steps
 from tests.fakes import traces
-from tests.integration.homes import BUILD_TIMEOUT, RECIPE, imagefactory
+from tests.integration.homes import BUILD_TIMEOUT
+from tests.integration.test_docs import SERVICE, converse, make_clone
 from tests.openstack.fixtures import Cloud
+from tests.servers import playground
 from tests.servers.directories import open_to_others
-from tests.servers.postgres_fixtures import Place
-from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import ACCOUNTS, GROUP, Team, working
 
-PATIENCE = 60.0  # seconds until a beat has asked for what is due
-NAME = "served-debian-12"
-MORE = f"""\
-extends: {RECIPE.name}
-name: {NAME}
-disk: {{firmware: [uefi]}}
-formats: {{qcow2: {{}}}}
-schedule: {{cron: "30 2 29 2 *"}}
-publish:
-  - catalogue: CATALOGUE
-  - cloud: demo
-"""
+NAME = "scheduled-debian-12"
+STATE = ".service"
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """A home with all keys, from which those of the roles are made."""
-    made = imagefactory(tmp_path / "whole", "keys", "init", "--development")
-    assert made.status == 0, made.stderr
-    return tmp_path / "whole"
-
-
-@pytest.fixture
-def team(whole: Path, service_database: Place, vhost: VirtualHost, cloud: Cloud, tmp_path: Path) -> Iterator[Team]:
+def clone(tmp_path: Path) -> Iterator[Path]:
+    """Where a reader stands, at a place that everybody may read."""
     open_to_others(tmp_path)
-    clouds = tmp_path / "clouds.yaml"
-    shutil.copyfile(cloud.clouds_yaml, clouds)
-    clouds.chmod(0o600)
-    os.chown(clouds, ACCOUNTS["publish"], GROUP)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "IMAGEFACTORY_"))}
-    settings = read_settings({**environment, "IMAGEFACTORY_HOME": str(whole)})
-    more = {"publish": {"OS_CLIENT_CONFIG_FILE": str(clouds)}}
-    with (
-        traces.adopting(),
-        working(
-            Team(settings, service_database, vhost, tmp_path / "service", environment, tmp_path, more=more)
-        ) as made,
-    ):
-        yield made
+    (tmp_path / "home").mkdir()
+    make_clone(tmp_path / "clone", whole=True)
+    yield tmp_path / "clone"
+    playground.down(tmp_path / "clone" / STATE, print, purge=True)
 
 
-def test_a_scheduled_build_is_signed_and_published_and_the_next_one_has_nothing_to_do(
-    team: Team, whole: Path, cloud: Cloud, tmp_path: Path
-) -> None:
+def test_its_tutorial_with_a_cloud_besides(clone: Path, cloud: Cloud, tmp_path: Path) -> None:
     before = traces.Host.now()
-    shutil.copy(RECIPE, tmp_path)
-    recipe = tmp_path / "served.yaml"
-    recipe.write_text(MORE.replace("CATALOGUE", str(team.catalogue)))
-    team.start()
-    for argv in (("schedule", "add", str(recipe)), ("schedule", "run-now", NAME)):
-        done = team.run(*argv)
-        assert done.returncode == 0, done.stderr
-    first = team.ended(team.newest(NAME, PATIENCE), BUILD_TIMEOUT)
-    with team.jobs() as jobs:
-        tasks = jobs.tasks(first.id)
-    assert first.state == JobState.RELEASED, (first.error_code, first.error_message)
-    assert {task.state for task in tasks} == {TaskState.DONE}
-    assert {task.role for task in tasks} == {"build", "test", "sign", "publish"}
-
+    recipe = clone / "recipes" / f"{NAME}.yaml"
+    catalogue = clone / STATE / "service/catalogue"
+    recipe.write_text(f"{recipe.read_text()}\npublish:\n  - catalogue: {catalogue}\n  - cloud: demo\n")
+    *todo, last = steps(SERVICE)
+    assert isinstance(last, Command)
+    assert last.text == "make service-down"
     environment = {"OS_CLIENT_CONFIG_FILE": str(cloud.clouds_yaml)}
-    for target in (f"catalogue:{team.catalogue}/{first.release}", f"cloud:demo/{image_of(team, 'demo')}"):
-        verified = imagefactory(whole, "verify", target, environment=environment)
-        assert verified.status == 0, verified.stderr
-
-    assert team.run("schedule", "run-now", NAME).returncode == 0
-    second = team.ended(team.newest(NAME, PATIENCE, after=first.id), BUILD_TIMEOUT)
-    assert (second.state, second.release) == (JobState.UNCHANGED, first.release)
-    shown = json.loads(team.run("schedule", "list", "--json").stdout)["schedules"]
-    assert [(each["name"], each["outcome"]) for each in shown] == [(NAME, "unchanged")]
-    assert set(map(tuple, team.stop().values())) == {(0,)}
+    with traces.adopting():
+        converse(SERVICE, todo, tmp_path, BUILD_TIMEOUT, environment)
+        unchanged, first = asked(clone, "builds", "list")["builds"]
+        shown = asked(clone, "builds", "show", first["job"])
+        assert (unchanged["state"], unchanged["release"]) == ("unchanged", first["release"])
+        assert {task["state"] for task in shown["tasks"]} == {"done"}
+        assert {task["role"] for task in shown["tasks"]} == {"build", "test", "sign", "publish"}
+        assert [each["outcome"] for each in asked(clone, "schedule", "list")["schedules"] if each["name"] == NAME] == [
+            "unchanged"
+        ]
+        publications = asked(clone, "releases", "show", NAME)["publications"]
+        assert len(publications) == 2
+        image = next(each["image"]["id"] for each in publications if each["image"])
+        verified = asked(clone, "verify", f"glance:demo/{image}", **environment)
+        assert verified["release"] == first["release"]
+        converse(SERVICE, [last], tmp_path, BUILD_TIMEOUT)
+        assert traces.gone(30.0) == {}
     assert traces.Host.now() == before
-    assert traces.gone(30.0) == {}
 
 
-def image_of(team: Team, cloud: str) -> str:
-    """The id of the image in a cloud."""
-    with team.records() as records:
-        (release,) = records.releases(NAME)
-    return next(str(each.image_id) for each in release.publications if each.target == f"cloud:{cloud}")
+def asked(clone: Path, *argv: str, **environment: str) -> dict[str, Any]:
+    """What the service says to somebody."""
+    ran = subprocess.run(
+        [clone / STATE / "imagefactory", *argv, "--json"],
+        env={"PATH": os.environ["PATH"], "HOME": str(clone.parent / "home"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert isinstance(document, dict)
+    return document
