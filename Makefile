@@ -18,11 +18,13 @@ FUZZ_SECONDS ?= 60
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Tests that only compute share the cores, file by file; machines that boot need them for themselves.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile
-# Each worker has a cloud or two of its own. The test of the cloud itself leaves images there, and stays with the machines.
+# The longest are single tests, which would come last.
+CONTRACT := $(SIDE_BY_SIDE) --no-loadscope-reorder
+# Each worker has a cloud or two of its own.
 CLOUDS := tests/integration/glance
-# Page by page, each in a home and a clone of its own, with what the machines before them have built.
-PAGES := tests/integration/test_docs.py
-PAGE_BY_PAGE := --numprocesses auto --maxprocesses 8 --dist worksteal
+MACHINES := $(patsubst %,tests/integration/test_%.py,boot boot_vm build compliance hardened service)
+# What else there is takes what machines have built: pages, each in a home and a clone of its own, and whoever is patient.
+REST := --numprocesses auto --maxprocesses 8 --dist worksteal
 HOME_DIR := $(or $(IMAGEFACTORY_HOME),$(HOME)/.local/share/imagefactory)
 
 .PHONY: image test check lint unit soak attacks fuzz bench docs compliance lock install cloud cloud-down clouds clouds-down service service-down
@@ -35,11 +37,12 @@ image: install
 test: check
 	$(BIN)/python -m tests.openstack prepare
 	$(AS_ROOT) $(BIN)/python -m tests.servers prepare
-	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/contract
+	$(AS_ROOT) $(BIN)/pytest $(CONTRACT) tests/contract
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) $(CLOUDS)
 	@built=$$(mktemp --directory); trap '$(AS_ROOT) rm -rf "$$built"' EXIT; set -ex; \
-	$(AS_ROOT) $(BIN)/pytest --built-home="$$built/home" $(addprefix --ignore=,$(CLOUDS) $(PAGES)) tests/integration; \
-	$(AS_ROOT) $(BIN)/pytest --built-home="$$built/home" $(PAGE_BY_PAGE) $(PAGES)
+	homes="--built-home=$$built/tiny/home --hardened-home=$$built/hardened/home"; \
+	$(AS_ROOT) $(BIN)/pytest $$homes $(MACHINES); \
+	$(AS_ROOT) $(BIN)/pytest $$homes $(REST) $(addprefix --ignore=,$(CLOUDS) $(MACHINES)) tests/integration
 	$(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) tests/conformance
 
 check: lint unit

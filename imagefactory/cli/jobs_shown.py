@@ -51,6 +51,7 @@ def _failure(job: Job) -> FactoryError | None:
 
 
 def summary(job: Job) -> dict[str, Any]:
+    """A job as JSON."""
     return {
         "job": job.id,
         "name": job.name,
@@ -68,6 +69,7 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def lines_of(job: Job) -> list[str]:
+    """A job as text: who asked for it and why, and what came of it."""
     asked = f"  asked      {shown_time(job.created)} by {job.account}: {job.reason}"
     lines = [f"{job.id} {job.name}: {job.state}", asked]
     lines += [f"  release    {job.release}"] if job.release else []
@@ -76,6 +78,7 @@ def lines_of(job: Job) -> list[str]:
 
 
 def why_of(job: Job) -> str:
+    """Why a job failed; nothing if it did not."""
     return f"{job.error_message} [{job.error_code}]" if job.error_code else ""
 
 
@@ -91,16 +94,20 @@ def said_of(task: Task) -> str:
 
 
 def title_of(task: Task) -> str:
+    """What a task is called, such as `boot-test uefi`."""
     return f"{task.step} {task.subject}" if task.subject else task.step
 
 
 def shown_time(moment: datetime | None) -> str:
+    """For people: UTC, to the second."""
     return f"{moment.replace(tzinfo=UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 def stamp(moment: datetime | None) -> str | None:
+    """For programs: UTC, as RFC 3339 has it."""
     return moment.replace(tzinfo=UTC).isoformat().replace("+00:00", "Z") if moment else None
 
 
 def seconds_between(begun: datetime | None, ended: datetime | None) -> str:
+    """How long something took, once it has ended."""
     return f"{(ended - begun).total_seconds():.0f} s" if begun and ended else ""

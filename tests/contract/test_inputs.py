@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,18 @@ def test_a_repository_without_in_release_is_seen_to_change(host: FakeHost) -> No
     second = index.refresh()
     release.write_text("two")
     assert len({first, second, index.refresh()}) == 3
+
+
+def test_lists_are_fetched_where_those_that_are_wanted_are_not(
+    host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = gather(host.load(), host.settings).index(host.settings.environment)
+    elsewhere = replace(here, directory=tmp_path / "elsewhere")
+    wanted = here.refresh()
+    elsewhere.have(wanted)
+    assert elsewhere.refresh() == wanted
+    monkeypatch.setattr(Index, "refresh", lambda _: pytest.fail("they are there"))
+    elsewhere.have(wanted)
 
 
 def test_a_source_without_any_release_file_is_unreachable(host: FakeHost) -> None:
