@@ -128,6 +128,8 @@ def _here(ring: KeyRing, trust: Trust | None, named: Named) -> Iterator[KeyEntry
         expires = ring.certificate().not_valid_after_utc if purpose == "glance" else None
         names = trust.names.get(keyid, ()) if trust and trusted else ()
         yield KeyEntry(purpose, keyid, where, created, trusted, metadata.development, expires, names)
+    if not (ring.directory / f"{metadata.stem(AUTHORITY)}.crt").exists():
+        return  # the home of one role has none: the trust file speaks of it
     ca = authority(ring)
     where = f"file:{ring.directory / metadata.stem(AUTHORITY)}.pem"
     created = metadata.made.get(AUTHORITY, metadata.created)

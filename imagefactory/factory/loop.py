@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -97,23 +97,27 @@ class Factory(Means):
                 shutil.rmtree(self.settings.work / build.id, ignore_errors=True)
 
     @contextmanager
-    def recorded(self, run: Run) -> Iterator[None]:
-        """Whatever ends a run is recorded with its build."""
+    def recorded(self, run: Run, passes: Callable[[BaseException], bool] = lambda _: False) -> Iterator[None]:
+        """Whatever ends a run is recorded with its build. Of what `passes` another run goes on with it."""
         try:
             yield
         except (FactoryError, SigningError) as error:
-            with suppress(DiskFull):  # of the records: the next build of this name sees that this one is dead
-                run.end(BuildState.FAILED, (error.code, error.message))
+            if not passes(error):
+                with suppress(DiskFull):  # of the records: the next build of this name sees that this one is dead
+                    run.end(BuildState.FAILED, (error.code, error.message))
             raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             full = DiskFull(f"no space for {error.filename or 'the build'}")
-            with suppress(DiskFull):
-                run.end(BuildState.FAILED, (full.code, full.message))
+            if not passes(full):
+                with suppress(DiskFull):
+                    run.end(BuildState.FAILED, (full.code, full.message))
             raise full from error
         except KeyboardInterrupt as error:
-            run.end(BuildState.INTERRUPTED, ("interrupted", "somebody stopped it"))
-            raise Interrupted("stopped") from error
+            stopped = Interrupted("stopped")
+            if not passes(stopped):
+                run.end(BuildState.INTERRUPTED, ("interrupted", "somebody stopped it"))
+            raise stopped from error
         finally:
             run.clean()

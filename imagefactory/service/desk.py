@@ -17,12 +17,12 @@ from typing import Any, Final, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from imagefactory.errors import Busy, FactoryError, HandDied, HostError, RemoteError
+from imagefactory.errors import Busy, FactoryError, HostError, RemoteError
 from imagefactory.errors.service import DatabaseUnreachable
 from imagefactory.model.job import Role
 from imagefactory.service.logs import about, logger
 from imagefactory.service.metrics import Metrics
-from imagefactory.service.outcome import Errand, Outcome
+from imagefactory.service.outcome import Errand, Outcome, passes
 from imagefactory.store.job_rows import Call, Held
 from imagefactory.store.jobs import Jobs
 from imagefactory.tools.hand import converse
@@ -151,9 +151,8 @@ class Desk:
         }
         if self.metrics is not None:
             self.metrics.failed(error.code)
-        again = isinstance(error, RemoteError | HostError | HandDied)
         details = {"error": document, "host": socket.gethostname()}
-        self._patiently(self.jobs.fail, held, error.code, error.message, again=again, details=details)
+        self._patiently(self.jobs.fail, held, error.code, error.message, again=passes(error), details=details)
 
     def _patiently(self, record: Callable[..., R], *args: object, **options: object) -> R:
         """Record something for as long as the task is ours, though the database may be restarted meanwhile."""

@@ -18,7 +18,7 @@ from imagefactory.model.build import BuildState
 from imagefactory.model.job import AS_IT_IS, JobState, NewTask, Role
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
-from imagefactory.service.outcome import Errand, Order, Outcome
+from imagefactory.service.outcome import Errand, Order, Outcome, passes
 from imagefactory.store.records import release_version
 from imagefactory.tools.elements import search_path
 from imagefactory.tools.recipe_file import check_elements, load_recipe
@@ -50,7 +50,7 @@ def make(errand: Errand, order: Order, factory: Factory) -> Outcome:
     with factory.locks.name(order.name):
         factory.bury(order.name, but=course.build)
         run = Run(factory, loaded, fresh=order.fresh, publish=order.publish, course=course)
-        with factory.recorded(run):
+        with factory.recorded(run, passes):
             return _Making(errand, run).go_on()
 
 

@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from imagefactory.errors import HandDied, HostError, Interrupted, RemoteError
 from imagefactory.model.job import JobState, NewTask, Role
 from imagefactory.store.tables import Job, Task
+
+
+def passes(error: BaseException) -> bool:
+    """Whether what went wrong may be over when a step is done again, perhaps on another host."""
+    return isinstance(error, RemoteError | HostError | HandDied | Interrupted)
 
 
 @dataclass(frozen=True)

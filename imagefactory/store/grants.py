@@ -126,6 +126,7 @@ POLICIES: Final = (
     ),
     Policy(Task, "a build begins", "INSERT", (BEAT, OPERATOR), check=_first(Role.BUILD, "plan")),
     Policy(Task, "a schedule is due", "INSERT", (BEAT,), check=_first(Role.LIFECYCLE, "apply", "audit", "refresh")),
+    Policy(Task, "keys are to be looked at", "INSERT", (BEAT,), check=_first(Role.SIGN, "expiries")),
 )
 
 GUARD: Final = "imagefactory_tasks_guard"

@@ -119,6 +119,30 @@ def test_a_step_that_fails_ends_its_job_and_says_why(workers: Crew) -> None:
     assert (build.state, build.error_code) == ("failed", job.error_code)
 
 
+def test_what_passes_ends_no_build(workers: Crew) -> None:
+    """Else somebody who may not begin one would have to, when it is done again: who tests, say."""
+    job = workers.ask()
+    with workers.working(but=[Role.TEST]):
+        (sbom,) = workers.taken(Role.TEST, PLENTY)
+        workers.desk(Role.TEST).run(sbom.task_id)
+        (boot,) = workers.taken(Role.TEST, PLENTY)
+    for path in workers.host.home.glob("**/lists/*Release"):
+        path.unlink()  # as on a host of its own
+    workers.host.say("fail-apt-get", "the mirror is down\n")
+    workers.desk(Role.TEST).run(boot.task_id)
+    workers.host.unsay("fail-apt-get")
+    task = workers.jobs.tasks(job.id)[-1]
+    assert (task.step, task.state, task.attempt, task.error_code) == (
+        "boot-test",
+        TaskState.QUEUED,
+        1,
+        "mirror-unreachable",
+    )
+    assert workers.work(job).state == JobState.RELEASED
+    with workers.host.factory() as factory:
+        assert [build.state for build in factory.records.builds("fake-debian-12")] == ["released"]
+
+
 def test_a_cancelled_step_is_ended_with_all_that_it_started(workers: Crew) -> None:
     with paused(workers.host, "disk-image-create.begin"), workers.working():
         job = workers.ask()

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors.service import Overprivileged
+from imagefactory.factory.key_inventory import inventory
 from imagefactory.factory.provision import provision
 from imagefactory.model.job import KEYS, Role
 from imagefactory.service.custody import held, require
 from imagefactory.settings import Settings, read_settings
 from signing.errors import KeysExist, KeysMissing
-from signing.keys import KeyRing
+from signing.keys import AUTHORITY, KeyRing
+from signing.trust import load_trust
 from tests.fakes.host import FakeHost
 from tests.fakes.softhsm import SoftToken
 
@@ -104,3 +106,14 @@ def test_a_home_is_made_whole_or_not_at_all(host: FakeHost, tmp_path: Path) -> N
     with pytest.raises(KeysMissing):
         provision(replace(host.settings, home=tmp_path / "nowhere"), Role.SIGN, tmp_path / "sign")
     assert sorted(path.name for path in tmp_path.iterdir() if "sign" in path.name) == []
+
+
+@pytest.mark.parametrize("role", [Role.BUILD, Role.SIGN])
+def test_a_home_without_the_ca_lists_its_keys(host: FakeHost, tmp_path: Path, role: Role) -> None:
+    """The CA stays where the keys came from; what is said of its end is in the trust file."""
+    made = home_of(role, host.settings, tmp_path / role)
+    entries = inventory(load_trust(made.home / "trust.json"), KeyRing(made.keys))
+    assert {each.purpose for each in entries if each.where} == KEYS[role]
+    (ca,) = [each for each in entries if each.purpose == AUTHORITY]
+    assert ca.expires is not None
+    assert ca.where is None

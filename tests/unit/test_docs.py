@@ -58,6 +58,22 @@ NOT_RUN = {
     "imagefactory service init --secrets /etc/imagefactory",
     "imagefactory keys provision sign /var/lib/imagefactory/sign --owner imagefactory-sign",
     "systemd-tmpfiles --create imagefactory.conf",
+    "export PGHOST=localhost PGUSER=postgres PGDATABASE=imagefactory",
+    "pg_dumpall --roles-only --file=accounts.sql",
+    "pg_dump --format=custom --file=imagefactory.dump",
+    "psql --quiet --file=accounts.sql postgres",
+    "createdb --template=template0",
+    "pg_restore --exit-on-error --dbname=imagefactory imagefactory.dump",
+    "ca=/etc/ssl/certs/service-ca.pem",
+    'export IMAGEFACTORY_DATABASE="postgresql://admin@db.example.org/imagefactory?sslmode=verify-full&sslrootcert=$ca"',
+    "export IMAGEFACTORY_BROKER=amqps://admin@mq.example.org/imagefactory",
+    "imagefactory service init --secrets /etc/imagefactory --no-rabbitmq",
+    "sudo install -d -m 3775 -o root -g 64100 /srv/imagefactory-store",
+    "sudo systemctl stop imagefactory-beat.service",
+    "sudo systemctl stop imagefactory.target",
+    "imagefactory service init --secrets /etc/imagefactory --dry-run",
+    "sudo systemctl start imagefactory.target imagefactory-beat.service",
+    "imagefactory builds list",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
