@@ -11,11 +11,13 @@ from imagefactory.errors.service import DatabaseRefused
 from imagefactory.model.broker import account_name
 from imagefactory.model.build import BuildState, PublicationState
 from imagefactory.model.job import TELLS, JobState, NewTask, Role, TaskState
+from imagefactory.service.beat import FIRST
 from imagefactory.store.database import ServiceDatabase
 from imagefactory.store.grants import ACCOUNTS, BEAT, OPERATOR, grant, granted
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.leases import Leases
 from imagefactory.store.records import Records
+from imagefactory.store.schedules import Kind
 from imagefactory.store.tables import Release
 from tests.servers.postgres import remember
 from tests.servers.postgres_fixtures import Place
@@ -170,6 +172,16 @@ def test_the_beat_sweeps(accounts: Mapping[str, Records]) -> None:
     assert jobs[BEAT].sweep().again == (call.task_id,)
     refused(accounts[BEAT], "update tasks set state = 'running'")
     refused(accounts[BEAT], "update tasks set state = 'done'")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_beat_begins_what_each_kind_of_schedule_begins_with(kind: Kind, accounts: Mapping[str, Records]) -> None:
+    job, call = Jobs(accounts[BEAT]).request(order(kind), FIRST[kind])
+    assert call is not None
+    held = Jobs(accounts[call.role]).claim(call.task_id, call.role, "a", LEASE)
+    assert held is not None
+    Jobs(accounts[call.role]).done(held, {}, end=JobState.DONE)
+    assert Jobs(accounts[BEAT]).job(job.id).state == JobState.DONE
 
 
 def test_a_release_from_its_reservation_to_its_place(accounts: Mapping[str, Records]) -> None:
