@@ -57,8 +57,8 @@ def test_its_tutorial_with_a_cloud_besides(clone: Path, cloud: Cloud, tmp_path: 
         publications = asked(clone, "releases", "show", NAME)["publications"]
         assert len(publications) == 2
         image = next(each["image"]["id"] for each in publications if each["image"])
-        verified = asked(clone, "verify", f"glance:demo/{image}", **environment)
-        assert verified["release"] == first["release"]
+        verified = asked(clone, "verify", f"glance:demo/{image}", "--name", NAME, **environment)["verified"]
+        assert (verified["target"], bool(verified["files"])) == (f"glance:demo/{image}", True)
         converse(SERVICE, [last], tmp_path, BUILD_TIMEOUT)
         assert traces.gone(30.0) == {}
     assert traces.Host.now() == before
