@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.doc_pages import Command, steps
+from tests.doc_pages import ROOT, Command, steps
 from tests.fakes import traces
 from tests.integration.homes import BUILD_TIMEOUT
 from tests.integration.test_docs import SERVICE, converse, make_clone
@@ -24,8 +24,9 @@ STATE = ".service"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """Where a reader stands, at a place that everybody may read."""
-    open_to_others(tmp_path)
+    """Where a reader stands, at a place that everybody may read, as is what its links lead to."""
+    for path in (tmp_path, ROOT):
+        open_to_others(path)
     (tmp_path / "home").mkdir()
     make_clone(tmp_path / "clone", whole=True)
     yield tmp_path / "clone"
