@@ -18,12 +18,12 @@ from bench.measure import Comparison, compare
 from bench.memory import Peaks
 from imagefactory.model.broker import parse_broker
 from imagefactory.model.database_url import parse_database_url
-from imagefactory.model.job import NewTask, Role, TaskState
+from imagefactory.model.job import NewTask, Role
 from imagefactory.model.notify import Notify
 from imagefactory.service.beat import Beat
 from imagefactory.service.notify import Notifier
 from imagefactory.store.database import ServiceDatabase
-from imagefactory.store.job_rows import Call, add
+from imagefactory.store.job_rows import UNENDED, Call, add
 from imagefactory.store.records import Records
 from imagefactory.store.tables import ScheduleRow, Task
 from imagefactory.worker.broker import Broker
@@ -58,10 +58,7 @@ def messages(work: Path, runs: int) -> Comparison:
     with site(work) as here:
 
         def ours() -> None:
-            beat = Beat(here.records, lambda calls: tell(here.broker, calls), Notifier(Notify()), "bench")
-            while _waiting(here.records):
-                beat.tick()
-                _until(lambda: not _queued(here.records), 5.0)
+            Beat(here.records, lambda calls: tell(here.broker, calls), Notifier(Notify()), "bench").tick()
             _until(lambda: not _waiting(here.records), 600.0)
 
         def bare() -> None:
@@ -132,7 +129,9 @@ def worker(kind: str, here: Site) -> Iterator[int]:
     """A worker with two threads, in a process of its own; it is ready when we are told its number."""
     module = [sys.executable, "-m", "bench.service_worker", kind]
     arguments = [here.database, here.broker_url, here.password_file, here.counted]
-    with subprocess.Popen([*module, *map(str, arguments)], stdout=subprocess.PIPE, text=True) as process:
+    command = [*module, *map(str, arguments)]
+    log = here.counted.with_name(f"{kind}.log")
+    with log.open("w") as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(2.0)  # it begins to consume
@@ -149,16 +148,8 @@ def tell(broker: Broker, calls: Sequence[Call]) -> None:
 
 
 def _waiting(records: Records) -> int:
-    return _count(records, TaskState.QUEUED) + _count(records, TaskState.RUNNING)
-
-
-def _queued(records: Records) -> int:
-    return _count(records, TaskState.QUEUED)
-
-
-def _count(records: Records, state: TaskState) -> int:
     with records.session() as session:
-        return session.scalar(select(func.count()).select_from(Task).where(Task.state == state)) or 0
+        return session.scalar(select(func.count()).select_from(Task).where(Task.state.in_(UNENDED))) or 0
 
 
 def _until(what: Callable[[], bool], seconds: float) -> None:

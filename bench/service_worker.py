@@ -10,6 +10,7 @@ from bench.service import BARE, ROLE
 from imagefactory.model.broker import parse_broker
 from imagefactory.model.database_url import parse_database_url
 from imagefactory.service.desk import Desk, Watched
+from imagefactory.service.logs import Redactor, set_up
 from imagefactory.service.outcome import Outcome
 from imagefactory.store.job_rows import Call, Held
 from imagefactory.store.jobs import Jobs
@@ -29,6 +30,7 @@ class Idle(Desk):
 
 
 def ours(database: str, broker: str, password: str, _: str) -> None:
+    set_up(sys.stderr, Redactor(), role=ROLE, host="bench")  # a worker's log is a part of what it costs
     records = Records(parse_database_url(database))
     with Broker(parse_broker(broker), Path(password)) as served:
         desk = Idle(Jobs(records), ROLE, _nobody, {}, Path("/dev/null"))

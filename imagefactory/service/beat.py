@@ -72,7 +72,8 @@ class Beat:
         swept = jobs.sweep()
         if swept.again or swept.failed or swept.cancelled:
             logger().warning("tasks had died", again=swept.again, failed=swept.failed, cancelled=swept.cancelled)
-        self.tell(jobs.untold())
+        while calls := jobs.untold():
+            self.tell(calls)
 
     def _settle(self) -> None:
         receivers = self.notifier.config.wanting
