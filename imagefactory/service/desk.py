@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from imagefactory.errors import Busy, FactoryError, HostError, RemoteError
-from imagefactory.errors.service import DatabaseUnreachable
+from imagefactory.errors.service import DatabaseRefused, DatabaseUnreachable
 from imagefactory.model.job import Role
 from imagefactory.service.logs import about, logger
 from imagefactory.service.metrics import Metrics
@@ -33,6 +34,7 @@ PULSES: Final = 20  # how often it is renewed in that time; as often we see whet
 MARGIN: Final = 0.2  # of a lease, before its end, in which a step must have been stopped
 STEP_TIMEOUT: Final = 2 * 86400.0  # seconds; what a step starts has shorter deadlines of its own
 WAIT_FOR_OTHERS: Final = 30.0  # seconds until a task is begun again that found somebody else at work
+MOST_JOBS: Final = 64  # at once on one host
 R = TypeVar("R")
 STEP: Final = (sys.executable, "-I", "-m", "imagefactory.service.step")
 
@@ -69,6 +71,7 @@ class Desk:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._all: dict[str, Watched] = {}
         self._stopping = False
+        self._renewers = ThreadPoolExecutor(MOST_JOBS, thread_name_prefix="renewer")
 
     def run(self, task_id: str) -> None:
         """Do a task, if it is there to be had. What goes wrong with it is in the records; what goes wrong with these is
@@ -176,20 +179,19 @@ class Desk:
         """Renew the lease of a task until we are done with it."""
         watched, over = Watched(os.eventfd(0)), threading.Event()
         self._all[held.task.id] = watched
-        renewing = threading.Thread(target=self._renew, args=(held, watched, over), daemon=True)
-        renewing.start()
+        renewing = self._renewers.submit(self._renew, held, watched, over)
         try:
             yield watched
         finally:
             over.set()
-            renewing.join()
+            renewing.result()
             del self._all[held.task.id]
             os.close(watched.stop)
 
     def _renew(self, held: Held, watched: Watched, over: threading.Event) -> None:
         renewed = time.monotonic()
         while not over.wait(self.lease / PULSES):
-            with suppress(DatabaseUnreachable):
+            with suppress(DatabaseUnreachable, DatabaseRefused):
                 beat = self.jobs.beat(held, self.lease, watched.progress)
                 renewed = time.monotonic()
                 if not beat.alive:

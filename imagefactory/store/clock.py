@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import DateTime, literal
+from sqlalchemy import ColumnElement, DateTime, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -15,8 +15,8 @@ class from_now(FunctionElement[Any]):  # noqa: N801 - a function of SQL
     inherit_cache = True
     name = "from_now"
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        super().__init__(literal(float(seconds)))
+    def __init__(self, seconds: float | ColumnElement[float] = 0.0) -> None:
+        super().__init__(seconds if isinstance(seconds, ColumnElement) else literal(float(seconds)))
 
 
 @compiles(from_now, "sqlite")

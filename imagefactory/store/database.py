@@ -1,13 +1,16 @@
 """Where records are: in SQLite in a home, or in a PostgreSQL that several hosts share."""
 
 import re
+import select
 import sqlite3
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -38,6 +41,11 @@ class Database(ABC):
     """One of the two kinds, and what is different between them."""
 
     engine: Engine
+
+    @cached_property
+    def by_statement(self) -> Engine:
+        """The same connections, on which each statement is a transaction of its own."""
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @abstractmethod
     def prepare(self) -> None:
@@ -102,7 +110,6 @@ class ServiceDatabase(Database):
             self.engine = create_engine(
                 URL.create("postgresql+psycopg", url.user, None, url.host, url.port, url.name, dict(url.options)),
                 isolation_level="READ COMMITTED",
-                pool_pre_ping=True,  # whoever comes after a restart of PostgreSQL does not notice it
                 pool_timeout=CONNECT_TIMEOUT,
                 use_native_hstore=False,
                 connect_args={
@@ -117,6 +124,7 @@ class ServiceDatabase(Database):
         except ImportError as missing:
             advice = "pip install 'imagefactory[service]'"
             raise ExtraMissing(f"PostgreSQL needs psycopg: {missing}", advice=advice) from missing
+        event.listen(self.engine, "checkout", _refuse_ended)
 
     def prepare(self) -> None:
         """Raises SchemaOlder, SchemaNewer."""
@@ -200,6 +208,20 @@ def _lock(key: str) -> TextClause:
 
 def _short(url: DatabaseUrl) -> str:
     return f"{url.name} at {url.host}:{url.port}"
+
+
+class _Connected(Protocol):
+    def fileno(self) -> int: ...
+
+
+def _refuse_ended(connection: _Connected, record: object, proxy: object) -> None:
+    """When a connection is wanted again: that PostgreSQL has ended it, in a restart, is seen without a question.
+    Whatever else it says unasked, a new connection does no harm."""
+    del record, proxy
+    ready = select.poll()
+    ready.register(connection.fileno(), select.POLLIN)
+    if ready.poll(0):
+        raise InvalidatePoolError("PostgreSQL has ended the connection")
 
 
 def _pragmas(connection: sqlite3.Connection, record: object) -> None:

@@ -21,13 +21,14 @@ from imagefactory.store.clock import from_now
 from imagefactory.store.job_rows import (
     ACTIVE,
     Call,
+    Claim,
     Held,
     add,
     as_claimed,
-    begin,
     change,
     close,
     end_job,
+    finish,
     goes_on,
     job_of,
     touch,
@@ -143,34 +144,21 @@ class Jobs:
         None when it is not there to be had: somebody else has it, it has ended, it is another role's, its time has not
         come, or another job of the same name is running.
         """
-        claimed = (
-            update(Task)
-            .where(
-                Task.id == task_id,
-                Task.role == role,
-                Task.state == TaskState.QUEUED,
-                Task.not_before <= from_now(),
-            )
-            .values(
-                state=TaskState.RUNNING,
-                attempt=Task.attempt + 1,
-                worker=f"{worker}#{uuid4().hex[:12]}",
-                claimed=from_now(),
-                lease_until=from_now(lease),
-                progress={},
-            )
-            .returning(Task)
-        )
+        claim = Claim(task_id, role, f"{worker}#{uuid4().hex[:12]}", lease)
+        with self._records.statements() as session:
+            held = claim.next(session)
+        return held or self._begin(claim)
+
+    def _begin(self, claim: Claim) -> Held | None:
+        """Claim what may be the first task of its job."""
         try:
             with self._records.session() as session:
-                job = begin(session, task_id)
-                task = session.scalars(claimed).one_or_none()
-                if task is not None:
-                    return Held(task, job)
-                session.rollback()  # the job, too, is as it was
+                held = claim.first(session)
+                if held is None:
+                    session.rollback()  # the job, too, is as it was
+                return held
         except IntegrityError:  # another job of this name is running
-            pass
-        return None
+            return None
 
     def beat(self, held: Held, lease: float, progress: Mapping[str, Any] | None = None) -> Beat:
         """Renew a lease, and say how far the work is."""
@@ -193,9 +181,13 @@ class Jobs:
     ) -> list[Call]:
         """Record what came of a task, what comes next, how far its job is and, with the last one, how that ends.
         Returns whom to tell. Raises TaskLost when the worker does not have the task any more."""
+        if held.task.job_id is None and not then:
+            with self._records.statements() as session:
+                finish(session, held, result)
+            return []
         with self._records.session() as session:
             job = job_of(session, held.task)
-            self._finish(session, held, TaskState.DONE, {"result": dict(result)})
+            finish(session, held, result)
             if job is None:
                 return add(session, None, then)
             changed = {key: value for key, value in (("course", course), ("release", release)) if value is not None}

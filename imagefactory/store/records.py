@@ -47,11 +47,22 @@ class Records:
     def session(self, alone: str | None = None) -> Iterator[Session]:
         """One transaction, beside which there is no other one with the same `alone`. Raises HomeUnusable, DiskFull,
         DatabaseUnreachable, DatabaseRefused."""
+        with self._translated(), Session(self._database.engine, expire_on_commit=False) as session, session.begin():
+            if alone is not None:
+                self._database.alone(session, alone)
+            yield session
+
+    @contextmanager
+    def statements(self) -> Iterator[Session]:
+        """Statements of which each is a transaction of its own: nobody waits for its beginning and its end. Raises as
+        session()."""
+        with self._translated(), Session(self._database.by_statement) as session:
+            yield session
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with Session(self._database.engine, expire_on_commit=False) as session, session.begin():
-                if alone is not None:
-                    self._database.alone(session, alone)
-                yield session
+            yield
         except IntegrityError:
             raise
         except (DBAPIError, PoolTimeout) as error:
