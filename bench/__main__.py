@@ -57,6 +57,7 @@ OF_CLOUDS: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
 # These need a broker and a database, which they start.
 OF_SERVICE: Mapping[str, tuple[Callable[[Path, int], Comparison], int]] = {
     "service-messages": (service.messages, 5),
+    "service-steps": (service.steps, 5),
     "service-tick": (service.tick, 9),
 }
 

@@ -33,6 +33,7 @@ from tests.servers.rabbitmq import rabbitmq
 TASKS = 2000
 SCHEDULES = 10_000
 RATE = 0.5  # of bare Celery's
+STEPS = 100  # a second
 TICK = 1.0  # seconds
 MEMORY_GOAL = 150 << 20  # bytes
 ROLE = Role.TEST
@@ -53,13 +54,14 @@ class Site:
 
 
 def messages(work: Path, runs: int) -> Comparison:
-    """Steps that do nothing, from the beat's look until the last one is recorded as done, against as many tasks of
-    Celery's that do nothing, from the first message until the last has been run. Each has one worker, two threads."""
+    """From the look of a beat, which finds so many steps in PostgreSQL, until a worker was told of the last one and has
+    done nothing, against as many tasks of Celery's that do nothing. Each has one worker, two threads."""
     with site(work) as here:
 
         def ours() -> None:
-            Beat(here.records, lambda calls: tell(here.broker, calls), Notifier(Notify()), "bench").tick()
-            _until(lambda: not _waiting(here.records), 600.0)
+            here.counted.write_text("")
+            _look(here)
+            _until(lambda: here.counted.stat().st_size >= TASKS, 600.0)
 
         def bare() -> None:
             here.counted.write_text("")
@@ -68,18 +70,27 @@ def messages(work: Path, runs: int) -> Comparison:
                     here.celery.send_task(BARE, producer=producer, queue=BARE)
             _until(lambda: here.counted.stat().st_size >= TASKS, 600.0)
 
-        def clean() -> None:
-            with here.records.session() as session:
-                session.query(Task).delete()
-                add(session, None, [NewTask(ROLE, "nothing") for _ in range(TASKS)], told=False)
+        with worker("told", here), worker("bare", here):
+            candidates = {"beat, PostgreSQL, RabbitMQ, worker": ours, "bare Celery, RabbitMQ": bare}
+            return compare(f"{TASKS} messages of steps", 1 / RATE, runs, candidates, lambda: _wait(here))
 
-        with worker("ours", here), worker("bare", here):
-            candidates = {"beat, broker, claims, PostgreSQL": ours, "bare Celery, RabbitMQ": bare}
-            return compare(f"{TASKS} steps that do nothing", 1 / RATE, runs, candidates, clean)
+
+def steps(work: Path, runs: int) -> Comparison:
+    """The same until each step was claimed, has done nothing, and is recorded as done. That is what a worker can do
+    apart from its steps, of which each begins with a process that takes longer than all of this."""
+    with site(work) as here:
+
+        def ours() -> None:
+            _look(here)
+            _until(lambda: not _unended(here.records), 600.0)
+
+        with worker("ours", here):
+            name = f"{TASKS} steps that do nothing, claimed and recorded"
+            return compare(name, TASKS / STEPS, runs, {"one worker": ours}, lambda: _wait(here), in_seconds=True)
 
 
 def tick(work: Path, runs: int) -> Comparison:
-    """One look of a beat at 10,000 schedules of which none is due, and one at which a hundred are."""
+    """One look of a beat at 10,000 schedules of which none is due."""
     with site(work) as here:
         beat = Beat(here.records, lambda _: None, Notifier(Notify()), "bench")
         _schedules(here.records)
@@ -147,7 +158,18 @@ def tell(broker: Broker, calls: Sequence[Call]) -> None:
         broker.send(ROLE, [call.task_id for call in calls])
 
 
-def _waiting(records: Records) -> int:
+def _wait(here: Site) -> None:
+    """Have so many steps wait, and nothing else."""
+    with here.records.session() as session:
+        session.query(Task).delete()
+        add(session, None, [NewTask(ROLE, "nothing") for _ in range(TASKS)], told=False)
+
+
+def _look(here: Site) -> None:
+    Beat(here.records, lambda calls: tell(here.broker, calls), Notifier(Notify()), "bench").tick()
+
+
+def _unended(records: Records) -> int:
     with records.session() as session:
         return session.scalar(select(func.count()).select_from(Task).where(Task.state.in_(UNENDED))) or 0
 

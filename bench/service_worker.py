@@ -1,7 +1,9 @@
-"""Workers whose tasks do nothing: python -m bench.service_worker ours|bare DATABASE BROKER PASSWORD_FILE COUNTED."""
+"""Workers whose tasks do nothing: python -m bench.service_worker KIND DATABASE BROKER PASSWORD_FILE COUNTED.
+
+`ours` claims them and records what came of them, `told` is told of them only, `bare` is Celery's own."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from celery import Celery
@@ -39,19 +41,36 @@ def ours(database: str, broker: str, password: str, _: str) -> None:
         served.serve(ROLE, desk.run, jobs=THREADS, stop_within=10.0)
 
 
+def told(_: str, broker: str, password: str, counted: str) -> None:
+    done = _counting(counted)
+    with Broker(parse_broker(broker), Path(password)) as served:
+        served.check()
+        _ready()
+        served.serve(ROLE, done, jobs=THREADS, stop_within=10.0)
+
+
 def bare(_: str, broker: str, password: str, counted: str) -> None:
     secret = read_secret(Path(password)).decode()
     app = Celery("bench", broker=broker.replace("@", f":{secret}@", 1), set_as_current=True)
     app.conf.update(task_ignore_result=True, result_backend=None, task_default_queue=BARE)
-    done = Path(counted).open("ab", buffering=0)  # noqa: SIM115 - as long as this process lives
+    done = _counting(counted)
 
     @app.task(name=BARE)  # type: ignore[untyped-decorator]
     def nothing() -> None:
-        done.write(b".")
+        done(BARE)
 
     _ready()
     app.worker_main(["worker", "--pool=threads", f"--concurrency={THREADS}", "--queues", BARE, "--loglevel=ERROR",
                      "--without-mingle", "--without-gossip", "--without-heartbeat"])  # fmt: skip
+
+
+def _counting(counted: str) -> Callable[[str], None]:
+    done = Path(counted).open("ab", buffering=0)  # noqa: SIM115 - as long as this process lives
+
+    def count(_: str) -> None:
+        done.write(b".")
+
+    return count
 
 
 def _nobody(calls: Sequence[Call]) -> None:
@@ -64,4 +83,4 @@ def _ready() -> None:
 
 
 if __name__ == "__main__":
-    {"ours": ours, "bare": bare}[sys.argv[1]](*sys.argv[2:])
+    {"ours": ours, "told": told, "bare": bare}[sys.argv[1]](*sys.argv[2:])
