@@ -3,9 +3,10 @@
 Version 1.6 (ECMA-424): nothing of ours needs a later one, and every scanner that reads CycloneDX reads it.
 """
 
+import sys
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -24,6 +25,9 @@ from imagefactory.model.sbom import MAX_SBOM
 from imagefactory.tools.spdx import spdx
 from signing.errors import DocumentInvalid
 from signing.strict_json import decode
+
+if TYPE_CHECKING:
+    from cyclonedx.validation.json import JsonStrictValidator
 
 VERSION = SchemaVersion.V1_6
 SOURCE = "imagefactory:deb:source"  # the property that has the package URL of the source package
@@ -53,12 +57,19 @@ def validate(raw: bytes) -> dict[str, Any]:
     # The schema of a version does not ask for the number of that version.
     if document.get("specVersion") != VERSION.to_version():
         raise SbomInvalid(f"the bill of materials is not CycloneDX {VERSION.to_version()}")
-    from imagefactory.tools.cyclonedx_schema import validator  # noqa: PLC0415 - the grammars of URLs take a second
-
-    wrong = validator(VERSION).validate_str(raw.decode())
+    wrong = _validator().validate_str(raw.decode())
     if wrong is not None:
         raise SbomInvalid(f"the bill of materials is not valid CycloneDX: {str(wrong.data.message)[:200]}")
     return document
+
+
+def _validator() -> "JsonStrictValidator":
+    # jsonschema would judge IRIs by a general parser, whose grammar takes a second to prepare, whether there are any or
+    # not, and which takes far longer for a long one. What is imported here has a check of its own.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from imagefactory.tools.cyclonedx_schema import validator  # noqa: PLC0415
+
+    return validator(VERSION)
 
 
 def _component(package: Installed, os: OperatingSystem) -> Component:

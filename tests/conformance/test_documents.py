@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
@@ -32,9 +34,15 @@ from signing.digest import Digests
 from signing.envelope import open_envelope
 from signing.strict_json import MAX_BYTES
 from tests.unit.signing.builders import NOW, Keys, make_folder, make_keys
+from tests.unit.test_cyclonedx_formats import IRIS, NO_IRIS
 
 NAME, VERSION = "fake-debian-12", "20251121.1"
 DIGEST = "1" * 64
+GRAMMAR = """
+import json, sys
+from rfc3987_syntax import is_valid_syntax
+json.dump([is_valid_syntax("iri_reference", each) for each in json.load(sys.stdin)], sys.stdout)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +243,14 @@ def test_equal_packages_give_equal_bytes() -> None:
 def test_a_bill_of_two_thousand_packages_is_far_below_its_bound() -> None:
     raw = sbom([installed(package, "GPL-2+", "public-domain") for package in many(2000)])
     assert MAX_BYTES < len(raw) < MAX_SBOM / 16
+
+
+def test_iris_are_those_of_the_grammar() -> None:
+    """In a process of its own, because ours keeps the grammar from being prepared. It knows neither addresses in
+    brackets nor characters above U+FFFF, which RFC 3987 does."""
+    asked = [*IRIS, *NO_IRIS]
+    command = [sys.executable, "-c", GRAMMAR]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)
+    valid = {iri for iri, yes in zip(asked, json.loads(done.stdout), strict=True) if yes}
+    assert valid <= set(IRIS)
+    assert set(IRIS) - valid <= {"http://[::1]:80/", "\U0001f600"}
