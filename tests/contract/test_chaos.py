@@ -166,7 +166,7 @@ def test_fifty_rounds(world: World, dice: random.Random) -> None:
     world.team.start(jobs=2)
     story = []
     for number in range(1, 6):
-        world.host.say("salt", str(dice.random()))
+        world.host.offer({"openssl": f"3.0.17-{number}", "bash": "5.2.15-2"}, in_release=f"number {number}")
         asked = ask(world)
         story += disturb(world, dice, ROUNDS, pause=6.0)
         check(world, asked, story, number)
