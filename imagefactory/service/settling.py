@@ -1,15 +1,19 @@
-"""What follows from the end of a job: its schedule learns of it, and people are told."""
+"""What follows from the end of a job: its build ends, its schedule learns of it, and people are told."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from imagefactory.errors import catalogue
+from imagefactory.errors import Busy, catalogue
+from imagefactory.model.build import BuildState
 from imagefactory.model.event import Event, EventKind, expiry_soon, job_failed, release_published, schedule_paused
 from imagefactory.model.job import JobState
 from imagefactory.model.release import ReleaseRef
 from imagefactory.service.asking import EXPIRIES
 from imagefactory.store.jobs import Jobs
+from imagefactory.store.leases import Leases
+from imagefactory.store.lock import on_name
 from imagefactory.store.notices import Notices
 from imagefactory.store.records import Records
 from imagefactory.store.schedules import Outcome, Schedules
@@ -19,6 +23,7 @@ MOST: Final = 100  # jobs at once
 Receivers = Callable[[EventKind], Sequence[str]]
 """The names of those who want to know of such events."""
 
+_BROKEN: Final = (JobState.FAILED, JobState.CANCELLED)
 _OUTCOMES: Final = {
     JobState.FAILED: Outcome.FAILED,
     JobState.RELEASED: Outcome.RELEASED,
@@ -34,6 +39,8 @@ class Settling:
     def __init__(self, records: Records, receivers: Receivers, host: str) -> None:
         self._records = records
         self._jobs = Jobs(records)
+        # Who loses one here has read and will read again: there is nothing to stop.
+        self._leases = Leases(records, stop=lambda: None, kill=lambda: None)
         self._schedules = Schedules(records)
         self._notices = Notices(records)
         self._receivers = receivers
@@ -44,12 +51,26 @@ class Settling:
         ended = self._jobs.unsettled(MOST)
         for job in ended:
             # Done again when we die in between: a run counts once, and an event has one id.
+            if job.state in _BROKEN:
+                self._bury(job)
             paused = self._count(job)
             with self._records.session() as session:
                 for event in self._events(job, paused=paused):
                     self._notices.add(session, event, self._receivers(event.kind))
                 self._jobs.settled(session, job)
         return len(ended)
+
+    def _bury(self, job: Job) -> None:
+        """End the builds that this job, which nobody goes on with, leaves open. Where another one of its name has
+        begun, or somebody builds it without a job, they may be theirs, who look after them."""
+        if not self._records.abandoned(job.name):
+            return
+        with suppress(Busy), self._leases.hold(job.name, on_name(job.name)):
+            if not self._jobs.jobs(job.name, [JobState.RUNNING], most=1):
+                for build in self._records.abandoned(job.name):
+                    failed = job.state == JobState.FAILED and build.state == BuildState.RUNNING
+                    end = BuildState.FAILED if failed else BuildState.INTERRUPTED
+                    self._records.move_build(build, end, (job.error_code or job.state, job.error_message or ""))
 
     def _count(self, job: Job) -> bool:
         """Have the schedule count the run; whether that paused it."""

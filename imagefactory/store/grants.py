@@ -68,7 +68,7 @@ GRANTS: Final = (
     Grant(Task, (BEAT,), ("INSERT",), (*_ENDS, *_LEASED)),
     Grant(Task, (OPERATOR,), ("INSERT",), ("state", "finished", "cancel", "sent")),
     Grant(Build, (Role.BUILD,), ("INSERT",), _ENDS),
-    Grant(Build, (Role.TEST,), (), _ENDS),
+    Grant(Build, (Role.TEST, BEAT), (), _ENDS),
     Grant(Build, (Role.SIGN,), (), ("state", "finished")),
     Grant(StepResult, (Role.BUILD, Role.TEST), ("INSERT",), _RESULT),
     Grant(StepResult, (OPERATOR,), ("INSERT", "DELETE"), _RESULT),  # plan notes that nothing is new; gc
@@ -104,6 +104,7 @@ def _among(values: Iterable[str]) -> str:
 
 
 _GOING_ON = f"state in {_among(state for state in BuildState if BUILD_TRANSITIONS[state])}"
+_DEAD = (BuildState.FAILED, BuildState.INTERRUPTED)
 _UNENDED = f"state in {_among(UNENDED)}"
 _NEW = f"state = '{TaskState.QUEUED}' and attempt = 0 and worker is null and lease_until is null and not cancel"
 
@@ -117,6 +118,7 @@ POLICIES: Final = (
     Policy(Build, "everybody reads", "SELECT", ACCOUNTS, using="true"),
     Policy(Build, "reserve", "INSERT", (Role.BUILD,), check=f"state = '{BuildState.RESERVED}'"),
     Policy(Build, "end", "UPDATE", (Role.BUILD, Role.TEST), _GOING_ON, f"state <> '{BuildState.RELEASED}'"),
+    Policy(Build, "bury", "UPDATE", (BEAT,), _GOING_ON, f"state in {_among(_DEAD)}"),
     Policy(Build, "release", "UPDATE", (Role.SIGN,), _GOING_ON, f"state = '{BuildState.RELEASED}'"),
     Policy(Task, "everybody reads", "SELECT", ACCOUNTS, using="true"),
     Policy(Task, "what has ended stays", "UPDATE", ACCOUNTS, _UNENDED, "true"),

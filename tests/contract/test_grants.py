@@ -118,6 +118,23 @@ def test_a_role_does_its_own_tasks_and_no_other(role: Role, accounts: Mapping[st
     assert found.state == TaskState.DONE, "what has ended stays"
 
 
+def test_a_beat_buries_builds_and_does_nothing_else_with_them(accounts: Mapping[str, Records]) -> None:
+    builds = [accounts[Role.BUILD].reserve("soe", Path("/r.yaml"), "d" * 64, Path("/logs")) for _ in range(2)]
+    refused(accounts[BEAT], "update builds set state = 'running'")
+    accounts[Role.BUILD].move_build(builds[0], BuildState.RUNNING)
+    refused(accounts[BEAT], "update builds set state = 'released'")
+    refused(accounts[BEAT], "update builds set state = 'reproduced'")
+    refused(accounts[BEAT], "update builds set version_number = 7")
+    accounts[BEAT].move_build(builds[0], BuildState.FAILED, ("mirror-unreachable", "it was gone"))
+    accounts[BEAT].move_build(builds[1], BuildState.INTERRUPTED, ("cancelled", "cancelled by ana"))
+    done = released(accounts)
+    with accounts[BEAT].session() as session:
+        session.execute(text("update builds set state = 'failed'"))
+    assert accounts[BEAT].builds("soe")[2].id == done.build_id
+    states = [build.state for build in accounts[BEAT].builds("soe")]
+    assert states == ["failed", "interrupted", "released"], "what has ended stays"
+
+
 @pytest.mark.parametrize("role", Role)
 def test_whose_tasks_a_role_may_add(role: Role, accounts: Mapping[str, Records]) -> None:
     jobs = Jobs(accounts[role])
@@ -241,7 +258,7 @@ def test_who_else_is_kept_out(accounts: Mapping[str, Records], service_database:
         "update publications set state = 'failed'": {Role.PUBLISH, Role.LIFECYCLE, OPERATOR},
         "update step_results set facts = '{}'": {Role.BUILD, Role.TEST, OPERATOR},
         "insert into approvals (account) values ('x')": {OPERATOR},
-        "update builds set state = 'failed'": {Role.BUILD, Role.TEST, Role.SIGN},
+        "update builds set state = 'failed'": {Role.BUILD, Role.TEST, Role.SIGN, BEAT},
     }
     for statement, who in only.items():
         for account in set(ACCOUNTS) - who:

@@ -1,6 +1,7 @@
 """What follows from the end of a job, for its schedule and for people."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,15 +10,18 @@ from sqlalchemy import update
 
 from imagefactory.errors import FactoryError
 from imagefactory.errors.service import NotifyRefused, NotifyUnreachable
+from imagefactory.model.build import BuildState
 from imagefactory.model.event import Due, Event, EventKind
-from imagefactory.model.job import JobState, Role, TaskState
+from imagefactory.model.job import AS_IT_IS, JobOrder, JobState, Role, TaskState
 from imagefactory.model.notify import Notify
 from imagefactory.model.recipe_schedule import Schedule
+from imagefactory.service.asking import PLAN
 from imagefactory.service.beat import Beat
 from imagefactory.service.notify import Notifier
 from imagefactory.service.settling import Settling
 from imagefactory.store.job_rows import Call
 from imagefactory.store.jobs import Jobs
+from imagefactory.store.leases import Leases
 from imagefactory.store.notices import HOLD, MOST_ATTEMPTS, Notices
 from imagefactory.store.records import Records
 from imagefactory.store.schedules import Kind, Schedules
@@ -147,6 +151,44 @@ def test_failures_in_a_row_pause_it_and_are_told(world: World) -> None:
     assert schedules.one("soe").paused
     assert [each.document["kind"] for each in world.notices()][-1] == "schedule.paused"
     assert "disk-full" in world.notices()[-1].document["what"]
+
+
+def test_the_build_of_a_job_that_failed_ends_as_it(world: World) -> None:
+    build, other = (world.records.reserve(name, RECIPE, "d" * 64, Path("/logs")) for name in ("soe", "soe-other"))
+    world.records.move_build(build, BuildState.RUNNING)
+    world.run("mirror-unreachable")
+    world.tick()
+    (after,) = world.records.builds("soe")
+    assert (after.state, after.error_code, after.error_message) == ("failed", "mirror-unreachable", "it broke")
+    assert world.records.builds(other.name)[0].state == "reserved", "nobody's concern"
+
+
+def test_the_build_of_a_job_that_was_called_off_is_interrupted(world: World) -> None:
+    world.records.reserve("soe", RECIPE, "d" * 64, Path("/logs"))
+    world.make_due()
+    world.tick()
+    (job,) = world.jobs.jobs("soe")
+    world.jobs.cancel(job.id, "anna")
+    world.tick()
+    (after,) = world.records.builds("soe")
+    assert (after.state, after.error_code, after.error_message) == ("interrupted", "cancelled", "cancelled by anna")
+
+
+@pytest.mark.parametrize("who", ["a job", "somebody"])
+def test_a_build_may_be_anothers(world: World, who: str) -> None:
+    """Who has begun since the job failed, of which a beat learns late."""
+    failed = world.run("mirror-unreachable")
+    world.records.reserve("soe", RECIPE, "d" * 64, Path("/logs"))
+    with ExitStack() as stack:
+        if who == "a job":
+            _, call = world.jobs.request(JobOrder("soe", str(RECIPE), AS_IT_IS, "", "anna"), PLAN)
+            assert call is not None
+            assert world.jobs.claim(call.task_id, call.role, "worker", 60.0)
+        else:
+            stack.enter_context(Leases(world.records).hold("soe", "somebody builds it"))
+        world.settling.settle()
+    assert world.jobs.job(failed.id).told
+    assert world.records.builds("soe")[0].state == "reserved"
 
 
 def test_who_dies_between_two_steps_tells_of_it_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
