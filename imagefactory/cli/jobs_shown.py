@@ -1,6 +1,7 @@
 """How a job of the workers is shown: what goes on, and what came of it."""
 
 import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from imagefactory.store.tables import Job, Task
 from imagefactory.tools.hand import rebuild
 
 Wait = Annotated[bool, typer.Option("--wait", help="Say what is going on until it has ended; fail as it does.")]
+PATIENCE = 10.0  # seconds that a task may wait before anything is said
 LOOK = 1.0  # seconds between two looks at what is going on
 SHORT = 8  # digits of an id that people are shown
 
@@ -30,9 +32,15 @@ def show_end(jobs: Jobs, job: Job, as_json: bool, **more: object) -> None:
 def follow(jobs: Jobs, job: Job, *, quiet: bool = False) -> Job:
     """Say what changes, until the job has ended."""
     told: dict[str, str] = {}
+    waiting = Waiting()
     while True:
         job = jobs.job(job.id)
-        for task in jobs.tasks(job.id):
+        tasks = jobs.tasks(job.id)
+        if not quiet:
+            ahead = [each for each in jobs.jobs(job.name, [JobState.RUNNING]) if each.id != job.id]
+            for hint in waiting.hints(tasks, ahead, time.monotonic()):
+                say(hint)
+        for task in tasks:
             line = f"{title_of(task)}: {task.state}{f', {said}' if (said := said_of(task)) else ''}"
             if told.get(task.id) != line and not quiet:
                 say(line)
@@ -40,6 +48,27 @@ def follow(jobs: Jobs, job: Job, *, quiet: bool = False) -> Job:
         if JobState(job.state) in ENDS:
             return job
         time.sleep(LOOK)
+
+
+class Waiting:
+    """Since when tasks wait, as one sees who looks, and when that is to be said again: seldomer and seldomer."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[float, float]] = {}
+
+    def hints(self, tasks: Sequence[Task], ahead: Sequence[Job], now: float) -> Iterator[str]:
+        """What to say at this time of a clock that nobody sets, in seconds, while these jobs of the same name run."""
+        for task in tasks:
+            if task.state != TaskState.QUEUED or task.error_code:  # a step that failed is begun again after a while
+                self._since.pop(task.id, None)
+                continue
+            since, patience = self._since.setdefault(task.id, (now, PATIENCE))
+            if now - since < patience:
+                continue
+            self._since[task.id] = (since, patience * 4)
+            behind = f"for build {ahead[0].id[:SHORT]} of the same name" if ahead else ""
+            worker = f"for a worker: is there one that is free, of imagefactory worker --role {task.role}?"
+            yield f"{title_of(task)}: has waited {now - since:.0f} s {behind or worker}"
 
 
 def _failure(job: Job) -> FactoryError | None:
