@@ -27,6 +27,11 @@ CONNECT_TIMEOUT = 10  # seconds
 PATIENCE = "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 MOST_CHARACTERS = 300  # of what PostgreSQL says
+NOT_ALLOWED = "42501"  # what an SQLSTATE says to an account that has not been granted something
+_OTHERS_MAY = (
+    "each account may do its own part only: ask the service for a build with imagefactory builds request RECIPE, and "
+    "see imagefactory service init for who may do what"
+)
 # Classes of SQLSTATE, or whole ones, of what another attempt may find changed: connections, lost races, resources,
 # somebody's intervention, the system. All others say that PostgreSQL does not want to.
 _LATER = ("08", "40", "53", "55P03", "57", "58", "XX")
@@ -163,7 +168,10 @@ class ServiceDatabase(Database):
             later = _SAID_NO.search(said) is None or _NOT_NOW.search(said) is not None
         else:
             later = isinstance(error, PoolTimeout)
-        return (DatabaseUnreachable if later else DatabaseRefused)(f"{_short(self._url)}: {said}")
+        message = f"{_short(self._url)}: {said}"
+        if state == NOT_ALLOWED:
+            return DatabaseRefused(message, advice=_OTHERS_MAY)
+        return (DatabaseUnreachable if later else DatabaseRefused)(message)
 
     def alone(self, session: Session, key: str) -> None:
         session.execute(_lock(key))

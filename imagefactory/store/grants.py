@@ -16,7 +16,7 @@ from imagefactory.errors.service import DatabaseRefused
 from imagefactory.model.broker import account_name
 from imagefactory.model.build import BUILD_TRANSITIONS, BuildState
 from imagefactory.model.job import TELLS, Role, TaskState
-from imagefactory.store.database import ServiceDatabase
+from imagefactory.store.database import NOT_ALLOWED, ServiceDatabase
 from imagefactory.store.job_rows import UNENDED
 from imagefactory.store.tables import (
     Approval,
@@ -36,7 +36,6 @@ from imagefactory.store.tables import (
 
 BEAT, OPERATOR = "beat", "operator"
 ACCOUNTS: Final = (*map(str, Role), BEAT, OPERATOR)
-_NOT_ALLOWED = "42501"
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def grant(database: ServiceDatabase, passwords: Mapping[str, str], *, dry_run: b
                 session.rollback()
     except DBAPIError as error:
         failure = database.failure(error)
-        if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
+        if getattr(error.orig, "sqlstate", None) == NOT_ALLOWED:
             advice = (
                 "let IMAGEFACTORY_DATABASE name an account that owns the tables and may create roles (CREATEROLE), or "
                 "a superuser"

@@ -118,6 +118,12 @@ def test_a_role_does_its_own_tasks_and_no_other(role: Role, accounts: Mapping[st
     assert found.state == TaskState.DONE, "what has ended stays"
 
 
+def test_who_may_not_build_learns_whom_to_ask(accounts: Mapping[str, Records]) -> None:
+    with pytest.raises(DatabaseRefused) as refusal:
+        accounts[OPERATOR].reserve("soe", Path("/r.yaml"), "d" * 64, Path("/logs"))
+    assert "imagefactory builds request" in refusal.value.advice
+
+
 def test_a_beat_buries_builds_and_does_nothing_else_with_them(accounts: Mapping[str, Records]) -> None:
     builds = [accounts[Role.BUILD].reserve("soe", Path("/r.yaml"), "d" * 64, Path("/logs")) for _ in range(2)]
     refused(accounts[BEAT], "update builds set state = 'running'")
