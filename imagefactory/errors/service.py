@@ -96,6 +96,16 @@ class Overprivileged(HostError):
     default_advice = "give each role an account and a home of its own: imagefactory keys provision ROLE HOME"
 
 
+class HostClockOff(RemoteError):
+    """The clock of this host is too far from that of the service's database: what it signs would have a wrong time."""
+
+    code = "host-clock-off"
+    default_advice = (
+        "synchronise the clocks of this host and of the database's, with chrony for instance: timedatectl says whether "
+        "that is done"
+    )
+
+
 class NotifyInvalid(UsageError):
     """What says who is told of events cannot be used: the file itself, or a file with a secret that it names."""
 

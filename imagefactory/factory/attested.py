@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -172,7 +172,7 @@ def _provenance(line: Line, made: Made, evidence: Sequence[Evidence], documents:
         documents=documents,
         logs={**line.logged, **logs_in(line.log(plan.SIGN).parent)},
         started=line.build.started.replace(tzinfo=UTC),
-        finished=datetime.now(UTC),
+        finished=line.records.now(),
         base=made.rootfs.facts.get("base"),
     )
     audited = AuditedSigner(builder(line.settings), AuditLog(line.settings.audit), f"{account.name}@{account.version}")

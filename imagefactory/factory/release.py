@@ -48,7 +48,8 @@ class SigningDesk:
 
     def sign(self, attested: Attested, build: Build, work: Path, log: Path) -> Release:
         """Have the signer sign, with its files below `work`, and record the release, which ends its build. Raises what
-        the signer raises, ArtifactMissing, StateConflict."""
+        the signer raises, ArtifactMissing, StateConflict, HostClockOff when its clock is another one than that of the
+        records."""
         images = {name: image["sha256"] for name, image in attested.images.items()}
         answer = self.hands.sign(
             {
@@ -60,6 +61,7 @@ class SigningDesk:
                 "provenance": str(self.artifacts.require(attested.provenance)),
                 "evidence": [piece for pieces in attested.evidence.values() for piece in pieces],
                 "output": str(work),
+                "asked": self.records.now().timestamp(),
                 "expires": int((datetime.now(UTC) + EXPIRY).timestamp()),
                 "environment": self.settings.environment,
             },

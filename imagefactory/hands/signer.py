@@ -35,6 +35,7 @@ def sign_release(request: Document, advance: Advance) -> Document:
         documents={name: Path(path) for name, path in request["documents"].items()},
         provenance=Path(request["provenance"]),
         evidence=[Evidence.from_json(piece) for piece in request["evidence"]],
+        asked=datetime.fromtimestamp(request["asked"], UTC),
         expires=datetime.fromtimestamp(request["expires"], UTC) if request["expires"] else None,
     )
     output, environment = Path(request["output"]), request["environment"]

@@ -19,8 +19,9 @@ from typing import Any, Final, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from imagefactory.errors import Busy, FactoryError, HostError, RemoteError
-from imagefactory.errors.service import DatabaseRefused, DatabaseUnreachable
+from imagefactory.errors.service import DatabaseRefused, DatabaseUnreachable, HostClockOff
 from imagefactory.model.job import Role
+from imagefactory.service.host_clock import HostClock
 from imagefactory.service.logs import about, logger
 from imagefactory.service.metrics import Metrics
 from imagefactory.service.outcome import Errand, Outcome, passes
@@ -33,7 +34,7 @@ LEASE: Final = 60.0  # seconds that a task is ours when nobody renews it
 PULSES: Final = 20  # how often it is renewed in that time; as often we see whether a step is to be stopped
 MARGIN: Final = 0.2  # of a lease, before its end, in which a step must have been stopped
 STEP_TIMEOUT: Final = 2 * 86400.0  # seconds; what a step starts has shorter deadlines of its own
-WAIT_FOR_OTHERS: Final = 30.0  # seconds until a task is begun again that found somebody else at work
+WAIT_FOR_OTHERS: Final = 30.0  # seconds until a task is begun again that found somebody else at work, or a wrong clock
 MOST_JOBS: Final = 64  # at once on one host
 R = TypeVar("R")
 STEP: Final = (sys.executable, "-I", "-m", "imagefactory.service.step")
@@ -42,11 +43,12 @@ STEP: Final = (sys.executable, "-I", "-m", "imagefactory.service.step")
 @dataclass
 class Watched:
     """What is known of a task while it runs. `why` says why it is to be stopped: it is lost, cancelled, or wanted
-    back."""
+    back. `timely` is False once the clock of this host was wrong."""
 
     stop: int
     progress: dict[str, Any] = field(default_factory=dict)
     why: str | None = None
+    timely: bool = True
 
     def end(self, why: str) -> None:
         """Have the step end, for the first reason that there is."""
@@ -66,6 +68,7 @@ class Desk:
     step: Sequence[str] = STEP
     lease: float = LEASE
     metrics: Metrics | None = None
+    clock: HostClock = field(default_factory=HostClock)
 
     def __post_init__(self) -> None:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -77,7 +80,7 @@ class Desk:
         """Do a task, if it is there to be had. What goes wrong with it is in the records; what goes wrong with these is
         in our log, and left to whoever sweeps."""
         try:
-            held = None if self._stopping else self.jobs.claim(task_id, self.role, self._name, self.lease)
+            held = None if self._stopping else self._claim(task_id)
             if held is not None:
                 with about(held.task.job_id, task_id):
                     self._do(held)
@@ -93,6 +96,21 @@ class Desk:
         for watched in list(self._all.values()):
             watched.end("stopping")
 
+    def _claim(self, task_id: str) -> Held | None:
+        """Have a task, unless the clock of this host is wrong: then others may have it."""
+        asked = self.clock.steady()
+        held = self.jobs.claim(task_id, self.role, self._name, self.lease)
+        if held is None or held.task.claimed is None:
+            return held
+        self.clock.hear(held.task.claimed, asked)
+        try:
+            self.clock.require()
+        except HostClockOff as error:
+            logger().error("a task is left to others", task=task_id, code=error.code, why=error.message)
+            self._patiently(self.jobs.hand_back, held, WAIT_FOR_OTHERS)
+            return None
+        return held
+
     def _do(self, held: Held) -> None:
         step, started = held.task.step, time.monotonic()
         logger().info("a step begins", step=step, subject=held.task.subject, attempt=held.task.attempt)
@@ -104,7 +122,7 @@ class Desk:
                 self._stopped(held, watched)
             except FactoryError as error:
                 logger().error("a step failed", step=step, code=error.code, why=error.message, lines=error.lines)
-                self._failed(held, error)
+                self._failed(held, error, watched)
             else:
                 self._done(held, outcome)
                 logger().info("a step is done", step=step, said=outcome.result.get("said"))
@@ -141,8 +159,9 @@ class Desk:
         )
         self.tell(calls)
 
-    def _failed(self, held: Held, error: FactoryError) -> None:
-        if isinstance(error, Busy):
+    def _failed(self, held: Held, error: FactoryError, watched: Watched) -> None:
+        # With a wrong clock certificates and signatures seem to be what they are not: such a failure proves nothing.
+        if isinstance(error, Busy | HostClockOff) or not (watched.timely and self.clock.right):
             self._patiently(self.jobs.hand_back, held, WAIT_FOR_OTHERS)
             return
         document = {
@@ -191,6 +210,9 @@ class Desk:
     def _renew(self, held: Held, watched: Watched, over: threading.Event) -> None:
         renewed = time.monotonic()
         while not over.wait(self.lease / PULSES):
+            if watched.timely and not self.clock.right:
+                logger().error("the clock of this host is wrong", task=held.task.id, code=HostClockOff.code)
+                watched.timely = False
             with suppress(DatabaseUnreachable, DatabaseRefused):
                 beat = self.jobs.beat(held, self.lease, watched.progress)
                 renewed = time.monotonic()

@@ -11,7 +11,7 @@ Rules, in order; the first that is broken refuses, and the refusal is in the aud
    else is released beside images.
 5. What was signed under this version already is given out again if it is the same files, and else refused. A new
    version is greater than any that was signed for the name: the signer's own memory knows (`tools.signed`), and its log
-   where the memory was lost. No version is of a day to come.
+   where the memory was lost. No version is of a day to come, and the time is about that of the records.
 6. There is passing evidence of every kind that the policy wants, a boot at least, about every image, named by the
    provenance. What is the same disk as another image of the release shares its evidence. Where the approved recipe
    wants a standard kept or known vulnerabilities looked up, what was found reaches the recipe's gates today.
@@ -32,6 +32,7 @@ from pathlib import Path
 from cryptography.x509 import Certificate
 
 from imagefactory.errors import PolicyInvalid, SbomInvalid, VersionAhead, VersionMismatch, VersionUsed
+from imagefactory.model.clock import require_agreed
 from imagefactory.model.policy import Approval, Policy, inputs_of
 from imagefactory.model.release import ReleaseRef, sbom_file
 from imagefactory.model.release import Version as ReleaseVersion
@@ -119,7 +120,7 @@ def sign(
     """Examine and sign; write into the directory `output`. Returns SHA-256 by name of the files written.
 
     Raises ImageRefused errors, EvidenceMissing, SbomInvalid, VersionMismatch, PropertyInvalid, PropertyContradicted,
-    and errors of the room signing.
+    HostClockOff, and errors of the room signing.
     """
     about = ReleaseRef.parse(f"{order.name}@{order.version}")
     with refusals(own.log, str(about)), own.memory.hold(about.name):
@@ -133,6 +134,7 @@ def _documents(
     order: SigningOrder, own: Signers, environment: Mapping[str, str], on_advance: Callable[[str], None]
 ) -> dict[str, bytes]:
     now = datetime.now(UTC).replace(microsecond=0)
+    require_agreed(now, order.asked)
     raw, provenance, approval = _account(order, own)
     system, arch, said = system_of(provenance)
     images = {}

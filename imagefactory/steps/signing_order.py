@@ -31,7 +31,8 @@ PROMISES = ("provided_until", "uuid_validity")
 class SigningOrder:
     """What to sign: the `images` (format to path) of NAME@VERSION, the `documents` released beside them (name to path),
     the provenance that speaks of all of these, and the evidence that it names. What else the manifest says comes from
-    the recipe in the provenance, which was approved. `expires` is None for as late as possible."""
+    the recipe in the provenance, which was approved. `asked` is when that was, by the clock of the records: what is
+    signed has a time that everybody believes. `expires` is None for as late as possible."""
 
     name: str
     version: str
@@ -39,6 +40,7 @@ class SigningOrder:
     documents: Mapping[str, Path]
     provenance: Path
     evidence: Sequence[Evidence]
+    asked: datetime
     expires: datetime | None
 
 

@@ -1,9 +1,11 @@
 """The clock of the database, in statements: whoever shares the records shares it, whatever the clocks of hosts say."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, literal
+from sqlalchemy import ColumnElement, DateTime, literal, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -17,6 +19,12 @@ class from_now(FunctionElement[Any]):  # noqa: N801 - a function of SQL
 
     def __init__(self, seconds: float | ColumnElement[float] = 0.0) -> None:
         super().__init__(seconds if isinstance(seconds, ColumnElement) else literal(float(seconds)))
+
+
+def database_now(session: Session) -> datetime:
+    """Now, by the clock of the database: UTC, without a zone."""
+    found: datetime = session.scalars(select(from_now())).one()
+    return found
 
 
 @compiles(from_now, "sqlite")

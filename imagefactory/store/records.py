@@ -18,6 +18,7 @@ from imagefactory.model.build import BUILD_TRANSITIONS, PUBLICATION_TRANSITIONS,
 from imagefactory.model.database_url import DatabaseUrl
 from imagefactory.model.lifecycle import STABLE, Stage
 from imagefactory.model.release import ReleaseRef, Version
+from imagefactory.store.clock import database_now
 from imagefactory.store.database import database_at
 from imagefactory.store.tables import Approval, Artifact, Build, Move, Publication, Release, ScheduleRow, StepResult
 
@@ -68,14 +69,19 @@ class Records:
         except (DBAPIError, PoolTimeout) as error:
             raise self._database.failure(error) from error
 
+    def now(self) -> datetime:
+        """What the clock of the database shows, which all hosts share: UTC, aware."""
+        with self.session() as session:
+            return database_now(session).replace(tzinfo=UTC)
+
     # -- builds ----------------------------------------------------------------------------------------------------
 
     def reserve(
         self, name: str, recipe_file: Path, recipe_digest: str, logs: Path, *, after: Version | None = None
     ) -> Build:
         """Reserve the next version of `name`, greater than `after` as well: it is never given out again."""
-        now = utc_now()
         with self.session(alone=f"versions of {name}") as session:
+            now = database_now(session)  # a signer refuses a version of a day to come
             highest = session.scalar(
                 select(Build)
                 .where(Build.name == name)

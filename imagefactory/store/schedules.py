@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from imagefactory.errors.service import SchedulePaused, ScheduleUnknown
 from imagefactory.model.recipe_schedule import Schedule
 from imagefactory.model.schedule import Run, next_run
-from imagefactory.store.clock import from_now
+from imagefactory.store.clock import database_now
 from imagefactory.store.records import Records
 from imagefactory.store.tables import ScheduleRow
 
@@ -73,12 +73,6 @@ class Claim:
 
 Clock = Callable[[Session], datetime]
 Also = Callable[[Session, Claim], None]
-
-
-def database_now(session: Session) -> datetime:
-    """Now, by the clock of the database: UTC, without a zone."""
-    found: datetime = session.scalars(select(from_now())).one()
-    return found
 
 
 def _nothing(session: Session, claim: Claim) -> None:

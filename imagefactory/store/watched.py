@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import func, select
 
 from imagefactory.model.job import JobState
 from imagefactory.store.jobs import Jobs
@@ -19,11 +19,6 @@ class Watched:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-
-    def answers(self) -> None:
-        """See whether the database does."""
-        with self._records.session() as session:
-            session.execute(select(literal(1)))
 
     def queued(self) -> Mapping[str, int]:
         """How many tasks wait, by role."""

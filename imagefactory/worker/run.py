@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -16,6 +17,7 @@ from imagefactory.model.notify import Notify
 from imagefactory.service import beat, custody, logs
 from imagefactory.service.desk import LEASE, STEP, Desk
 from imagefactory.service.health import Check, Pulse, Watch, serving, writable
+from imagefactory.service.host_clock import HostClock
 from imagefactory.service.logs import Redactor, logger
 from imagefactory.service.metrics import Expiry, Metrics, expiries_of
 from imagefactory.service.notify import Notifier
@@ -44,6 +46,7 @@ class Office:
     broker: Broker
     metrics: Metrics
     pulse: Pulse
+    clock: HostClock
 
     @property
     def jobs(self) -> Jobs:
@@ -72,7 +75,8 @@ def work(
     """Do what there is for a role, `jobs` at once, until SIGTERM or SIGINT; what does not end within `grace` seconds
     then is handed back. Returns how many steps did not end even so.
 
-    Raises Overprivileged, KeysMissing, UsageError, WatchUnusable, errors of the database and of the broker.
+    Raises Overprivileged, KeysMissing, UsageError, WatchUnusable, HostClockOff, errors of the database and of the
+    broker.
     """
     custody.require(role, settings)
     if role in {Role.BUILD, Role.TEST} and not settings.recipes:
@@ -83,7 +87,7 @@ def work(
     with _office(settings, role, stream, listen) as office:
         settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = settings.logs / f"{role}-worker.log"
-        desk = Desk(office.jobs, role, office.tell, settings.environ, log, step, lease, office.metrics)
+        desk = Desk(office.jobs, role, office.tell, settings.environ, log, step, lease, office.metrics, office.clock)
         late = threading.Timer(grace, desk.hand_back)
         late.daemon = True
 
@@ -130,11 +134,19 @@ def _office(settings: Settings, who: str, stream: TextIO, listen: tuple[str, int
         watched = Watched(records)
         schedules = Schedules(records)
         metrics, pulse = Metrics(STEPS, watched, _expiries(settings, who), schedules.paused), Pulse()
+        clock = HostClock()
+        clock.ask(records.now)
+        clock.require()
         if listen is not None:
-            checks = [Check("database", watched.answers), Check("broker", broker.check), *_stores(settings)]
+            checks = [
+                Check("database", partial(clock.ask, records.now)),
+                Check("clock", clock.require),
+                Check("broker", broker.check),
+                *_stores(settings),
+            ]
             port = stack.enter_context(serving(Watch(pulse, checks, metrics), *listen))
             logger().info("listening", host=listen[0], port=port)
-        yield Office(settings, records, broker, metrics, pulse)
+        yield Office(settings, records, broker, metrics, pulse, clock)
 
 
 def _expiries(settings: Settings, who: str) -> Callable[[], Collection[Expiry]] | None:

@@ -86,7 +86,7 @@ def test_it_answers_for_its_health_and_says_when_the_database_is_gone(everybody:
     everybody.start(Role.TEST, more=["--listen", f"127.0.0.1:{port}"])
     assert answer(port, "healthz") == (200, {"alive": True})
     status, document = answer(port, "readyz")
-    assert (status, document["ready"], set(document["checks"])) == (200, True, {"database", "broker", "store"})
+    assert (status, document["ready"], set(document["checks"])) == (200, True, {"database", "clock", "broker", "store"})
     service_database.server.stop()
     wait(lambda: answer(port, "readyz")[0] == 503)
     assert answer(port, "readyz")[1]["checks"]["database"] == {"ok": False, "code": "database-unreachable"}

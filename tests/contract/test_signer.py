@@ -32,6 +32,7 @@ from imagefactory.errors import (
     VersionMismatch,
     VersionUsed,
 )
+from imagefactory.errors.service import HostClockOff
 from imagefactory.model.evidence import Evidence
 from imagefactory.model.packages import Installed, Package
 from imagefactory.model.policy import EVERY_NAME, Approval, Policy
@@ -138,6 +139,7 @@ class Desk:
             documents={path.name: path for path in self.documents(changes)},
             provenance=path,
             evidence=self.evidence,
+            asked=datetime.now(UTC),
             expires=datetime.now(UTC) + timedelta(days=1),
         )
         return replace(order, **changes)  # type: ignore[arg-type]
@@ -327,6 +329,16 @@ def a_version_of_a_day_to_come(desk: Desk) -> SigningOrder:
     return desk.order(desk.attest(version="99991231.1"), version="99991231.1")
 
 
+def another_time(by: timedelta) -> Callable[[Desk], SigningOrder]:
+    """By the clock of the records it is earlier or later, so the signer's is wrong."""
+
+    def make(desk: Desk) -> SigningOrder:
+        return desk.order(desk.attest(), asked=datetime.now(UTC) + by)
+
+    make.__name__ = f"asked {by.total_seconds() / 3600:+.0f} h"
+    return make
+
+
 def same_disk_as_nobody_knows(desk: Desk) -> SigningOrder:
     other = (desk.evidence[0], replace(desk.evidence[1], facts={"booted": f"sha256:{'0' * 64}"}))
     return desk.order(desk.attest(evidence=other), evidence=other)
@@ -436,6 +448,8 @@ REFUSED: list[tuple[Callable[[Desk], SigningOrder], type[FactoryError] | type[Si
     (no_system, ProvenanceInvalid, "does not say for which operating system it is"),
     (no_properties, ProvenanceInvalid, "properties or a description that are none"),
     (a_version_of_a_day_to_come, VersionAhead, "of a day that has not come yet"),
+    (another_time(timedelta(hours=-6)), HostClockOff, "ahead of that of the database"),
+    (another_time(timedelta(hours=6)), HostClockOff, "behind that of the database"),
     (same_disk_as_nobody_knows, EvidenceMissing, "no evidence of kind boot about fake-debian-12-20251121.1.raw"),
     (another_system, PropertyContradicted, "os_version: '13' is claimed, and '12' is proved"),
     (evidence_of_old, EvidenceMissing, "the boot test does not say how it boots under uefi"),
@@ -696,6 +710,7 @@ def sign_request(order: SigningOrder, output: Path) -> dict[str, Any]:
         "provenance": str(order.provenance),
         "evidence": [piece.to_json() for piece in order.evidence],
         "output": str(output),
+        "asked": order.asked.timestamp(),
         "expires": None,
         "environment": ENVIRONMENT,
     }

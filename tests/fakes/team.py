@@ -1,24 +1,44 @@
 """A team on a host with fake programs."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.fakes.host import FakeHost
+from tests.servers.clocks import Clock, clock, sweep
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import Team, working
+from tests.servers.team import WORKERS, Team, working
 
 COMMAND = (sys.executable, "-m", "tests.fakes.processes")
 
 
 @contextmanager
-def team(host: FakeHost, place: Place, vhost: VirtualHost, base: Path) -> Iterator[Team]:
-    """A team of which nobody has started yet."""
+def clocks(directory: Path) -> Iterator[Mapping[str, Clock]]:
+    """A clock for the host of each worker, and of the beat; `directory` is new, and everybody comes there."""
+    directory.mkdir(mode=0o755)
+    try:
+        yield {who: clock(directory / who) for who in WORKERS}
+    finally:
+        sweep()
+
+
+@contextmanager
+def team(
+    host: FakeHost,
+    place: Place,
+    vhost: VirtualHost,
+    base: Path,
+    clocks: Mapping[str, Clock] = MappingProxyType({}),
+) -> Iterator[Team]:
+    """A team of which nobody has started yet. Whoever is in `clocks` has a clock that can be set."""
     host.control.chmod(0o777)  # where fakes of all accounts leave words
     (host.control / "visited").touch()  # whoever asks mirrors first must not keep it
     for path in host.control.iterdir():
         path.chmod(0o666)
-    with working(Team(host.settings, place, vhost, base, host.environ, host.recipe_file.parent, COMMAND)) as made:
+    more = {who: each.environ for who, each in clocks.items()}
+    recipes = host.recipe_file.parent
+    with working(Team(host.settings, place, vhost, base, host.environ, recipes, COMMAND, more)) as made:
         yield made

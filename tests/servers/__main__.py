@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.openstack.errors import CloudError
 from tests.openstack.install import ROOT
-from tests.servers import containers, debian, playground, postgres, rabbitmq, swift
+from tests.servers import clocks, containers, debian, playground, postgres, rabbitmq, swift
 from tests.servers.errors import ServerError
 from tests.servers.team import SYSUSERS
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Raises CloudError, ServerError."""
     if arguments.verb == "prepare":
-        debian.install((*postgres.PACKAGES, *rabbitmq.PACKAGES, *containers.PACKAGES), say)
+        debian.install((*postgres.PACKAGES, *rabbitmq.PACKAGES, *containers.PACKAGES, *clocks.PACKAGES), say)
         debian.make_accounts(SYSUSERS, say)
         swift.prepare(say)
     elif arguments.verb == "up":

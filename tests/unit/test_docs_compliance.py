@@ -60,6 +60,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
     """A factory whose clock goes on by ten seconds at each look."""
     times = (datetime(2025, 11, 21) + timedelta(seconds=10 * at) for at in range(1000))
     monkeypatch.setattr(module, "utc_now", lambda: next(times))
+    monkeypatch.setattr(module, "database_now", lambda _: next(times))
     with factory(read_settings({"HOME": str(tmp_path), "PATH": ""})) as found:
         yield found
 

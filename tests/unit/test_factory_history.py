@@ -44,6 +44,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
     """A factory whose clock goes on by a minute at each look."""
     times = (datetime(2026, 11, 22) + timedelta(minutes=at) for at in range(10_000))
     monkeypatch.setattr(module, "utc_now", lambda: next(times))
+    monkeypatch.setattr(module, "database_now", lambda _: next(times))
     with factory(read_settings({"HOME": str(tmp_path), "PATH": ""})) as found:
         yield found
 

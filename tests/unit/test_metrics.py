@@ -155,6 +155,5 @@ def test_records_are_asked_once_for_each(records: Records, shop: Shop) -> None:
     assert found["imagefactory_jobs"]["queued",] == 1
     assert found["imagefactory_jobs"]["failed",] == 0
     assert "imagefactory_newest_release_timestamp_seconds" not in found
-    Watched(records).answers()
     shop.release()
     assert len(Watched(records).newest_releases()) == 1

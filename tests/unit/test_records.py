@@ -29,6 +29,7 @@ NOON = datetime(2025, 11, 21, 12, 0)
 def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
     clock = Clock()
     monkeypatch.setattr(module, "utc_now", clock)
+    monkeypatch.setattr(module, "database_now", lambda _: clock())
     return clock
 
 

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from imagefactory.errors.service import SchedulePaused, ScheduleUnknown
 from imagefactory.model.recipe_schedule import Schedule
+from imagefactory.store.clock import database_now
 from imagefactory.store.records import Records
-from imagefactory.store.schedules import Change, Claim, Outcome, Schedules, claim_run, database_now
+from imagefactory.store.schedules import Change, Claim, Outcome, Schedules, claim_run
 from imagefactory.store.tables import ScheduleRow
 
 FILE = Path("/recipes/a.yaml")
