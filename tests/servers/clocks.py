@@ -3,6 +3,7 @@
 What counts seconds goes on as ever, and the times of files are as they are. Locks and waits of Python go by the former.
 """
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,23 +12,25 @@ from pathlib import Path
 from tests.servers.debian import installed
 from tests.servers.errors import ServerError
 
-PACKAGES = ("faketime",)
+PACKAGES = ("faketime", "tcc")
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+SLEEP = Path(__file__).with_name("clock_nanosleep.c")
 SHARED = Path("/dev/shm")  # noqa: S108 - where the library keeps what its processes share
 RIGHT = 0.0
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The clock of a host; its `file` says by how many seconds it is off."""
+    """The clock of a host; its `file` says by how many seconds it is off, `sleep` is a library made of SLEEP."""
 
     file: Path
+    sleep: Path
 
     @property
     def environ(self) -> Mapping[str, str]:
         """What processes have in their environment whose clock it is."""
         return {
-            "LD_PRELOAD": str(LIBRARY),
+            "LD_PRELOAD": f"{self.sleep}:{LIBRARY}",
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -52,9 +55,12 @@ class Clock:
 
 def clock(file: Path) -> Clock:
     """One that is right. Raises ServerError."""
-    if not installed(PACKAGES[0]):
-        raise ServerError(f"{PACKAGES[0]} is not installed: python -m tests.servers prepare")
-    made = Clock(file)
+    for package in PACKAGES:
+        if not installed(package):
+            raise ServerError(f"{package} is not installed: python -m tests.servers prepare")
+    made = Clock(file, file.with_suffix(".so"))
+    subprocess.run(["tcc", "-shared", "-nostdlib", "-o", str(made.sleep), str(SLEEP)], check=True)
+    made.sleep.chmod(0o644)
     made.set(RIGHT)
     return made
 
