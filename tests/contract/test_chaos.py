@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,8 @@ from signing.trust import load_trust
 from signing.verify import verify_folder
 from tests.fakes import traces
 from tests.fakes.host import FakeHost, folders
-from tests.fakes.team import team
+from tests.fakes.team import clocks, team
+from tests.servers.clocks import Clock
 from tests.servers.directories import open_to_others
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
@@ -27,6 +28,7 @@ from tests.servers.team import BEAT, Team
 NAMES = ("chaos-a", "chaos-b", "chaos-c")
 WITHIN = 900.0  # seconds until all jobs have ended
 ROUNDS = 10
+MOST_OFF = 6 * 3600.0  # seconds that a clock is wrong
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,18 @@ class World:
     team: Team
     place: Place
     vhost: VirtualHost
+    clocks: Mapping[str, Clock]
 
 
 @pytest.fixture
 def world(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[World]:
     open_to_others(tmp_path)
-    with traces.adopting(), team(host, service_database, vhost, tmp_path / "service") as made:
-        yield World(host, made, service_database, vhost)
+    with (
+        traces.adopting(),
+        clocks(tmp_path / "clocks") as wrong,
+        team(host, service_database, vhost, tmp_path / "service", wrong) as made,
+    ):
+        yield World(host, made, service_database, vhost, wrong)
 
 
 def kill(world: World, dice: random.Random) -> str:
@@ -93,8 +100,16 @@ def repeat(world: World, dice: random.Random) -> str:
     return f"sent {len(tasks)} messages again"
 
 
+def jump(world: World, dice: random.Random) -> str:
+    """The wall clock of a worker's host, or of the beat's, is wrong for a while."""
+    who, off = dice.choice([*Role, BEAT]), dice.uniform(-MOST_OFF, MOST_OFF)
+    with world.clocks[who].wrong(off):
+        time.sleep(dice.uniform(1, 4))
+    return f"the clock of {who} was {off:+.0f} s off"
+
+
 EVENTS: tuple[Callable[[World, random.Random], str], ...] = (
-    *(kill, kill, kill, stop, restart_database, restart_broker, empty_broker, repeat),
+    *(kill, kill, kill, stop, restart_database, restart_broker, empty_broker, repeat, jump, jump),
 )
 
 
