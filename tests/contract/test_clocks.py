@@ -14,13 +14,13 @@ from imagefactory.store.tables import ScheduleRow
 from imagefactory.tools.audit_log import AuditLog
 from tests.contract.test_service import answer, refused, wait
 from tests.fakes.host import FakeHost, folders
-from tests.fakes.team import clocks, team
-from tests.servers.clocks import Clock
+from tests.fakes.team import team
+from tests.servers.clocks import Clock, clocks
 from tests.servers.directories import open_to_others
 from tests.servers.postgres import free_port
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import BEAT, Team
+from tests.servers.team import BEAT, WORKERS, Team
 
 LOOK = 3.0  # seconds: longer than a beat waits between two looks
 SIX_HOURS = 6 * 3600.0
@@ -55,7 +55,7 @@ class World:
 def world(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[World]:
     open_to_others(tmp_path)
     with (
-        clocks(tmp_path / "clocks") as wrong,
+        clocks(tmp_path / "clocks", WORKERS) as wrong,
         team(host, service_database, vhost, tmp_path / "service", wrong) as made,
     ):
         yield World(host, made, wrong)

@@ -7,22 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.fakes.host import FakeHost
-from tests.servers.clocks import Clock, clock, sweep
+from tests.servers.clocks import Clock
 from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
-from tests.servers.team import WORKERS, Team, working
+from tests.servers.team import Team, working
 
 COMMAND = (sys.executable, "-m", "tests.fakes.processes")
-
-
-@contextmanager
-def clocks(directory: Path) -> Iterator[Mapping[str, Clock]]:
-    """A clock for the host of each worker, and of the beat; `directory` is new, and everybody comes there."""
-    directory.mkdir(mode=0o755)
-    try:
-        yield {who: clock(directory / who) for who in WORKERS}
-    finally:
-        sweep()
 
 
 @contextmanager

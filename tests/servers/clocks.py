@@ -4,7 +4,7 @@ What counts seconds goes on as ever, and the times of files are as they are. Loc
 """
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,17 @@ def clock(file: Path) -> Clock:
     return made
 
 
-def sweep() -> None:
+@contextmanager
+def clocks(directory: Path, hosts: Iterable[str]) -> Iterator[Mapping[str, Clock]]:
+    """A clock for each host; `directory` is new, and everybody comes there. Raises ServerError."""
+    directory.mkdir(mode=0o755)
+    try:
+        yield {host: clock(directory / host) for host in hosts}
+    finally:
+        _sweep()
+
+
+def _sweep() -> None:
     """Remove what the library leaves of processes that were killed."""
     for path in SHARED.glob("faketime_shm_*"):
         pid = path.name.rpartition("_")[2]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from imagefactory.settings import read_settings
 from imagefactory.store.grants import OPERATOR
@@ -63,7 +64,7 @@ def keep(directory: Path) -> None:
     """Be the process that keeps it, until SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with _everybody(directory) as team:
+    with everybody(directory, ROOT / "recipes") as team:
         team.start()
         _write_wrapper(directory, team.environ(OPERATOR))
         _pid_file(directory).write_text(str(os.getpid()))
@@ -87,12 +88,18 @@ def wrapper(directory: Path) -> Path:
 
 
 @contextmanager
-def _everybody(directory: Path) -> Iterator[Team]:
+def everybody(
+    directory: Path, recipes: Path, more: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Iterator[Team]:
+    """Servers, and a team of which nobody has started yet, with keys for development; `more` is what some roles have
+    in their environment. Who publishes has the clouds of OS_CLIENT_CONFIG_FILE. Raises ServerError."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "IMAGEFACTORY_"))}
     home, clouds = directory / "home", os.environ.get("OS_CLIENT_CONFIG_FILE")
     settings = read_settings({**environment, "IMAGEFACTORY_HOME": str(home)})
     shutil.rmtree(directory / "rabbitmq", ignore_errors=True)
-    more = {"publish": {"OS_CLIENT_CONFIG_FILE": _of_publisher(directory, Path(clouds))}} if clouds else {}
+    if clouds:
+        publishing = {**more.get("publish", {}), "OS_CLIENT_CONFIG_FILE": _of_publisher(directory, Path(clouds))}
+        more = {**more, "publish": publishing}
     with (
         postgres.postgres(directory / "postgres") as database,
         rabbitmq.rabbitmq(directory / "rabbitmq") as broker,
@@ -101,9 +108,7 @@ def _everybody(directory: Path) -> Iterator[Team]:
             database.database(NAME)
             subprocess.run([*COMMAND, "keys", "init", "--development"], env=settings.environ, check=True)
         place, vhost = Place(database, NAME), VirtualHost(broker, NAME)
-        with working(
-            Team(settings, place, vhost, directory / "service", environment, ROOT / "recipes", more=more)
-        ) as team:
+        with working(Team(settings, place, vhost, directory / "service", environment, recipes, more=more)) as team:
             yield team
 
 
