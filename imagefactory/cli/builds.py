@@ -1,6 +1,7 @@
 """imagefactory builds: what workers are asked for, what is going on, and what came of it."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from imagefactory.service.asking import PLAN, again, order_of, require_ended
 from imagefactory.settings import Settings, read_settings
 from imagefactory.store.jobs import Jobs
 from imagefactory.store.tables import Job, Task
-from imagefactory.tools.process import tail
+from imagefactory.tools.process import printable, tail
 from imagefactory.wiring import records_of
 
 app = typer.Typer(
@@ -117,7 +118,7 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 @app.command("logs", epilog="Example: imagefactory builds logs 3f9a12c0 -f")
 @verb
 def logs(job_id: JobId, follow_it: Follow = False) -> None:
-    """Show what the steps of a build said, as far as their logs are on this host, and where the others are."""
+    """Show how the logs of the steps of a build end, and where they are."""
     with _jobs(read_settings()) as jobs:
         job = _one(jobs, job_id)
         if follow_it:
@@ -194,18 +195,18 @@ def _task(task: Task) -> dict[str, Any]:
     }
 
 
-def _log(task: Task) -> Sequence[str]:
-    """The log of one step, or what is known of it."""
-    error = task.result.get("error") or {}
-    directory = task.result.get("logs")
-    path = Path(error["log"]) if error.get("log") else Path(directory) / f"{title_of(task)}.log" if directory else None
-    if path is not None:
-        path = path.with_name(path.name.replace(" ", "-"))
-    lines = [f"== {title_of(task)}: {task.state}{f' on {host}' if (host := task.result.get('host')) else ''}"]
-    if path is not None and path.is_file():
-        return [*lines, *tail(path, LINES)]
-    lines += [f"  | {line}" for line in error.get("lines", ())]
-    return lines + ([f"  its log is there: {path}"] if path else [])
+def _log(task: Task) -> Iterator[str]:
+    """What one step said: the end of each of its logs, a longer one of those that can be read here."""
+    host = task.result.get("host")
+    yield f"== {title_of(task)}: {task.state}{f' on {host}' if host else ''}"
+    ends = task.result.get("ends") or {}
+    for name, end in ends.items():
+        path = Path(task.result["logs"]) / Path(name).name
+        yield f"-- the end of {path}"
+        whole = tail(path, LINES) if os.access(path, os.R_OK) else printable("\n".join(end).encode(), LINES)
+        yield from (f"  | {line}" for line in whole)
+    if not ends:
+        yield from (f"  | {line}" for line in (task.result.get("error") or {}).get("lines", ()))
 
 
 def _worker(task: Task) -> str:

@@ -24,7 +24,7 @@ from imagefactory.model.job import Role
 from imagefactory.service.host_clock import HostClock
 from imagefactory.service.logs import about, logger
 from imagefactory.service.metrics import Metrics
-from imagefactory.service.outcome import Errand, Outcome, passes
+from imagefactory.service.outcome import Errand, Outcome, logged, passes
 from imagefactory.store.job_rows import Call, Held
 from imagefactory.store.jobs import Jobs
 from imagefactory.tools.hand import converse
@@ -173,7 +173,7 @@ class Desk:
         }
         if self.metrics is not None:
             self.metrics.failed(error.code)
-        details = {"error": document, "host": socket.gethostname()}
+        details = {"error": document, "host": socket.gethostname(), **logged(*filter(None, [error.log]))}
         self._patiently(self.jobs.fail, held, error.code, error.message, again=passes(error), details=details)
 
     def _patiently(self, record: Callable[..., R], *args: object, **options: object) -> R:

@@ -18,7 +18,7 @@ from imagefactory.model.build import BuildState
 from imagefactory.model.job import AS_IT_IS, JobState, NewTask, Role
 from imagefactory.model.plan import Action
 from imagefactory.model.recipe import LoadedRecipe
-from imagefactory.service.outcome import Errand, Order, Outcome, passes
+from imagefactory.service.outcome import Errand, Order, Outcome, logged, passes
 from imagefactory.store.records import release_version
 from imagefactory.tools.elements import search_path
 from imagefactory.tools.recipe_file import check_elements, load_recipe
@@ -141,9 +141,10 @@ class _Making:
         course = self._run.course
         result: dict[str, Any] = {"said": self._said, "host": socket.gethostname()}
         if course.build is not None:
-            logs = self._run.line.log(ATTEST).parent
-            result["logs"] = str(logs)
-            course = self._run.logged(logs_in(logs))
+            directory = self._run.line.log(ATTEST).parent
+            found = logs_in(directory)
+            result |= logged(*(directory / name for name in found if found[name] != course.logs.get(name)))
+            course = self._run.logged(found)
         return Outcome(result, then, course.to_json(), end, release)
 
 

@@ -2,16 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Final, Self
 
 from imagefactory.errors import HandDied, HostError, Interrupted, RemoteError
 from imagefactory.model.job import JobState, NewTask, Role
 from imagefactory.store.tables import Job, Task
+from imagefactory.tools.process import tail
+
+ENDING: Final = 40  # lines of each log that are recorded
 
 
 def passes(error: BaseException) -> bool:
     """Whether what went wrong may be over when a step is done again, perhaps on another host."""
     return isinstance(error, RemoteError | HostError | HandDied | Interrupted)
+
+
+def logged(*logs: Path) -> dict[str, Any]:
+    """What a result says of logs of one directory: where they are, and how each ends, for whoever has another host or
+    may not read them. What is empty, or no text, is left out."""
+    ends = {log: end for log in logs if log.suffix == ".log" and (end := tail(log, ENDING))}
+    return {"logs": str(next(iter(ends)).parent), "ends": {log.name: end for log, end in ends.items()}} if ends else {}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from imagefactory.model.quantity import counted
 from imagefactory.model.release import ReleaseRef
 from imagefactory.progress import advancer
 from imagefactory.service.asking import EXPIRIES
-from imagefactory.service.outcome import Errand, Order, Outcome
+from imagefactory.service.outcome import Errand, Order, Outcome, logged
 from imagefactory.store.records import build_version
 from imagefactory.store.tables import Build
 from imagefactory.tools.durable import translated
@@ -54,7 +54,7 @@ def sign(errand: Errand, order: Order, factory: Factory) -> Outcome:
     with factory.locks.name(ref.name):
         if not _is_there(factory, build):
             _sign(factory, attested, build)
-    said = {"said": str(ref)}
+    said = {"said": str(ref), "host": socket.gethostname(), **logged(_log(factory, attested, build))}
     if not payload["targets"]:
         return Outcome(said, end=JobState.RELEASED, release=str(ref))
     then = {"release": str(ref), "targets": payload["targets"], "end": JobState.RELEASED}
@@ -89,8 +89,12 @@ def _is_there(factory: Factory, build: Build) -> bool:
     return any(each.build_id == build.id for each in factory.records.releases(build.name))
 
 
+def _log(factory: Factory, attested: Attested, build: Build) -> Path:
+    return factory.settings.build_logs(build.name, attested.version) / f"{plan.SIGN}.log"
+
+
 def _sign(factory: Factory, attested: Attested, build: Build) -> None:
-    log = factory.settings.build_logs(build.name, attested.version) / f"{plan.SIGN}.log"
+    log = _log(factory, attested, build)
     with translated(log.parent):
         log.parent.mkdir(parents=True, exist_ok=True)
     with scratch(factory.settings.work, f"{plan.SIGN}.") as work:

@@ -156,20 +156,33 @@ def test_logs_of_this_host_and_of_another(shell: Shell, recipe: Path, jobs: Jobs
     job = asked(shell, recipe)
     logs = tmp_path / "logs"
     logs.mkdir()
-    (logs / "plan.log").write_text("".join(f"line {number}\n" for number in range(300)))
-    result = {"logs": str(logs), "host": "here"}
+    (logs / "rootfs.log").write_text("".join(f"line {number}\n" for number in range(300)))
+    result = {"logs": str(logs), "host": "here", "ends": {"rootfs.log": ["line 299"]}}
     jobs.done(begun(jobs, "plan"), result, then=[NewTask(Role.TEST, "boot-test", "bios")])
-    error = {"log": "/elsewhere/boot-test-bios.log", "lines": ["Kernel panic"]}
-    jobs.fail(begun(jobs, "boot-test"), "boot-failed", "it does not boot", again=False, details={"error": error})
+    ends = {"bios-console.log": ["\x1b[2JLinux version\n== sign: done", "Kernel panic"], "../../passwd": ["none"]}
+    details = {"error": {"lines": ["Kernel panic"]}, "logs": "/elsewhere/1", "ends": ends, "host": "there"}
+    jobs.fail(begun(jobs, "boot-test"), "boot-failed", "it does not boot", again=False, details=details)
     status, text = shell.text("builds", "logs", job, "--follow")
     lines = text.splitlines()
-    assert (status, "line 299" in lines, "line 99" in lines) == (0, True, False)
-    assert "== plan: done on here" in lines
-    assert lines[-3:] == [
-        "== boot-test bios: failed",
+    begins = lines.index("== plan: done on here")
+    assert (status, lines[begins + 1]) == (0, f"-- the end of {logs}/rootfs.log")
+    assert lines[begins + 2 : begins + 202] == [f"  | line {number}" for number in range(100, 300)]
+    assert lines[begins + 202 :] == [
+        "== boot-test bios: failed on there",
+        "-- the end of /elsewhere/1/bios-console.log",
+        "  | \N{REPLACEMENT CHARACTER}[2JLinux version",
+        "  | == sign: done",
         "  | Kernel panic",
-        "  its log is there: /elsewhere/boot-test-bios.log",
+        "-- the end of /elsewhere/1/passwd",
+        "  | none",
     ]
+
+
+def test_a_step_without_a_log_says_why_it_failed(shell: Shell, recipe: Path, jobs: Jobs) -> None:
+    job = asked(shell, recipe)
+    details = {"error": {"lines": ["no route to host"]}, "host": "there"}
+    jobs.fail(begun(jobs, "plan"), "mirror-unreachable", "the mirror is gone", again=False, details=details)
+    assert shell.text("builds", "logs", job) == (0, "== plan: failed on there\n  | no route to host\n")
 
 
 def test_a_schedule_runs_now_and_somebody_waits(

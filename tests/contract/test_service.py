@@ -21,6 +21,8 @@ from tests.servers.postgres_fixtures import Place
 from tests.servers.rabbitmq_fixtures import VirtualHost
 from tests.servers.team import ACCOUNTS, BEAT, GROUP, Team
 
+STEPS = ("rootfs", "boot-test")  # that write logs where programs are fakes
+
 
 @pytest.fixture
 def everybody(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[Team]:
@@ -37,6 +39,12 @@ def test_from_a_request_to_a_published_release(everybody: Team, host: FakeHost) 
     assert job.state == JobState.RELEASED, (job.error_code, job.error_message)
     assert [path.name for path in folders(everybody.catalogue)] == [str(job.release).partition("@")[2]]
     assert set(map(tuple, everybody.stop().values())) == {(0,)}
+    # Whoever asked may read no worker's home.
+    logs = everybody.run("builds", "logs", job.id)
+    assert logs.returncode == 0, logs.stderr
+    said = logs.stdout.split("== ")
+    ends = [re.search(rf"^{step}: done on .*\n-- the end of /.*\.log\n.", each) for step in STEPS for each in said]
+    assert len(list(filter(None, ends))) == len(STEPS), logs.stdout
 
 
 def refused(team: Team, role: str, *argv: str, **environ: str) -> tuple[int, str]:
