@@ -113,11 +113,13 @@ def make_due(world: World, seconds: float) -> None:
 @pytest.mark.parametrize("off", [SIX_HOURS, -SIX_HOURS])
 def test_a_builder_whose_clock_jumps_while_it_works(world: World, off: float) -> None:
     world.team.start()
+    world.host.say("hold-disk-image-create.begin")
     job = world.request()
     visited = world.host.control / "visited"
     wait(lambda: "disk-image-create.begin" in visited.read_text())
     with world.clocks[Role.BUILD].wrong(off):
         wait(world.says(Role.BUILD, "the clock of this host is wrong"))
+        world.host.unsay("hold-disk-image-create.begin")
         wait(world.says(Role.BUILD, "a task is left to others"))
     ended = world.team.ended(job)
     assert ended.state == JobState.RELEASED, (ended.error_code, ended.error_message)

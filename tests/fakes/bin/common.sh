@@ -1,6 +1,6 @@
 # What every fake begins with. A fake is reached by a link in HOST/bin and controlled by files in HOST/control:
-# "pause-POINT" makes it stop at that point for longer than any test lasts, "fail-PROGRAM" holds what it says before it
-# fails, "visited" gets a line for every point that is passed.
+# "pause-POINT" makes it stop at that point for longer than any test lasts, "hold-POINT" for as long as that is there,
+# "fail-PROGRAM" holds what it says before it fails, "visited" gets a line for every point that is passed.
 name=$(basename "$0")
 control=$(dirname "$0")/../control
 
@@ -11,6 +11,11 @@ point() {
         # exec: the program that is started is the one that stops, as the real one would be.
         exec sleep 600
     fi
+    waits=600
+    while [ -e "$control/hold-$name.$1" ] && [ "$waits" -gt 0 ]; do
+        sleep 0.1
+        waits=$((waits - 1))
+    done
     if [ "$1" = begin ] && [ -e "$control/fail-$name" ]; then
         cat "$control/fail-$name" >&2
         exit 1
