@@ -15,6 +15,8 @@ pytest_plugins = [
     "tests.servers.swift_fixtures",
 ]
 
+pytest.register_assert_rewrite("tests.chaos")  # which asserts for tests
+
 # A property holds however busy the machine is.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -49,6 +49,12 @@ class World:
             self.team.ended(job_id, WITHIN)
         require_once(self.team, asked, NAMES, times=times)
 
+    def end(self) -> None:
+        """Everybody goes home."""
+        self.team.stop()
+        self.team.vhost.broker.stop()
+        self.team.database.server.stop()
+
 
 @pytest.fixture
 def world(host: FakeHost, service_database: Place, vhost: VirtualHost, tmp_path: Path) -> Iterator[World]:
@@ -67,6 +73,7 @@ def test_what_dies_costs_at_most_the_step_that_it_hit(world: World, dice: random
     asked = world.ask()
     Chaos(world.team, world.clocks, dice, ATTEMPTS).rounds(ROUNDS, pause=4.0)
     world.check(asked)
+    world.end()
     require_nothing_left(world.team, before)
 
 
@@ -80,4 +87,5 @@ def test_fifty_rounds(world: World, dice: random.Random) -> None:
         asked = world.ask()
         chaos.rounds(ROUNDS, pause=6.0)
         world.check(asked, number)
+    world.end()
     require_nothing_left(world.team, before)

@@ -79,9 +79,7 @@ def test_it_has_nothing_signed_and_nothing_published(world: World, dice: random.
     assert {who: process.poll() for who, process in running.items()} == dict.fromkeys(WORKERS)
     assert {who: size for who, process in running.items() if (size := _resident(process.pid)) > MEMORY} == {}
     assert {who for who in WORKERS if "Traceback" in world.team.log(who).read_text()} == set()
-    world.team.stop()
-    world.team.vhost.broker.stop()
-    world.team.database.server.stop()
+    world.end()
     assert traces.gone(30.0) == {}
 
 

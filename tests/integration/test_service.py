@@ -119,7 +119,7 @@ def test_what_dies_costs_at_most_the_step_that_it_hit(
             jobs = [request(team, recipes / f"{name}.yaml") for name in STRUCK]
             Chaos(team, wrong, dice, MOST_ATTEMPTS).until_ended(jobs, PAUSE, WITHIN)
             require_once(team, jobs, STRUCK, places=2)
-            require_nothing_left(team, before)
+        require_nothing_left(team, before)
     with cloud.connect() as connection:
         images = [(image.name, image.status) for image in connection.image.images(owner=cloud.project_id("soe"))]
     assert sorted(each for each in images if each[0] in STRUCK) == [(name, "active") for name in STRUCK]
