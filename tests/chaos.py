@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -50,19 +50,23 @@ class Chaos:
 
     def _strike(self, pause: float) -> None:
         time.sleep(self.dice.uniform(0, pause))
-        strikes = AGAINST_ONE if self._spared() else STRIKES
+        strikes = AGAINST_ONE if self._spared(self._running()) else STRIKES
         what = self.dice.choice(strikes)(self)
         sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {what}\n")
 
-    def _spared(self) -> set[str]:
+    def _running(self) -> list[Task]:
+        return [task for task in self._tasks() if task.state == TaskState.RUNNING]
+
+    def _spared(self, running: Iterable[Task]) -> set[str]:
         """Who has begun something for the last time."""
-        return {
-            task.role for task in self._tasks() if task.state == TaskState.RUNNING and task.attempt >= self.attempts
-        }
+        return {task.role for task in running if task.attempt >= self.attempts}
 
     def _somebody(self) -> str:
-        spared = self._spared()
-        return self.dice.choice([who for who in WORKERS if who not in spared])
+        """Every other time at least one who has something to do."""
+        running = self._running()
+        spared = self._spared(running)
+        busy = sorted({task.role for task in running} - spared)
+        return self.dice.choice([*(who for who in WORKERS if who not in spared), *busy * len(WORKERS)])
 
     def _tasks(self) -> list[Task]:
         with self.team.jobs() as jobs:
