@@ -91,6 +91,10 @@ class Factory(Means):
         for build in self.records.abandoned(name):
             if build.id != but:
                 self.records.move_build(build, BuildState.INTERRUPTED, ("interrupted", "it died"))
+        self.clear(name)
+
+    def clear(self, name: str) -> None:
+        """Remove what builds left that died; we hold the lock, so nobody works on them."""
         left = {path.name for path in self.settings.work.iterdir()}
         for build in self.records.builds(name) if left else ():
             if build.id in left:

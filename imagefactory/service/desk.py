@@ -106,8 +106,10 @@ class Desk:
         try:
             self.clock.require()
         except HostClockOff as error:
-            logger().error("a task is left to others", task=task_id, code=error.code, why=error.message)
-            self._patiently(self.jobs.hand_back, held, WAIT_FOR_OTHERS)
+            try:
+                self._patiently(self.jobs.hand_back, held, WAIT_FOR_OTHERS)
+            finally:  # when it is in nobody's hands any more, for whoever reads this
+                logger().error("a task is left to others", task=task_id, code=error.code, why=error.message)
             return None
         return held
 

@@ -1,5 +1,6 @@
 """Steps of those who sign: they have keys, and what they are handed says nothing that they believe."""
 
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from imagefactory.service.outcome import Errand, Order, Outcome, logged
 from imagefactory.store.records import build_version
 from imagefactory.store.tables import Build
 from imagefactory.tools.durable import translated
-from imagefactory.tools.scratch import scratch
 from signing.keys import KeyRing
 from signing.trust import load_trust
 
@@ -52,6 +52,7 @@ def sign(errand: Errand, order: Order, factory: Factory) -> Outcome:
     if build is None or (attested.name, build_version(build)) != (ref.name, ref.version):
         raise StateConflict(f"there is no build {payload['build']} of {ref}")
     with factory.locks.name(ref.name):
+        factory.clear(ref.name)
         if not _is_there(factory, build):
             _sign(factory, attested, build)
     said = {"said": str(ref), "host": socket.gethostname(), **logged(_log(factory, attested, build))}
@@ -97,5 +98,10 @@ def _sign(factory: Factory, attested: Attested, build: Build) -> None:
     log = _log(factory, attested, build)
     with translated(log.parent):
         log.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(factory.settings.work, f"{plan.SIGN}.") as work:
+    work = factory.settings.work / build.id  # by which whoever comes after us finds it
+    with translated(work):
+        work.mkdir(mode=0o700)
+    try:
         factory.signing.sign(attested, build, work, log)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -42,6 +42,11 @@ class World:
         with self.team.jobs() as jobs:
             return jobs.jobs(NAME, most=1)[0].id
 
+    def tasks(self, job: str) -> list[tuple[str, int]]:
+        """The state of each task of a job, and how often it was begun."""
+        with self.team.jobs() as jobs:
+            return [(task.state, task.attempt) for task in jobs.tasks(job)]
+
     def signed(self) -> int:
         entries = AuditLog(self.team.base / Role.SIGN / "audit.log").entries()
         return [entry.event for entry in entries].count("signed")
@@ -77,8 +82,8 @@ def test_a_worker_whose_clock_jumps_is_not_ready_and_does_nothing(world: World) 
         assert answer(port, "readyz")[1]["checks"]["clock"] == {"ok": False, "code": "host-clock-off"}
         job = world.request()
         wait(world.says(Role.BUILD, '"code": "host-clock-off"'))
-        with world.team.jobs() as jobs:
-            assert [(task.state, task.attempt) for task in jobs.tasks(job)] == [("queued", 0)]
+        wait(lambda: world.tasks(job) == [("queued", 0)])
+        assert not world.says(Role.BUILD, "a step begins")()
         assert answer(port, "healthz")[0] == 200
     wait(lambda: answer(port, "readyz")[0] == 200)
 

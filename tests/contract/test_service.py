@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from imagefactory.model.job import JobState, Role
+from imagefactory.store.tables import Release
 from tests.fakes.host import FakeHost, folders
 from tests.fakes.team import team
 from tests.servers.directories import open_to_others
@@ -45,6 +47,22 @@ def test_from_a_request_to_a_published_release(everybody: Team, host: FakeHost) 
     said = logs.stdout.split("== ")
     ends = [re.search(rf"^{step}: done on .*\n-- the end of /.*\.log\n.", each) for step in STEPS for each in said]
     assert len(list(filter(None, ends))) == len(STEPS), logs.stdout
+
+
+def test_what_a_killed_signer_leaves_is_gone_when_it_has_signed(everybody: Team, host: FakeHost) -> None:
+    work = everybody.base / Role.SIGN / "work"
+    everybody.start()
+    with everybody.records() as records, records.session() as session:
+        session.execute(text(f"LOCK TABLE {Release.__tablename__} IN SHARE MODE"))  # it may look, and record nothing
+        asked = everybody.run("builds", "request", str(host.recipe_file), "--json")
+        assert asked.returncode == 0, asked.stderr
+        wait(lambda: session.scalar(text("SELECT 1")) == 1 and list(work.glob("*")) != [])  # who is idle loses it
+        everybody.kill(Role.SIGN)
+        assert list(work.iterdir()) != []
+    everybody.start(Role.SIGN)
+    job = everybody.ended(json.loads(asked.stdout)["job"])
+    assert job.state == JobState.RELEASED, (job.error_code, job.error_message)
+    assert list(work.iterdir()) == []
 
 
 def refused(team: Team, role: str, *argv: str, **environ: str) -> tuple[int, str]:
